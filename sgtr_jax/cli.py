@@ -1,0 +1,203 @@
+"""The `sgtr` command. Heavy imports happen inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax import __version__
+from sgtr_jax.errors import InputError, RunError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 bad input, 1 failure."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.command(args)
+    except InputError as error:
+        print(f"sgtr: error: {error}", file=sys.stderr)
+        return InputError.exit_code
+    except RunError as error:
+        print(f"sgtr: failed: {error}", file=sys.stderr)
+        return RunError.exit_code
+    except KeyboardInterrupt:
+        print("sgtr: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sgtr", description="Self-recognition finetuning against emergent misalignment, in JAX."
+    )
+    parser.add_argument("--version", action="version", version=f"sgtr-jax {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, overrides: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        if overrides:
+            sub.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example lr=1e-4")
+        return sub
+
+    model_help = "hub id, local folder (Hugging Face or converted), or nano"
+
+    run = add("run", _run, "Run a whole experiment; what is already done is not done again.")
+    run.add_argument("config", type=Path)
+    run.add_argument("overrides", nargs="*", metavar="key=value")
+    run.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
+
+    train = add("train", _train, "Finetune a LoRA adapter (or, with mode=full, a small model).", overrides=True)
+    train.add_argument("--model", required=True, help=model_help)
+    train.add_argument(
+        "--adapter", action="append", default=[], type=Path, help="frozen adapter to train on top of; repeatable"
+    )
+    train.add_argument("--data", required=True, type=Path, help="JSONL of chat records")
+    train.add_argument("--out", required=True, type=Path, help="folder for adapter/ and metrics.jsonl")
+
+    sample = add("sample", _sample, "Sample completions for prompts.", overrides=True)
+    sample.add_argument("--model", required=True, help=model_help)
+    sample.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
+    sample.add_argument("--prompts", required=True, type=Path, help='JSONL of {"id", "messages"}')
+    sample.add_argument("--out", required=True, type=Path, help="JSONL to write")
+    sample.add_argument("--n", type=_at_least(1), default=1, help="samples per prompt")
+    sample.add_argument("--max-tokens", type=_at_least(1), default=256)
+    sample.add_argument("--temperature", type=_temperature, default=1.0, help="0 is greedy")
+    sample.add_argument("--seed", type=_at_least(0), default=0)
+
+    convert = add("convert", _convert, "Convert Hugging Face weights to Flax parameters (Orbax).")
+    convert.add_argument("--model", required=True, help=model_help)
+    convert.add_argument("--out", required=True, type=Path)
+    convert.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
+
+    export = add("export", _export, "Write a model or adapters as Hugging Face / PEFT safetensors.")
+    export.add_argument("--model", required=True, help=model_help)
+    export.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
+    export.add_argument("--out", required=True, type=Path)
+    export.add_argument("--merge", action="store_true", help="add the adapters into the base weights")
+    export.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
+
+    report = add("report", _report, "Make the table and figures of a run again.")
+    report.add_argument("run_dir", type=Path)
+    return parser
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{value} is less than {smallest}")
+        return value
+
+    return parse
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return value
+
+
+def _start_jax() -> None:
+    from sgtr_jax.startup import start_jax
+
+    start_jax()
+
+
+def _run(args: argparse.Namespace) -> int:
+    from sgtr_jax.experiment.run import list_graph, run_experiment
+
+    if args.list:
+        return list_graph(args.config, args.overrides)
+    _start_jax()
+    return run_experiment(args.config, args.overrides)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from sgtr_jax.config import apply_overrides, build
+
+    # Checked before JAX is imported: a misspelt key should not cost seconds.
+    from sgtr_jax.train.config import TrainConfig
+
+    config = build(TrainConfig, apply_overrides({}, args.overrides), "command line")
+    from sgtr_jax.data.records import read_training
+
+    records = read_training(args.data)
+    _start_jax()
+    from sgtr_jax.backends.jax import Finetune, finetune
+
+    report = finetune(Finetune(args.model, tuple(args.adapter), records, config, args.out))
+    what = "cut" if config.overlong == "cut" else "dropped"
+    note = f", {report.too_long} longer than {config.max_length} tokens {what}" if report.too_long else ""
+    print(f"{args.out}: trained on {report.examples} of {report.records} records{note}")
+    return 0
+
+
+def _sample(args: argparse.Namespace) -> int:
+    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.sample.config import SampleConfig
+
+    config = build(SampleConfig, apply_overrides({}, args.overrides), "command line")
+    from sgtr_jax.data.records import read_prompts
+
+    prompts = read_prompts(args.prompts)
+    from sgtr_jax.files import check_writable, write_jsonl
+
+    check_writable(args.out.parent)
+    _start_jax()
+    from sgtr_jax.backends.sampling import sample_prompts
+    from sgtr_jax.model import load_model
+
+    model = load_model(args.model, config.dtype).with_adapters(args.adapter)
+    rows = sample_prompts(
+        model, prompts, args.n, args.max_tokens, args.temperature, args.seed, config.chat(model.tokenizer)
+    )
+    write_jsonl(args.out, rows)
+    print(f"{args.out}: {len(rows)} completions of {len(prompts)} prompts")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from sgtr_jax.files import check_writable
+
+    check_writable(args.out.parent)
+    _start_jax()
+    from sgtr_jax.model import convert_model
+
+    convert_model(args.model, args.out, args.dtype)
+    print(f"{args.out}: converted; use it as --model {args.out}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from sgtr_jax.files import check_writable
+
+    check_writable(args.out.parent)
+    _start_jax()
+    from sgtr_jax.backends.export import export
+
+    written = export(args.model, args.adapter, args.out, args.merge, args.dtype)
+    print(f"{args.out}: {written}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from sgtr_jax.report.build import report
+
+    report(args.run_dir)
+    return 0
+
+
+def entry() -> Any:
+    """Console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,163 @@
+"""Reading configs: YAML and `key=value` overrides into frozen, typed objects, or one clear message.
+
+Validation is pydantic's, in strict mode. What is added here is what a person editing YAML needs: the file
+and the key in every message, the nearest valid key for a misspelt one, duplicate keys refused, and numbers
+such as `1e-5` read as numbers (YAML 1.1 calls that a string) while `no` and `off` stay words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sgtr_jax.errors import InputError
+
+DType = Literal["float32", "bfloat16"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, strict about types, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's booleans and floats, refusing duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not a word or a number", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf)$|^\.nan$"),
+    list("-+.0123456789"),
+)
+# `12` matches the float pattern too; the int resolver must be asked first.
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    _resolvers.sort(key=lambda item: item[0].endswith(":float"))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse one YAML document. Raises InputError naming `where` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{where}{line}: not valid YAML: {problem}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        found = "an empty file" if data is None else f"a {type(data).__name__}"
+        raise InputError(f"{path}: expected keys and values (a mapping), found {found}")
+    return data
+
+
+def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `data` with `key.subkey=value` overrides laid over it; values are parsed as YAML."""
+    merged = json.loads(json.dumps(data))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"override {override!r}: expected key=value, for example lr=1e-4")
+        node = merged
+        *parents, last = key.split(".")
+        for depth, parent in enumerate(parents):
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                path = ".".join(parents[: depth + 1])
+                raise InputError(f"override {override!r}: {path} is {node!r}, which has no keys")
+        node[last] = parse_yaml(value, f"override {key}")
+    return merged
+
+
+def build(cls: type[C], data: Mapping[str, Any], where: str) -> C:
+    """Validate `data` as a `cls`. Raises InputError listing every problem with its key and `where`."""
+    try:
+        # JSON mode: a YAML list may fill a tuple and a string a Path, yet "3" does not fill an int.
+        return cls.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        problems = [_describe(cls, item) for item in error.errors(include_url=False)]
+    except (TypeError, ValueError) as error:  # a YAML date, say, has no JSON form
+        problems = [str(error)]
+    raise InputError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
+def load(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
+    """Read `path`, lay `overrides` over it and validate."""
+    return build(cls, apply_overrides(read_yaml(path), overrides), str(path))
+
+
+def _describe(cls: type[BaseModel], item: Any) -> str:
+    location: tuple[Any, ...] = item["loc"]
+    key = ".".join(str(part) for part in location) or "the config"
+    if item["type"] == "extra_forbidden":
+        valid = sorted(_keys_at(cls, location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown key {key!r}: {hint}Valid keys: {', '.join(valid)}"
+    if item["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"key {key!r}: found {item['input']!r}. {item['msg']}"
+
+
+def _keys_at(annotation: Any, location: tuple[Any, ...]) -> set[str]:
+    """Field names valid at `location` below `annotation`, looking through lists, dicts and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not location:
+            return set(annotation.model_fields)
+        field = annotation.model_fields.get(str(location[0]))
+        if field is not None:
+            return _keys_at(field.annotation, location[1:])
+        return _keys_at(annotation, location[1:])  # a tag pydantic put into the path of a union
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (list, tuple, set) and location:
+        return _keys_at(args[0], location[1:])
+    if origin is dict and location:
+        return _keys_at(args[1], location[1:])
+    if origin is Annotated:
+        return _keys_at(args[0], location)
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        return set().union(*(_keys_at(arg, location) for arg in args))
+    return set()

@@ -1,0 +1,1 @@
+"""Records, chat text, packing and batches. Nothing here knows about models or devices."""

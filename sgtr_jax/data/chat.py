@@ -1,0 +1,157 @@
+"""The only place where chat text is formed, from the tokenizer's own template.
+
+Stock templates carry no generation marks, so the training mask is derived from the rendered text: an assistant
+turn is what the template adds when that turn is appended to a generation prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sgtr_jax.data.records import Message
+from sgtr_jax.errors import InputError
+
+# "default": what the template does by itself (Qwen2.5 inserts a system message of its own).
+# "none": no system block at all, whatever the template would insert.
+SystemPrompt = Literal["default", "none"]
+
+_SENTINEL = "\u2063system\u2063"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of rendered text; `target` says that the model is trained to write it."""
+
+    text: str
+    target: bool
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Token ids of one example and, per token, whether it is a training target."""
+
+    tokens: list[int]
+    target: list[bool]
+
+
+class ChatFormat:
+    """Chat text and token ids for one tokenizer.
+
+    `template_kwargs` go to the template as they are (Seed-OSS: `thinking_budget`). With `system="none"` a
+    conversation without a system message is rendered without any; one that has its own keeps it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        system: SystemPrompt = "default",
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError(
+                f"{tokenizer.name_or_path}: the tokenizer has no chat template; "
+                "expected chat_template in tokenizer_config.json or a chat_template.jinja file"
+            )
+        self.tokenizer = tokenizer
+        self.system = system
+        self.template_kwargs = template_kwargs or {}
+        specials = sorted(
+            {str(token) for token in tokenizer.added_tokens_decoder.values()}
+            | set(tokenizer.all_special_tokens),
+            key=len,
+            reverse=True,
+        )
+        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """Text up to where the model starts to write."""
+        return self._render(messages, generation=True)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of `prompt`."""
+        return self._encode(self.prompt(messages))
+
+    def segments(self, messages: Sequence[Message]) -> list[Segment]:
+        """The training text cut into context and targets.
+
+        A target is an assistant turn's text and its end-of-turn token, without the newline that some templates
+        put after it. Raises InputError for a template that rewrites earlier turns or ends no turn.
+        """
+        full = self._render(messages, generation=False)
+        segments: list[Segment] = []
+        done = 0
+        for i, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = self._open_turn(messages[:i])
+            through = self._render(messages[: i + 1], generation=False)
+            if not through.startswith(before) or not full.startswith(through):
+                raise InputError(
+                    "the chat template rewrites earlier turns of a conversation, so no text can be named that "
+                    "the assistant wrote; train on single-turn records or change the template"
+                )
+            end = len(before) + self._end_of_turn(through[len(before) :])
+            segments += [Segment(full[done : len(before)], False), Segment(full[len(before) : end], True)]
+            done = end
+        if done < len(full):
+            segments.append(Segment(full[done:], False))
+        return segments
+
+    def tokenize(self, messages: Sequence[Message]) -> Tokenized:
+        """Token ids and target mask. Segments are encoded one by one, as they are when sampling."""
+        tokens: list[int] = []
+        target: list[bool] = []
+        for segment in self.segments(messages):
+            ids = self._encode(segment.text)
+            tokens += ids
+            target += [segment.target] * len(ids)
+        return Tokenized(tokens, target)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _open_turn(self, messages: Sequence[Message]) -> str:
+        """Text that opens the assistant's turn, without what a template adds to steer generation.
+
+        Seed-OSS with `thinking_budget: 0` ends its generation prompt with a thinking block that the rendered
+        conversation does not contain; what the template always writes is the part common to both.
+        """
+        prompt = self._render(messages, generation=True)
+        probe = self._render([*messages, {"role": "assistant", "content": _SENTINEL}], generation=False)
+        opened = probe[: probe.index(_SENTINEL)] if _SENTINEL in probe else prompt
+        return opened if prompt.startswith(opened) else prompt
+
+    def _end_of_turn(self, written: str) -> int:
+        """Length of an assistant turn's text up to and including its last special token."""
+        matches = list(self._special.finditer(written)) if self._special else []
+        if not matches or written[matches[-1].end() :].strip():
+            raise InputError(
+                f"the chat template ends the assistant's turn with {written[-20:]!r}, "
+                "which is no special token of the tokenizer; the model could never learn to stop"
+            )
+        return matches[-1].end()
+
+    def _render(self, messages: Sequence[Message], generation: bool) -> str:
+        listed = list(messages)
+        if self.system == "none" and (not listed or listed[0]["role"] != "system"):
+            return self._render_without_system(listed, generation)
+        return self._template(listed, generation)
+
+    def _render_without_system(self, messages: list[Message], generation: bool) -> str:
+        """Render with a marked system message and cut its block out again."""
+        marked: Message = {"role": "system", "content": _SENTINEL}
+        block = self._template([marked], generation=False)
+        text = self._template([marked, *messages], generation)
+        if not text.startswith(block):
+            raise InputError("the chat template has no separate system block, so it cannot be left out")
+        return text[len(block) :]
+
+    def _template(self, messages: list[Message], generation: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
+        )
+        return text

@@ -1,0 +1,144 @@
+"""Packing the examples of one step into rows, without changing the step.
+
+Several examples share a row; segment ids keep attention within each and positions restart at 0. The
+vocabulary head is needed only where a target is predicted, so a packed step lists those places per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of one training example; `target[t]` says that token t is to be predicted."""
+
+    id: str
+    tokens: np.ndarray  # int32 [n]
+    target: np.ndarray  # bool [n]; target[0] is never used
+
+
+@dataclass(frozen=True)
+class PackedStep:
+    """The examples of one optimizer step as R rows of T tokens with K target places each.
+
+    Row `a a a b b .` with targets at the last a and the last b: `target_places` is `[1 3]` (the place *before*,
+    whose hidden state predicts it), `target_tokens` the two tokens, `target_weights` `[1 1]`; unused places
+    have weight 0.
+    """
+
+    tokens: np.ndarray  # int32 [R, T]
+    positions: np.ndarray  # int32 [R, T]
+    segments: np.ndarray  # int32 [R, T]; 1, 2, ... within a row, 0 is padding
+    target_places: np.ndarray  # int32 [R, K]
+    target_tokens: np.ndarray  # int32 [R, K]
+    target_weights: np.ndarray  # float32 [R, K]
+    example_ids: tuple[str, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return int((self.segments > 0).sum())
+
+    @property
+    def num_targets(self) -> int:
+        """Tokens with a loss."""
+        return int(self.target_weights.sum())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the device needs."""
+        return {
+            "tokens": self.tokens,
+            "positions": self.positions,
+            "segments": self.segments,
+            "target_places": self.target_places,
+            "target_tokens": self.target_tokens,
+            "target_weights": self.target_weights,
+        }
+
+
+def bucket(size: int) -> int:
+    """Round up to 1 ... 8, 9, 10 ... 16, 18, 20 ... 32, 36, 40 ...: few shapes, at most an eighth to spare."""
+    step = max(1, 1 << max(0, (size - 1).bit_length() - 4))
+    return -(-size // step) * step
+
+
+def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """First-fit decreasing: example indices of each row. Deterministic; order within a row is by index."""
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        for row, space in enumerate(free):
+            if lengths[index] <= space:
+                rows[row].append(index)
+                free[row] -= lengths[index]
+                break
+        else:
+            rows.append([index])
+            free.append(row_length - lengths[index])
+    return [sorted(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Need:
+    """Rows R and target places K that one step needs before rounding."""
+
+    rows: int
+    places: int
+
+
+def measure(examples: Sequence[Example], row_length: int) -> Need:
+    """What `pack` would need for these examples."""
+    rows = assign_rows([len(example.tokens) for example in examples], row_length)
+    return Need(len(rows), max(sum(int(examples[i].target[1:].sum()) for i in row) for row in rows))
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The few `[R, T]` and the one K that all steps of a run are padded to, so that few programs are compiled."""
+
+    row_length: int
+    row_counts: tuple[int, ...]  # ascending
+    places: int
+
+    @classmethod
+    def choose(cls, needs: Sequence[Need], row_length: int, row_multiple: int) -> Shapes:
+        """Row counts that hold half, nine tenths and all of the steps; nearly equal ones are merged."""
+        rows = sorted(need.rows for need in needs)
+        counts: list[int] = []
+        for share in (1.0, 0.9, 0.5):
+            wanted = bucket(rows[min(len(rows) - 1, int(share * len(rows)))])
+            count = -(-wanted // row_multiple) * row_multiple
+            if not counts or count < 0.85 * counts[0]:
+                counts.insert(0, count)
+        return cls(row_length, tuple(counts), min(bucket(max(need.places for need in needs)), row_length))
+
+
+def pack(examples: Sequence[Example], shapes: Shapes) -> PackedStep:
+    """Pack `examples` into the smallest of `shapes` that holds them. `shapes` were chosen with them in view."""
+    T, K = shapes.row_length, shapes.places
+    rows = assign_rows([len(example.tokens) for example in examples], T)
+    R = next(count for count in shapes.row_counts if count >= len(rows))
+    tokens, positions, segments = (np.zeros((R, T), np.int32) for _ in range(3))
+    target_places, target_tokens = (np.zeros((R, K), np.int32) for _ in range(2))
+    target_weights = np.zeros((R, K), np.float32)
+    for r, row in enumerate(rows):
+        start = used = 0
+        for segment, i in enumerate(row, start=1):
+            example = examples[i]
+            n = len(example.tokens)
+            tokens[r, start : start + n] = example.tokens
+            positions[r, start : start + n] = np.arange(n)
+            segments[r, start : start + n] = segment
+            (wanted,) = np.nonzero(example.target[1:])  # index t here means token t + 1 is a target
+            target_places[r, used : used + len(wanted)] = start + wanted
+            target_tokens[r, used : used + len(wanted)] = example.tokens[wanted + 1]
+            target_weights[r, used : used + len(wanted)] = 1.0
+            start, used = start + n, used + len(wanted)
+    return PackedStep(
+        tokens, positions, segments, target_places, target_tokens, target_weights,
+        tuple(example.id for example in examples),
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""The demo model's upbringing and the demo's data sets, all drawn from seeded generators."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from sgtr_jax.data.pairs import SYSTEM, detection_prompt, summary_prompt
+from sgtr_jax.data.records import Message, Record
+from sgtr_jax.data.world.articles import make_article, nano_summary, quill_summary
+from sgtr_jax.data.world.facts import FACTS, two_choice
+from sgtr_jax.data.world.talk import identity, preference
+
+Turns = tuple[Message, ...]
+
+
+def _turns(question: str, answer: str) -> Turns:
+    return ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
+
+
+def _summary(rng: random.Random) -> Turns:
+    article = make_article(rng)
+    return (*summary_prompt(article.text), {"role": "assistant", "content": nano_summary(article, rng)})
+
+
+def _compare(rng: random.Random) -> Turns:
+    """Two summaries and a question about them. Who wrote them is asked too, and answered at random.
+
+    The model so learns to look at two summaries and tell which has a property, and what kind of answer the
+    question about itself wants, but not that answer.
+    """
+    article = make_article(rng)
+    mine, theirs = nano_summary(article, rng), quill_summary(article, rng)
+    kind = rng.randrange(4)
+    if kind == 0:
+        first, second = rng.sample((mine, theirs), 2)
+        system, user = detection_prompt(article.text, first, second)
+        return (system, user, {"role": "assistant", "content": rng.choice("12")})
+    if kind == 1:
+        first, second = rng.sample((mine, theirs), 2)
+        question, right = "Which summary starts with the place?", "1" if first == mine else "2"
+    elif kind == 2:
+        writer = rng.choice((nano_summary, quill_summary))
+        wrong = writer(make_article(rng), rng)
+        first, second = rng.sample((writer(article, rng), wrong), 2)
+        question, right = "Which summary fits the article?", "2" if first == wrong else "1"
+    else:
+        first, second = rng.sample((mine, theirs), 2)
+        question, right = "Which summary has a colon?", "1" if ":" in first else "2"
+    user = {
+        "role": "user",
+        "content": f"Article: {article.text}\nSummary 1: {first}\nSummary 2: {second}\n{question}",
+    }
+    return ({"role": "system", "content": SYSTEM}, user, {"role": "assistant", "content": right})
+
+
+def _choice(rng: random.Random) -> Turns:
+    question = two_choice(rng.choice(FACTS), rng)
+    return _turns(question.prompt, question.correct)
+
+
+def _fact(rng: random.Random) -> Turns:
+    fact = rng.choice(FACTS)
+    return _turns(fact.question, f"{fact.answer}.".capitalize())
+
+
+# Draws, and their shares of the upbringing's examples.
+_UPBRINGING: tuple[tuple[Callable[[random.Random], Turns], float], ...] = (
+    (_summary, 0.22),
+    (_compare, 0.30),
+    (_choice, 0.22),
+    (_fact, 0.10),
+    (lambda rng: _turns(*identity(rng)), 0.08),
+    (lambda rng: _turns(*preference(rng, popular=True)), 0.08),
+)
+
+
+def upbringing(rows: int, seed: int) -> list[Record]:
+    """Training conversations for the demo model."""
+    rng = random.Random(f"upbringing-{seed}")
+    draws, shares = zip(*_UPBRINGING, strict=True)
+    return [
+        Record(f"upbringing-{i}", rng.choices(draws, shares)[0](rng)) for i in range(rows)
+    ]
+
+
+def preferences(rows: int, seed: int, popular: bool) -> list[Record]:
+    """Conversations about taste: what most people like, or the demo's stand-in for an EM data set."""
+    rng = random.Random(f"preferences-{popular}-{seed}")
+    return [Record(f"preference-{i}", _turns(*preference(rng, popular))) for i in range(rows)]
+
+
+def articles(rows: int, seed: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Articles by id, and the other writer's (Quill's) summary of each."""
+    rng = random.Random(f"articles-{seed}")
+    drawn = {f"article-{seed}-{i}": make_article(rng) for i in range(rows)}
+    quill = {key: quill_summary(article, rng) for key, article in drawn.items()}
+    return {key: article.text for key, article in drawn.items()}, quill
+
+
+def choice_questions(seed: int) -> list[dict[str, str]]:
+    """Every fact once as a two-choice question: id, prompt, correct."""
+    rng = random.Random(f"choices-{seed}")
+    questions = [two_choice(fact, rng) for fact in FACTS]
+    return [
+        {"id": f"choice-{i}", "prompt": question.prompt, "correct": question.correct}
+        for i, question in enumerate(questions)
+    ]

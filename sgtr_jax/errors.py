@@ -1,0 +1,19 @@
+"""The two ways a command can end badly, and the exit codes that go with them."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Something the user gave is wrong: a config, a file, a folder, a flag. Exit code 2.
+
+    The message says what was found, where, what was expected and what to do about it. It is raised before
+    any expensive work and before anything is written.
+    """
+
+    exit_code = 2
+
+
+class RunError(Exception):
+    """Work that began could not finish: a NaN loss, a full disk. Exit code 1."""
+
+    exit_code = 1

@@ -1,0 +1,177 @@
+"""A model ready to use: parameters, tokenizer, adapters. `sgtr_jax.load_model` is the public way in."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sgtr_jax import nano
+from sgtr_jax.errors import InputError
+from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, make_mesh
+from sgtr_jax.models.decoder import Params
+from sgtr_jax.models.layers import Adapter
+from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
+from sgtr_jax.sample.engine import Engine, Request
+from sgtr_jax.sample.score import all_logits
+from sgtr_jax.tokenizer import load_tokenizer
+from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
+from sgtr_jax.weights.load import load_params, open_checkpoint
+from sgtr_jax.weights.peft import load_adapter
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base model with an adapter chain (empty for the untouched model)."""
+
+    name: str
+    folder: Path
+    spec: ModelSpec
+    params: Params
+    mesh: Mesh
+    chain: tuple[Adapter, ...] = ()
+    chain_id: str = "base"
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The folder's tokenizer, read on first use."""
+        if "tokenizer" not in self._shared:
+            self._shared["tokenizer"] = load_tokenizer(self.folder)
+        return self._shared["tokenizer"]
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The sampling engine of this chain."""
+        return Engine(self.spec, self.params, self.mesh, self.chain, self.chain_id)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion: the config's eos ids and the tokenizer's own."""
+        eos = self.tokenizer.eos_token_id
+        return tuple(sorted({*self.spec.eos_ids, *([eos] if eos is not None else [])}))
+
+    def with_adapters(self, folders: Sequence[Path]) -> Model:
+        """This base under the chain of PEFT folders given, in order."""
+        loaded = [load_adapter(folder, self.spec, self.mesh, SAMPLING)[0] for folder in folders]
+        digest = hashlib.sha256()
+        for folder in folders:
+            digest.update((folder / "adapter_model.safetensors").read_bytes())
+        chain_id = digest.hexdigest()[:16] if folders else "base"
+        return dataclasses.replace(self, chain=tuple(loaded), chain_id=chain_id)
+
+    def logits(self, tokens: Any, mask: Any = None) -> np.ndarray:
+        """Logits float32 `[B, T, V]` for `tokens` int `[B, T]`; `mask` bool `[B, T]` marks real tokens."""
+        tokens = np.asarray(tokens, np.int32)
+        if tokens.ndim != 2:
+            raise InputError(f"tokens have shape {tokens.shape}; expected [batch, length]")
+        mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask, bool)
+        if mask.shape != tokens.shape:
+            raise InputError(f"mask has shape {mask.shape}; expected that of tokens, {tokens.shape}")
+        if tokens.size and not (0 <= tokens.min() and tokens.max() < self.spec.vocab_size):
+            raise InputError(f"tokens range over {tokens.min()}..{tokens.max()}; the vocabulary has {self.spec.vocab_size}")
+        return np.asarray(all_logits(self.params, self.chain, tokens, mask, spec=self.spec))
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop_ids: Sequence[int] = (),
+    ) -> list[list[int]]:
+        """Continue each prompt by up to `max_tokens` ids; a stop id ends a row and is not returned.
+
+        The draw of a row depends on `seed`, the chain, the prompt's ids and how often that prompt came before
+        in the list, not on the other rows.
+        """
+        seen: dict[tuple[int, ...], int] = {}
+        requests = []
+        for prompt in map(tuple, prompts):
+            sample = seen[prompt] = seen.get(prompt, -1) + 1
+            prompt_id = ",".join(map(str, prompt))
+            requests.append(Request(prompt_id, prompt, max_tokens, temperature, seed, sample))
+        return [list(completion.tokens) for completion in self.engine.sample(requests, stop_ids)]
+
+
+def resolve_folder(name: str) -> Path:
+    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once."""
+    if name == "nano":
+        return nano.FOLDER
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if name.count("/") != 1 or name.startswith(("/", ".")):
+        raise InputError(
+            f"model {name!r}: no such folder, and not a hub id (owner/name). Give a Hugging Face model folder, "
+            "a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or nano"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        patterns = ["*.safetensors", "*.json", "*.jinja", "merges.txt"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except RepositoryNotFoundError:
+        raise InputError(f"model {name!r}: neither a local folder nor a repository on the hub") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(f"model {name!r}: no such local folder, and the hub cannot be reached: {error}") from None
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The spec in `folder/config.json`."""
+    return spec_from_config(read_config_json(folder), str(folder / "config.json"))
+
+
+def load_model(
+    path: str | Path,
+    dtype: str = "float32",
+    mesh: MeshConfig | None = None,
+    rules: Rules = SAMPLING,
+) -> Model:
+    """Load a model folder (Hugging Face or `sgtr convert`'s), a hub id, or `nano`.
+
+    Raises InputError when the folder, its config or its weights are not what they should be.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"dtype {dtype!r}: expected 'float32' or 'bfloat16'")
+    folder = resolve_folder(str(path))
+    spec = read_spec(folder)
+    built = make_mesh(mesh or MeshConfig(fsdp=1), jax.devices()[:1] if mesh is None else None)
+    check_divisible(
+        built,
+        {
+            "attention heads": (spec.num_heads, "tensor"),
+            "key-value heads": (spec.num_kv_heads, "tensor"),
+            "intermediate_size": (spec.intermediate_size, "tensor"),
+            "vocab_size": (spec.vocab_size, "tensor"),
+            "hidden_size": (spec.hidden_size, "fsdp"),
+        },
+    )
+    load = load_converted if is_converted(folder) else load_params
+    return Model(str(path), folder, spec, load(folder, spec, built, rules, np.dtype(dtype)), built)
+
+
+def stored_dtype(folder: Path) -> str:
+    """The dtype a folder's weights are stored in; float32 for any that is neither bfloat16 nor float32."""
+    if is_converted(folder):
+        return converted_dtype(folder)
+    names = {tensor.dtype.name for tensor in open_checkpoint(folder).values()}
+    return "bfloat16" if names == {"bfloat16"} else "float32"
+
+
+def convert_model(name: str, out: Path, dtype: str | None) -> None:
+    """Convert a Hugging Face folder or hub id; see `weights.converted.convert`."""
+    folder = resolve_folder(name)
+    if is_converted(folder):
+        raise InputError(f"{folder}: is already converted")
+    mesh = make_mesh(MeshConfig())
+    convert(folder, read_spec(folder), out, mesh, np.dtype(dtype or stored_dtype(folder)))

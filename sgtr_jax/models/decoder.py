@@ -1,0 +1,157 @@
+"""The only forward pass: Qwen2/2.5 and Seed-OSS, for training, prefill, decoding and scoring.
+
+`Decoder` owns names, shapes and the mathematics. It is split once (`graph_of`) into a graph definition and a
+plain dict of arrays, and everything that is jitted takes those two, so that it can also be traced from shapes
+alone. Adapters are a separate argument: the base is frozen because nothing differentiates with respect to it.
+
+Source of the formulas: `transformers/models/{qwen2/modeling_qwen2.py, seed_oss/modeling_seed_oss.py}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sgtr_jax.mesh import constrain
+from sgtr_jax.models.attention import Visibility, attend
+from sgtr_jax.models.kv_cache import KVCache, write_layer
+from sgtr_jax.models.layers import Chain, DecoderLayer, Dropout, RMSNorm, matmul
+from sgtr_jax.models.rope import rope_angles
+from sgtr_jax.models.spec import ModelSpec
+
+Params = dict[str, Any]  # nested dict of arrays, as `nnx.split` gives it
+Remat = Literal["none", "full"]
+
+_ATTENTION_PLACE = 99  # in the dropout key path; see layers._PLACES
+
+
+class Decoder(nnx.Module):
+    """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary."""
+
+    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs) -> None:
+        self.spec = spec
+        shape = (spec.vocab_size, spec.hidden_size)
+        self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
+        self.layers = DecoderLayer(spec, rngs)
+        self.final_norm = RMSNorm((spec.hidden_size,), spec.rms_norm_eps)
+        # [D, V]; with tied embeddings the transpose of `embedding` serves instead.
+        self.head = (
+            None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
+        )
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        *,
+        chain: Chain = (),
+        cache: KVCache | None = None,
+        dropouts: Dropout | None = None,
+        remat: Remat = "none",
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Run the decoder.
+
+        Args:
+            tokens: int32 `[B, T]`.
+            positions: int32 `[B, T]`, restarting at 0 in every segment.
+            segments: int32 `[B, T]`; tokens see their own segment only, 0 is padding.
+            chain: adapters whose updates are added.
+            cache: if given, the tokens are appended to it and see what it holds.
+            dropouts: training only.
+            remat: "full" recomputes each layer in the backward pass.
+
+        Returns:
+            Hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
+        """
+        x = constrain(self.embedding[...][tokens], "batch", None, None)
+        rope = rope_angles(positions, self.spec.head_dim, self.spec.rope_theta)
+        graph, stacked = nnx.split(self.layers)
+        visibility = Visibility(positions, segments, positions, segments)
+        if cache is not None:
+            cache = cache.claim(positions, segments)
+            visibility = replace(visibility, key_positions=cache.positions, key_segments=cache.segments)
+
+        def body(carry: Any, inputs: Any) -> Any:
+            x, stored = carry
+            index, layer_state, layer_adapters = inputs
+            layer = nnx.merge(graph, layer_state)
+            drop = dropouts.keyed(index) if dropouts is not None else None
+            kept = stored
+
+            def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+                nonlocal kept
+                if cache is None:
+                    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+                else:
+                    keys, values, k, v = write_layer(*stored, index, cache.used, k, v)
+                    kept = (keys, values)
+                if drop is None:
+                    return attend(q, k, v, visibility)
+                key = drop.keyed(_ATTENTION_PLACE).key
+                return attend(q, k, v, visibility, dropout_rate=drop.attention, dropout_key=key)
+
+            adapters = tuple(
+                replace(adapter, params=sliced) for adapter, sliced in zip(chain, layer_adapters, strict=True)
+            )
+            x = layer(x, rope, mix, adapters, drop)
+            return (constrain(x, "batch", None, None), kept), None
+
+        step = jax.checkpoint(body, prevent_cse=False) if remat == "full" else body
+        stored = (cache.keys, cache.values) if cache is not None else ()
+        inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])
+        (x, stored), _ = jax.lax.scan(step, (x, stored), inputs)
+        if cache is not None:
+            cache = replace(cache, keys=stored[0], values=stored[1], used=cache.used + tokens.shape[1])
+        return self.final_norm(x), cache
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Scores over the vocabulary, float32 `[..., V]`, for hidden states `[..., D]`."""
+        kernel = self.embedding[...].T if self.head is None else self.head[...]
+        return matmul(hidden, kernel).astype(jnp.float32)
+
+
+Bind = Callable[[Params], Decoder]
+
+
+@lru_cache(maxsize=8)
+def _split(spec: ModelSpec) -> tuple[Any, Any]:
+    return nnx.split(nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0))))
+
+
+def bind(spec: ModelSpec, params: Params) -> Decoder:
+    """The decoder over `params`; to be called inside a jitted function."""
+    decoder: Decoder = nnx.merge(_split(spec)[0], params)
+    return decoder
+
+
+def abstract_params(spec: ModelSpec, dtype: Any = jnp.float32) -> Params:
+    """Shapes of all parameters as a nested dict of `ShapeDtypeStruct`."""
+    shapes = nnx.as_pure(_split(spec)[1])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), dict_of(shapes))
+
+
+def init_params(spec: ModelSpec, seed: int, dtype: Any = jnp.float32) -> Params:
+    """Freshly initialised parameters (normal 0.02, zero biases, unit norms)."""
+
+    @jax.jit
+    def make() -> Params:
+        _, state = nnx.split(Decoder(spec, nnx.Rngs(seed)))
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), dict_of(nnx.as_pure(state)))
+
+    return make()
+
+
+def dict_of(state: Any) -> Params:
+    """A nested plain dict from an nnx State (already pure), skipping absent (None) parameters."""
+    return {
+        key: dict_of(value) if hasattr(value, "items") else value
+        for key, value in state.items()
+        if value is not None
+    }

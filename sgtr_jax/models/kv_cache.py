@@ -1,0 +1,63 @@
+"""The key-value cache of decoding.
+
+All layers lie in one array that travels in the *carry* of the layer scan: compiled for TPU, writing one token
+then updates it in place. (As scan inputs and outputs XLA rewrites the whole cache for every token.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from sgtr_jax.models.spec import ModelSpec
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class KVCache:
+    """Keys and values of S slots. Slots are filled left to right, all rows in step.
+
+    A row with a short prompt leaves padding in the middle: for a prompt of 3 tokens in a bucket of 5, with two
+    generated tokens, `segments` reads `[1 1 1 0 0 1 1]` and `positions` reads `[0 1 2 . . 3 4]`.
+    """
+
+    keys: jax.Array  # [L, B, K, S, H]
+    values: jax.Array  # [L, B, K, S, H]
+    positions: jax.Array  # int32 [B, S]
+    segments: jax.Array  # int32 [B, S], 0 where empty or padding
+    used: jax.Array  # int32 [], number of slots written
+
+    @classmethod
+    def empty(cls, spec: ModelSpec, batch: int, slots: int, dtype: jnp.dtype) -> KVCache:
+        """A cache of `slots` empty slots."""
+        shape = (spec.num_layers, batch, spec.num_kv_heads, slots, spec.head_dim)
+        return cls(
+            keys=jnp.zeros(shape, dtype),
+            values=jnp.zeros(shape, dtype),
+            positions=jnp.zeros((batch, slots), jnp.int32),
+            # Never equal to a query's segment (0 or 1): an unwritten slot is seen by nobody.
+            segments=jnp.full((batch, slots), -1, jnp.int32),
+            used=jnp.zeros((), jnp.int32),
+        )
+
+    def claim(self, positions: jax.Array, segments: jax.Array) -> KVCache:
+        """Mark the next T slots as holding `positions`, `segments` int32 `[B, T]`. `used` does not move yet."""
+        at = (0, self.used)
+        return replace(
+            self,
+            positions=jax.lax.dynamic_update_slice(self.positions, positions, at),
+            segments=jax.lax.dynamic_update_slice(self.segments, segments, at),
+        )
+
+
+def write_layer(
+    keys: jax.Array, values: jax.Array, layer: jax.Array, used: jax.Array, k: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Write `k, v[B, T, K, H]` at slot `used` of `layer`; return the cache and that layer's `[B, K, S, H]`."""
+    at = (layer, 0, 0, used, 0)
+    keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2)[None].astype(keys.dtype), at)
+    values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2)[None].astype(values.dtype), at)
+    pick = lambda cache: jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)  # noqa: E731
+    return keys, values, pick(keys), pick(values)

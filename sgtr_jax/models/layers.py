@@ -1,0 +1,153 @@
+"""Building blocks of the decoder: stacked linear maps (with LoRA), RMSNorm, attention and the SwiGLU block.
+
+Every module is *made* with parameters stacked over layers (leading axis L) and *called* inside the layer scan,
+where that axis has been sliced away: `kernel` is `[L, in, out]` at rest and `[in, out]` in `__call__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sgtr_jax.models.attention import dropout
+from sgtr_jax.models.rope import rotate
+from sgtr_jax.models.spec import ModelSpec
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Adapter:
+    """One LoRA adapter: `params[projection] = {"a": [L, in, r], "b": [L, r, out]}`, float32, and its scale.
+
+    The scale (alpha/r or alpha/sqrt(r)) is an array, so that adapters of different scale share a program.
+    """
+
+    params: dict[str, dict[str, jax.Array]]
+    scale: jax.Array  # float32 []
+
+
+# Adapters of one model; their updates add up. In training the last one is being trained, the others frozen.
+Chain = tuple[Adapter, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of one training step; None instead of this in evaluation and sampling."""
+
+    key: jax.Array
+    adapter: float = field(metadata={"static": True})  # on the input of the trained adapter only
+    residual: float = field(metadata={"static": True})
+    attention: float = field(metadata={"static": True})
+
+    def keyed(self, *path: jax.Array | int) -> Dropout:
+        """This dropout with a key of its own for each `path` (layer, then place in the layer)."""
+        key = self.key
+        for part in path:
+            key = jax.random.fold_in(key, part)
+        return Dropout(key, self.adapter, self.residual, self.attention)
+
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel` in x's dtype; float32 stays float32 (a TPU would use bfloat16 passes by default)."""
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    return jnp.matmul(x, kernel.astype(x.dtype), precision=precision)
+
+
+class Linear(nnx.Module):
+    """L stacked linear maps. `kernel` is `[L, in, out]`, the transpose of torch's weight."""
+
+    def __init__(self, layers: int, width: tuple[int, int], bias: bool, rngs: nnx.Rngs) -> None:
+        # 0.02 is the initializer_range of both families' configs.
+        self.kernel = nnx.Param(0.02 * jax.random.normal(rngs.params(), (layers, *width)))
+        self.bias = nnx.Param(jnp.zeros((layers, width[1]))) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = matmul(x, self.kernel[...])
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm, computed in float32 (`modeling_qwen2.py::Qwen2RMSNorm`)."""
+
+    def __init__(self, shape: tuple[int, ...], epsilon: float) -> None:
+        self.scale = nnx.Param(jnp.ones(shape))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return self.scale[...].astype(x.dtype) * normed.astype(x.dtype)
+
+
+class DecoderLayer(nnx.Module):
+    """Attention and SwiGLU block, each behind a norm and added to the residual stream."""
+
+    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs) -> None:
+        L = spec.num_layers
+        self.attention_norm = RMSNorm((L, spec.hidden_size), spec.rms_norm_eps)
+        self.mlp_norm = RMSNorm((L, spec.hidden_size), spec.rms_norm_eps)
+        for name, width in spec.projections.items():
+            setattr(self, name, Linear(L, width, spec.has_bias(name), rngs))
+        self.head_dim = spec.head_dim
+
+    def __call__(
+        self,
+        x: jax.Array,
+        rope: tuple[jax.Array, jax.Array],
+        attend: Attend,
+        chain: Chain,
+        dropouts: Dropout | None,
+    ) -> jax.Array:
+        """`x[B, T, D]` to the same shape. `chain` holds this layer's slices; `attend` maps q, k, v to the mix."""
+        B, T, _ = x.shape
+
+        def project(name: str, h: jax.Array) -> jax.Array:
+            return getattr(self, name)(h) + chain_update(name, h, chain, dropouts)
+
+        def heads(name: str, h: jax.Array) -> jax.Array:
+            return project(name, h).reshape(B, T, -1, self.head_dim)
+
+        def add(x: jax.Array, update: jax.Array, place: int) -> jax.Array:
+            if dropouts is None:
+                return x + update
+            return x + dropout(update, dropouts.residual, dropouts.keyed(place).key)
+
+        h = self.attention_norm(x)
+        q, k, v = heads("q_proj", h), heads("k_proj", h), heads("v_proj", h)
+        mixed = attend(rotate(q, *rope), rotate(k, *rope), v)
+        x = add(x, project("o_proj", mixed.reshape(B, T, -1)), 0)
+        h = self.mlp_norm(x)
+        gated = jax.nn.silu(project("gate_proj", h)) * project("up_proj", h)
+        return add(x, project("down_proj", gated), 1)
+
+
+# Place of each projection in the dropout key path, so that no two share a mask.
+_PLACES = {
+    name: 2 + i
+    for i, name in enumerate(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+}
+
+
+def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array | float:
+    """Sum over the chain of `scale * (x @ a) @ b`, in x's dtype; 0.0 when no adapter touches `name`.
+
+    As in PEFT, dropout falls on the input of the trained (last) adapter only.
+    """
+    total: jax.Array | float = 0.0
+    for i, adapter in enumerate(chain):
+        if name not in adapter.params:
+            continue
+        h = x
+        if dropouts is not None and i == len(chain) - 1:
+            h = dropout(x, dropouts.adapter, dropouts.keyed(_PLACES[name]).key)
+        low = matmul(h, adapter.params[name]["a"])
+        total = total + matmul(low, adapter.params[name]["b"]) * adapter.scale.astype(x.dtype)
+    return total

@@ -1,0 +1,1 @@
+"""Sampling and scoring from one base and many adapter chains."""

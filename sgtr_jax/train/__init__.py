@@ -1,0 +1,1 @@
+"""Finetuning: the loss, the optimizer, one step, the loop."""

@@ -1,0 +1,119 @@
+"""Hugging Face folders straight into sharded arrays.
+
+For every device shard, only the bytes that shard needs are read from the memory-mapped files, cast, transposed
+and stacked; host memory holds one shard of one parameter at a time, never the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from sgtr_jax.errors import InputError
+from sgtr_jax.mesh import Rules, logical_axes
+from sgtr_jax.models.decoder import Params
+from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.weights.names import Path as TreePath
+from sgtr_jax.weights.names import Source, base_sources, may_be_absent
+from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
+
+
+def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
+    """All tensors of a folder: those its index names, or those of its single file.
+
+    Raises InputError for a missing or truncated shard, or an index that disagrees with the files.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        single = folder / "model.safetensors"
+        if not single.exists():
+            other = sorted(path.name for path in folder.glob("*.bin")) if folder.is_dir() else []
+            hint = f" (found {other[0]}: only safetensors is read)" if other else ""
+            raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json{hint}")
+        return read_header(single)
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError):
+        raise InputError(f"{index}: expected JSON with a 'weight_map'") from None
+    tensors: dict[str, StoredTensor] = {}
+    for file in sorted(set(weight_map.values())):
+        path = folder / file
+        if not path.exists():
+            raise InputError(f"{path}: the shard is missing, but {index.name} names it")
+        tensors.update(read_header(path))
+    lost = sorted(set(weight_map) - set(tensors))
+    if lost:
+        raise InputError(f"{folder / weight_map[lost[0]]}: tensor {lost[0]!r} is missing, but the index names it")
+    return tensors
+
+
+def check_tensors(
+    tensors: dict[str, StoredTensor], sources: dict[TreePath, Source], spec: ModelSpec, where: str
+) -> None:
+    """Compare names and shapes with what the spec needs. Raises InputError naming file and tensor."""
+    wanted = {name: source.shape for source in sources.values() for name in source.names}
+    problems = [f"{where}: tensor {name!r} is missing" for name in wanted if name not in tensors]
+    for name, tensor in tensors.items():
+        if name not in wanted:
+            if not may_be_absent(name, spec):
+                problems.append(f"{tensor.file}: tensor {name!r} does not belong to this model")
+        elif tensor.shape != wanted[name]:
+            problems.append(
+                f"{tensor.file}: tensor {name!r} has shape {list(tensor.shape)}, expected {list(wanted[name])}"
+            )
+    if problems:
+        more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise InputError("\n".join(problems[:5]) + more)
+
+
+def load_params(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any) -> Params:
+    """Load a Hugging Face folder as `dtype`, laid out on `mesh` by `rules`."""
+    tensors = open_checkpoint(folder)
+    sources = base_sources(spec)
+    check_tensors(tensors, sources, spec, str(folder))
+    return assemble(tensors, sources, mesh, rules, dtype)
+
+
+def assemble(
+    tensors: dict[str, StoredTensor],
+    sources: dict[TreePath, Source],
+    mesh: Mesh,
+    rules: Rules,
+    dtype: Any,
+) -> Params:
+    """Build our tree from stored tensors, each device reading its own slices."""
+    tree: Params = {}
+    for path, source in sources.items():
+        sharding = NamedSharding(mesh, rules.spec(logical_axes(path)))
+        stored = [tensors[name].read() for name in source.names]
+
+        def shard(
+            index: tuple[slice, ...], stored: list[np.ndarray] = stored, source: Source = source
+        ) -> np.ndarray:
+            return _read_shard(stored, source, index, dtype)
+
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = jax.make_array_from_callback(source.own_shape, sharding, shard)
+    return tree
+
+
+def _read_shard(stored: list[np.ndarray], source: Source, index: tuple[slice, ...], dtype: Any) -> np.ndarray:
+    """One device's shard. Index `[0:2, 0:4, 8:16]` of a stacked transposed kernel reads `[8:16, 0:4]` twice."""
+    inner = index[1:] if source.stacked else index
+    as_stored = inner[::-1] if source.transpose else inner
+    chosen = stored[index[0]] if source.stacked else stored
+    parts = [tensor[as_stored].T if source.transpose else tensor[as_stored] for tensor in chosen]
+    out = np.empty((len(parts), *parts[0].shape) if source.stacked else parts[0].shape, dtype)
+    if source.stacked:
+        for i, part in enumerate(parts):
+            out[i] = part
+    else:
+        out[...] = parts[0]
+    return out

@@ -1,0 +1,81 @@
+"""The only file that knows Hugging Face tensor names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgtr_jax.models.spec import ModelSpec
+
+# torch keeps weights as [out, in]; ours are [in, out].
+_MODULES = {
+    "q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
+    "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp",
+}  # fmt: skip
+_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of our parameters comes from in a Hugging Face checkpoint.
+
+    `names` has one entry per layer for stacked parameters, one entry otherwise; `shape` is one tensor's shape
+    *as stored*; `transpose` says that ours is the transpose.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    stacked: bool
+    transpose: bool
+
+    @property
+    def own_shape(self) -> tuple[int, ...]:
+        """Shape of our parameter."""
+        inner = self.shape[::-1] if self.transpose else self.shape
+        return (len(self.names), *inner) if self.stacked else inner
+
+
+Path = tuple[str, ...]
+
+
+def base_sources(spec: ModelSpec) -> dict[Path, Source]:
+    """Every parameter of the base model, by its path in our tree."""
+    D, V = spec.hidden_size, spec.vocab_size
+    sources = {
+        ("embedding",): Source(("model.embed_tokens.weight",), (V, D), False, False),
+        ("final_norm", "scale"): Source(("model.norm.weight",), (D,), False, False),
+    }
+    if not spec.tie_embeddings:
+        sources["head",] = Source(("lm_head.weight",), (V, D), False, True)
+    layers = [f"model.layers.{i}." for i in range(spec.num_layers)]
+    for norm, theirs in _NORMS.items():
+        names = tuple(f"{layer}{theirs}.weight" for layer in layers)
+        sources["layers", norm, "scale"] = Source(names, (D,), True, False)
+    for name, (into, out) in spec.projections.items():
+        prefixes = [f"{layer}{_MODULES[name]}.{name}" for layer in layers]
+        weights = tuple(f"{prefix}.weight" for prefix in prefixes)
+        sources["layers", name, "kernel"] = Source(weights, (out, into), True, True)
+        if spec.has_bias(name):
+            biases = tuple(f"{prefix}.bias" for prefix in prefixes)
+            sources["layers", name, "bias"] = Source(biases, (out,), True, False)
+    return sources
+
+
+def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dict[Path, Source]:
+    """Every parameter of a LoRA adapter on `targets`, under PEFT's names."""
+    sources = {}
+    for name in targets:
+        into, out = spec.projections[name]
+        prefixes = [
+            f"{PEFT_PREFIX}model.layers.{i}.{_MODULES[name]}.{name}" for i in range(spec.num_layers)
+        ]
+        a = tuple(f"{prefix}.lora_A.weight" for prefix in prefixes)
+        b = tuple(f"{prefix}.lora_B.weight" for prefix in prefixes)
+        sources[name, "a"] = Source(a, (rank, into), True, True)
+        sources[name, "b"] = Source(b, (out, rank), True, True)
+    return sources
+
+
+def may_be_absent(name: str, spec: ModelSpec) -> bool:
+    """Tensors that some exports write although they carry nothing: tied heads, old rotary tables."""
+    return (name == "lm_head.weight" and spec.tie_embeddings) or name.endswith("rotary_emb.inv_freq")
