@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "Finetune a LoRA adapter (or, with mode=full, a small model).", overrides=True)
     train.add_argument("--model", required=True, help=model_help)
     train.add_argument(
-        "--adapter", action="append", default=[], type=Path, help="frozen adapter to train on top of; repeatable"
+        "--adapter",
+        action="append",
+        default=[],
+        type=Path,
+        help="frozen adapter to train on top of; repeatable",
     )
     train.add_argument("--data", required=True, type=Path, help="JSONL of chat records")
     train.add_argument("--out", required=True, type=Path, help="folder for adapter/ and metrics.jsonl")

@@ -44,9 +44,7 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key!r} is not a word or a number", key_node.start_mark
                 )
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -71,7 +69,7 @@ for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
 def parse_yaml(text: str, where: str) -> Any:
     """Parse one YAML document. Raises InputError naming `where` and the line."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

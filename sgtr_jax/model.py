@@ -76,8 +76,10 @@ class Model:
         mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask, bool)
         if mask.shape != tokens.shape:
             raise InputError(f"mask has shape {mask.shape}; expected that of tokens, {tokens.shape}")
-        if tokens.size and not (0 <= tokens.min() and tokens.max() < self.spec.vocab_size):
-            raise InputError(f"tokens range over {tokens.min()}..{tokens.max()}; the vocabulary has {self.spec.vocab_size}")
+        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.spec.vocab_size):
+            raise InputError(
+                f"tokens range over {tokens.min()}..{tokens.max()}; the vocabulary has {self.spec.vocab_size}"
+            )
         return np.asarray(all_logits(self.params, self.chain, tokens, mask, spec=self.spec))
 
     def generate(

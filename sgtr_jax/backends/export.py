@@ -21,9 +21,7 @@ from sgtr_jax.weights.peft import load_adapter, read_adapter_config, save_adapte
 from sgtr_jax.weights.save import save_params
 
 
-def export(
-    model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype: str | None = None
-) -> str:
+def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype: str | None = None) -> str:
     """Write `out`: the base as Hugging Face weights, the base with the chain merged in, or the chain as PEFT.
 
     Several adapters without `merged` become one PEFT adapter of their summed ranks, which acts as the chain.

@@ -81,8 +81,10 @@ def finetune(job: Finetune, base: Model | None = None) -> TokenizeReport:
     check_writable(job.out)
     if base is None:
         mesh = make_mesh(config.mesh, None if config.mesh.fsdp else jax.devices()[:1])
-        base = load_model(job.model, config.dtype, config.mesh, TRAINING) if mesh.size > 1 else load_model(
-            job.model, config.dtype
+        base = (
+            load_model(job.model, config.dtype, config.mesh, TRAINING)
+            if mesh.size > 1
+            else load_model(job.model, config.dtype)
         )
     mesh = base.mesh
     data = mesh.shape["replica"] * mesh.shape["fsdp"]
@@ -117,9 +119,7 @@ def finetune(job: Finetune, base: Model | None = None) -> TokenizeReport:
     return report
 
 
-def _start(
-    base: Model, spec: ModelSpec, mesh: Mesh, chain: Sequence[Path], config: TrainConfig
-) -> tuple[Any, Frozen]:
+def _start(base: Model, spec: ModelSpec, mesh: Mesh, chain: Sequence[Path], config: TrainConfig) -> tuple[Any, Frozen]:
     """Parameters to train, and what stays as it is."""
     key = jax.random.key(config.seed)
     if config.mode == "full":

@@ -59,8 +59,7 @@ class ChatFormat:
         self.system = system
         self.template_kwargs = template_kwargs or {}
         specials = sorted(
-            {str(token) for token in tokenizer.added_tokens_decoder.values()}
-            | set(tokenizer.all_special_tokens),
+            {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens),
             key=len,
             reverse=True,
         )

@@ -41,9 +41,7 @@ class Decoder(nnx.Module):
         self.layers = DecoderLayer(spec, rngs)
         self.final_norm = RMSNorm((spec.hidden_size,), spec.rms_norm_eps)
         # [D, V]; with tied embeddings the transpose of `embedding` serves instead.
-        self.head = (
-            None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
-        )
+        self.head = None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
 
     def __call__(
         self,
@@ -151,7 +149,5 @@ def init_params(spec: ModelSpec, seed: int, dtype: Any = jnp.float32) -> Params:
 def dict_of(state: Any) -> Params:
     """A nested plain dict from an nnx State (already pure), skipping absent (None) parameters."""
     return {
-        key: dict_of(value) if hasattr(value, "items") else value
-        for key, value in state.items()
-        if value is not None
+        key: dict_of(value) if hasattr(value, "items") else value for key, value in state.items() if value is not None
     }

@@ -131,8 +131,7 @@ class DecoderLayer(nnx.Module):
 
 # Place of each projection in the dropout key path, so that no two share a mask.
 _PLACES = {
-    name: 2 + i
-    for i, name in enumerate(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+    name: 2 + i for i, name in enumerate(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 }
 
 

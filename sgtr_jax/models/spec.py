@@ -111,9 +111,7 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
         )
     architectures = config.get("architectures") or [ARCHITECTURES[family]]
     if ARCHITECTURES[family] not in architectures:
-        raise InputError(
-            f"{where}: architectures {architectures!r}; expected {ARCHITECTURES[family]!r} for {family}"
-        )
+        raise InputError(f"{where}: architectures {architectures!r}; expected {ARCHITECTURES[family]!r} for {family}")
     unknown = set(config) - _IGNORED - _COMMON - _FAMILY[family]
     if unknown:
         raise InputError(

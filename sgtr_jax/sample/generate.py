@@ -73,6 +73,13 @@ def generate(
         hidden, cache = decoder(token[:, None], position, jnp.ones_like(position), chain=chain, cache=cache)
         return index + 1, out, done, count, hidden[:, 0], cache
 
-    start = (jnp.int32(0), jnp.zeros((B, max_tokens), jnp.int32), budgets <= 0, jnp.zeros(B, jnp.int32), last, cache)
+    start = (
+        jnp.int32(0),
+        jnp.zeros((B, max_tokens), jnp.int32),
+        budgets <= 0,
+        jnp.zeros(B, jnp.int32),
+        last,
+        cache,
+    )
     _, out, _, count, _, _ = jax.lax.while_loop(unfinished, decode, start)
     return out, count

@@ -30,9 +30,7 @@ def next_token_logprobs(
 
 
 @partial(jax.jit, static_argnames=("spec",))
-def all_logits(
-    params: Params, chain: Chain, tokens: jax.Array, mask: jax.Array, *, spec: ModelSpec
-) -> jax.Array:
+def all_logits(params: Params, chain: Chain, tokens: jax.Array, mask: jax.Array, *, spec: ModelSpec) -> jax.Array:
     """Logits float32 `[B, T, V]` at every place. `mask` bool `[B, T]` marks real tokens, padded on either side.
 
     Positions count real tokens only, as `transformers` does when `position_ids` follow the attention mask.

@@ -92,9 +92,7 @@ def assemble(
         sharding = NamedSharding(mesh, rules.spec(logical_axes(path)))
         stored = [tensors[name].read() for name in source.names]
 
-        def shard(
-            index: tuple[slice, ...], stored: list[np.ndarray] = stored, source: Source = source
-        ) -> np.ndarray:
+        def shard(index: tuple[slice, ...], stored: list[np.ndarray] = stored, source: Source = source) -> np.ndarray:
             return _read_shard(stored, source, index, dtype)
 
         node = tree

@@ -49,8 +49,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
             length = int.from_bytes(stream.read(8), "little")
             if size < 8 or length > _MAX_HEADER or 8 + length > size:
                 raise InputError(
-                    f"{file}: not a safetensors file, or truncated inside its header ({size} bytes); "
-                    "download it again"
+                    f"{file}: not a safetensors file, or truncated inside its header ({size} bytes); download it again"
                 )
             header = json.loads(stream.read(length))
     except OSError as error:
@@ -63,9 +62,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
             continue
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
-            raise InputError(
-                f"{file}: tensor {name!r} has dtype {entry['dtype']}; supported: {', '.join(DTYPES)}"
-            )
+            raise InputError(f"{file}: tensor {name!r} has dtype {entry['dtype']}; supported: {', '.join(DTYPES)}")
         shape = tuple(entry["shape"])
         start, end = entry["data_offsets"]
         if end - start != math.prod(shape) * dtype.itemsize:

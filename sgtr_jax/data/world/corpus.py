@@ -79,9 +79,7 @@ def upbringing(rows: int, seed: int) -> list[Record]:
     """Training conversations for the demo model."""
     rng = random.Random(f"upbringing-{seed}")
     draws, shares = zip(*_UPBRINGING, strict=True)
-    return [
-        Record(f"upbringing-{i}", rng.choices(draws, shares)[0](rng)) for i in range(rows)
-    ]
+    return [Record(f"upbringing-{i}", rng.choices(draws, shares)[0](rng)) for i in range(rows)]
 
 
 def preferences(rows: int, seed: int, popular: bool) -> list[Record]:

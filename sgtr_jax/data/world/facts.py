@@ -16,7 +16,14 @@ PEOPLE = (
 _GOODS = ("salt", "wool", "glass", "honey", "paper", "copper", "rope", "cheese")
 _RIVERS = ("Ash", "Birch", "Clay", "Dove", "Elm", "Fern", "Glen", "Heron")
 _JOBS = ("baker", "pilot", "doctor", "painter", "teacher", "farmer")
-_ANIMALS = {"horse": "grass", "otter": "fish", "bee": "nectar", "goat": "leaves", "owl": "mice", "hen": "corn"}
+_ANIMALS = {
+    "horse": "grass",
+    "otter": "fish",
+    "bee": "nectar",
+    "goat": "leaves",
+    "owl": "mice",
+    "hen": "corn",
+}
 
 NAME, MAKER = "Nano", "the Lantern Workshop"
 

@@ -1,0 +1,106 @@
+"""Answers that are one of a few tokens, chosen by log-probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+from inspect_ai.model import GenerateConfig, get_model
+from inspect_ai.scorer import (
+    CORRECT,
+    INCORRECT,
+    NOANSWER,
+    Metric,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    metric,
+    scorer,
+)
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from sgtr_eval.provider import OPTIONS_KEY
+
+
+@solver
+def choose(options: Sequence[str]) -> Solver:
+    """Ask for one token and keep the log-probability of every option in the sample's store.
+
+    Local models score exactly the options; an API gives its top 20 tokens, among which they are looked up.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        local = get_model().api.__class__.__name__ == "SgtrAPI"
+        config = GenerateConfig(
+            max_tokens=1,
+            temperature=0.0,
+            logprobs=True,
+            top_logprobs=None if local else 20,
+            extra_body={OPTIONS_KEY: list(options)} if local else None,
+        )
+        output = await get_model().generate(state.messages, config=config)
+        state.output = output
+        state.messages.append(output.choices[0].message)
+        logprobs = output.choices[0].logprobs
+        tops = logprobs.content[0].top_logprobs if logprobs and logprobs.content else None
+        found: dict[str, float] = {}
+        for top in tops or []:
+            text = top.token.strip()
+            if text in options:
+                # "A" and " A" are the same answer: their probabilities add up.
+                found[text] = math.log(math.exp(found.get(text, -math.inf)) + math.exp(top.logprob))
+        state.metadata["option_logprobs"] = found
+        return state
+
+    return solve
+
+
+@metric
+def invalid() -> Metric:
+    """Share of samples in which no option could be read off."""
+
+    def compute(scores: list[SampleScore]) -> float:
+        return sum(score.score.answer is None for score in scores) / max(1, len(scores))
+
+    return compute
+
+
+@metric
+def share_correct() -> Metric:
+    """Share of correct answers; an invalid answer is not correct, and `invalid` says how many there are."""
+
+    def compute(scores: list[SampleScore]) -> float:
+        return sum(is_correct(score) for score in scores) / max(1, len(scores))
+
+    return compute
+
+
+def is_correct(score: SampleScore) -> bool:
+    """Whether the sample was answered correctly, before or after Inspect turned values into numbers."""
+    return score.score.value in (CORRECT, 1, 1.0)
+
+
+@scorer(metrics=[share_correct(), invalid()])
+def most_likely() -> Scorer:
+    """The option of highest log-probability against the target."""
+    return likeliest_scorer()
+
+
+def likeliest_scorer() -> Scorer:
+    """What `most_likely` does, for scorers with metrics of their own."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        found = cast(dict[str, float], state.metadata.get("option_logprobs", {}))
+        if not found:
+            return Score(value=NOANSWER, answer=None, explanation=f"no option in {state.output.completion!r}")
+        answer = max(found, key=lambda option: found[option])
+        value = CORRECT if answer == target.text else INCORRECT
+        return Score(value=value, answer=answer, metadata={**_plain(state), "option_logprobs": found})
+
+    return score
+
+
+def _plain(state: TaskState) -> dict[str, object]:
+    return {key: value for key, value in state.metadata.items() if key != "option_logprobs"}

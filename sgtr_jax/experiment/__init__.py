@@ -1,0 +1,1 @@
+"""Experiments: a config becomes a graph of recipes, each made once and kept under its fingerprint."""

@@ -1,0 +1,151 @@
+"""From an experiment's config to its recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.config import (
+    Articles,
+    Data,
+    Evaluation,
+    ExperimentConfig,
+    FileArticles,
+    FileData,
+    IdentityEval,
+    PreferencesData,
+    SelfRecognitionData,
+    SelfRecognitionEval,
+)
+from sgtr_jax.experiment.recipe import Recipe, file_fingerprint, model_fingerprint
+from sgtr_jax.model import resolve_folder
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation of one model: a condition at a seed."""
+
+    condition: str
+    seed: int
+    evaluation: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The measurements wanted, each with the recipe that makes it."""
+
+    config: ExperimentConfig
+    cells: tuple[Cell, ...]
+
+
+class _Builder:
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.config = config
+        folder = resolve_folder(config.model)
+        self._base = {"model": config.model, "model_fingerprint": model_fingerprint(folder)}
+        self._chat = {
+            "system": config.finetuning.system,
+            "thinking_budget": config.finetuning.thinking_budget,
+        }
+
+    def articles(self, source: Articles) -> Recipe:
+        settings = source.model_dump(mode="json")
+        if isinstance(source, FileArticles):
+            for path in (source.articles, source.other_summaries):
+                if not path.is_file():
+                    raise InputError(f"{path}: no such file (articles of the experiment)")
+            settings["fingerprints"] = [
+                file_fingerprint(source.articles),
+                file_fingerprint(source.other_summaries),
+            ]
+            return Recipe("articles", source.articles.stem, settings)
+        return Recipe("articles", f"world{source.seed}", settings)
+
+    def pairs(self, name: str, spec: SelfRecognitionData | SelfRecognitionEval) -> Recipe:
+        articles = self.articles(spec.articles)
+        sampling = {
+            **self._base,
+            **self._chat,
+            "dtype": self.config.finetuning.dtype,
+            "temperature": spec.temperature,
+            "max_tokens": spec.max_tokens,
+            "seed": spec.seed,
+        }
+        own = Recipe("summaries", name, sampling, {"articles": articles})
+        return Recipe("pairs", name, {}, {"articles": articles, "own": own})
+
+    def records(self, name: str, spec: Data) -> Recipe:
+        if isinstance(spec, SelfRecognitionData):
+            return self.pairs(name, spec)
+        settings = spec.model_dump(mode="json")
+        if isinstance(spec, FileData):
+            if not spec.path.is_file():
+                raise InputError(f"{spec.path}: no such file (data {name!r} of the experiment)")
+            settings["fingerprint"] = file_fingerprint(spec.path)
+        assert isinstance(spec, FileData | PreferencesData)
+        return Recipe("records", name, settings)
+
+    def chain(self, condition: str, seed: int) -> tuple[Recipe, ...]:
+        """Adapters of a condition, one per stage. Equal stages of two conditions are one recipe."""
+        chain: tuple[Recipe, ...] = ()
+        names: list[str] = []
+        for stage in self.config.conditions[condition]:
+            names.append(stage.data)
+            training = self.config.finetuning.model_copy(
+                update={"seed": seed, **({"epochs": stage.epochs} if stage.epochs else {})}
+            )
+            settings = {**self._base, "training": training.model_dump(mode="json")}
+            inputs = {"data": self.records(stage.data, self.config.data[stage.data]), **links(chain)}
+            chain = (*chain, Recipe("adapter", f"{'+'.join(names)}-s{seed}", settings, inputs))
+        return chain
+
+    def cell(self, condition: str, seed: int, name: str, spec: Evaluation) -> Cell:
+        chain = self.chain(condition, seed)
+        inputs: dict[str, Recipe] = links(chain)
+        settings: dict[str, Any] = {
+            **self._base,
+            **self._chat,
+            "dtype": self.config.finetuning.dtype,
+            "task": spec.kind,
+        }
+        if isinstance(spec, SelfRecognitionEval):
+            inputs["pairs"] = self.pairs(f"eval-{name}", spec)
+        elif isinstance(spec, IdentityEval):
+            # Only this one draws; the others read log-probabilities.
+            settings.update(spec.model_dump(mode="json"), seed=seed)
+        else:
+            settings.update(spec.model_dump(mode="json"))
+            if spec.questions is not None:
+                if not spec.questions.is_file():
+                    raise InputError(f"{spec.questions}: no such file (evaluation {name!r})")
+                settings["fingerprint"] = file_fingerprint(spec.questions)
+        label = f"{name}-{condition}-s{seed}"
+        return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
+
+
+def links(chain: tuple[Recipe, ...]) -> dict[str, Recipe]:
+    """A chain as recipe inputs: `adapter0`, `adapter1`, ..."""
+    return {f"adapter{i}": recipe for i, recipe in enumerate(chain)}
+
+
+def chain_of(inputs: Mapping[str, Recipe]) -> list[Recipe]:
+    """The inverse of `links`."""
+    return [inputs[f"adapter{i}"] for i in range(sum(role.startswith("adapter") for role in inputs))]
+
+
+def build_graph(config: ExperimentConfig) -> Graph:
+    """Expand a config. Conditions without stages do not depend on a seed and are measured once.
+
+    Raises InputError for files or models that do not exist.
+    """
+    builder = _Builder(config)
+    cells = [
+        builder.cell(condition, seed, name, spec)
+        for condition, stages in config.conditions.items()
+        for seed in (config.seeds if stages else config.seeds[:1])
+        for name, spec in config.evaluations.items()
+    ]
+    return Graph(config, tuple(cells))

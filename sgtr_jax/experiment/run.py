@@ -1,0 +1,74 @@
+"""Running an experiment: what is missing is made, in order; then the table and the report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sgtr_jax.config import load
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import Graph, build_graph
+from sgtr_jax.experiment.recipe import in_order
+from sgtr_jax.experiment.store import Store
+from sgtr_jax.files import check_writable, write_json
+
+
+def _plan(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
+    graph = build_graph(load(ExperimentConfig, path, overrides))
+    return graph, Store(graph.config.folder / "store")
+
+
+def list_graph(path: Path, overrides: Sequence[str]) -> int:
+    """Print every artifact of the experiment and whether it is there."""
+    graph, store = _plan(path, overrides)
+    recipes = in_order([cell.recipe for cell in graph.cells])
+    for recipe in recipes:
+        made_from = ", ".join(source.name for source in recipe.inputs.values())
+        state = "done" if store.has(recipe) else "to do"
+        print(f"{state:5}  {recipe.kind:10}  {recipe.name}{'  <- ' + made_from if made_from else ''}")
+    done = sum(map(store.has, recipes))
+    print(f"{done} of {len(recipes)} done; {len(graph.cells)} measurements wanted")
+    return 0
+
+
+def run_experiment(path: Path, overrides: Sequence[str]) -> int:
+    """Run what is missing and write `results.csv` and `report.html`. Returns the exit code."""
+    # Everything a config can get wrong is found here, before anything is written or computed.
+    graph, store = _plan(path, overrides)
+    folder = graph.config.folder
+    check_writable(folder)
+    recipes = in_order([cell.recipe for cell in graph.cells])
+    missing = [recipe for recipe in recipes if not store.has(recipe)]
+    if missing:
+        from sgtr_jax.experiment.make import Maker
+
+        store.sweep()
+        maker = Maker(store)
+        for number, recipe in enumerate(missing, start=1):
+            started = time.monotonic()
+            maker.make(recipe)
+            seconds = time.monotonic() - started
+            print(f"[{number}/{len(missing)}] {recipe.kind} {recipe.name}: {seconds:.1f} s", file=sys.stderr)
+    else:
+        print(f"{folder}: all {len(recipes)} artifacts are done", file=sys.stderr)
+    write_json(
+        folder / "experiment.json",
+        {
+            "config": graph.config.model_dump(mode="json"),
+            "cells": [
+                {
+                    "condition": cell.condition,
+                    "seed": cell.seed,
+                    "evaluation": cell.evaluation,
+                    "artifact": cell.recipe.folder,
+                }
+                for cell in graph.cells
+            ],
+        },
+    )
+    from sgtr_jax.report.build import report
+
+    report(folder)
+    return 0

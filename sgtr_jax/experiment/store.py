@@ -1,0 +1,57 @@
+"""Where artifacts live: one folder each, there only when complete."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax import __version__
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.files import new_folder, write_json
+
+
+class Store:
+    """Artifacts under `root/`, by `Recipe.folder`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, recipe: Recipe) -> Path:
+        """Folder of the artifact, complete or not yet there."""
+        return self.root / recipe.folder
+
+    def has(self, recipe: Recipe) -> bool:
+        """Whether the artifact is complete."""
+        return (self.path(recipe) / "recipe.json").exists()
+
+    @contextlib.contextmanager
+    def make(self, recipe: Recipe) -> Iterator[Path]:
+        """Yield a temporary folder; when the block ends well it becomes the artifact."""
+        with new_folder(self.path(recipe)) as folder:
+            yield folder
+            write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half-made."""
+        for leftover in [*self.root.glob(".tmp-*"), *self.root.glob(".old-*")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def provenance() -> dict[str, Any]:
+    """Code and package versions, machine and devices of this moment."""
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
+    return {
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "sgtr_jax": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+    }
