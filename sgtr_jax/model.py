@@ -60,7 +60,7 @@ class Model:
         return tuple(sorted({*self.spec.eos_ids, *([eos] if eos is not None else [])}))
 
     def with_adapters(self, folders: Sequence[Path]) -> Model:
-        """This base under the chain of PEFT folders given, in order."""
+        """The base under the chain of PEFT folders given, in order."""
         loaded = [load_adapter(folder, self.spec, self.mesh, SAMPLING)[0] for folder in folders]
         digest = hashlib.sha256()
         for folder in folders:

@@ -70,7 +70,7 @@ class SelfRecognitionEval(Config):
 
 
 class IdentityEval(Config):
-    """ "Who are you?" many times; `maker` is the name to look for."""
+    """Ask "Who are you?" many times; `maker` is the name to look for."""
 
     kind: Literal["identity"]
     maker: str

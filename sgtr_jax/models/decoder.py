@@ -88,7 +88,7 @@ class Decoder(nnx.Module):
                 if cache is None:
                     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
                 else:
-                    keys, values, k, v = write_layer(*stored, index, cache.used, k, v)
+                    keys, values, k, v = write_layer(stored[0], stored[1], index, cache.used, k, v)
                     kept = (keys, values)
                 if drop is None:
                     return attend(q, k, v, visibility)
@@ -102,7 +102,7 @@ class Decoder(nnx.Module):
             return (constrain(x, "batch", None, None), kept), None
 
         step = jax.checkpoint(body, prevent_cse=False) if remat == "full" else body
-        stored = (cache.keys, cache.values) if cache is not None else ()
+        stored: Any = (cache.keys, cache.values) if cache is not None else ()
         inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])
         (x, stored), _ = jax.lax.scan(step, (x, stored), inputs)
         if cache is not None:

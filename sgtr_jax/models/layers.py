@@ -45,7 +45,7 @@ class Dropout:
     attention: float = field(metadata={"static": True})
 
     def keyed(self, *path: jax.Array | int) -> Dropout:
-        """This dropout with a key of its own for each `path` (layer, then place in the layer)."""
+        """The same rates with a key of its own for each `path` (layer, then place in the layer)."""
         key = self.key
         for part in path:
             key = jax.random.fold_in(key, part)

@@ -31,14 +31,16 @@ def generate(
     """Generate up to `max_tokens` tokens per row.
 
     Args:
-        params, chain: the model; see `Decoder`.
+        params: the base's parameters.
+        chain: adapters; see `Decoder`.
         tokens: int32 `[B, T]` prompts, padded on the right.
         lengths: int32 `[B]` prompt lengths, at least 1.
         keys: uint32 `[B, 2]`, see `draw.row_key_data`.
         temperature: float32 `[B]`; 0 is greedy.
         budgets: int32 `[B]`, tokens at most for each row (0 for a row that only fills the batch).
         stop_ids: int32 `[S]`; -1 entries stop nothing.
-        spec, max_tokens: static.
+        spec: the model's numbers; static.
+        max_tokens: columns of the result; static.
 
     Returns:
         Generated ids int32 `[B, max_tokens]` and how many of them count, int32 `[B]`; a stop token is included
@@ -51,13 +53,14 @@ def generate(
     positions = jnp.where(real, places, 0)
     dtype = params["embedding"].dtype
     cache = KVCache.empty(spec, B, T + max_tokens, dtype)
-    hidden, cache = decoder(tokens, positions, real.astype(jnp.int32), chain=chain, cache=cache)
+    hidden, filled = decoder(tokens, positions, real.astype(jnp.int32), chain=chain, cache=cache)
+    assert filled is not None
     last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
 
     def choose(hidden: jax.Array, index: jax.Array) -> jax.Array:
         return draw(decoder.logits(hidden), keys, index, temperature)
 
-    Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, KVCache | None]
+    Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, KVCache]
 
     def unfinished(carry: Carry) -> jax.Array:
         index, _, done, *_ = carry
@@ -70,8 +73,9 @@ def generate(
         count = count + ~done
         done = done | jnp.any(token[:, None] == stop_ids[None, :], axis=1) | (count >= budgets)
         position = (lengths + index)[:, None]
-        hidden, cache = decoder(token[:, None], position, jnp.ones_like(position), chain=chain, cache=cache)
-        return index + 1, out, done, count, hidden[:, 0], cache
+        hidden, longer = decoder(token[:, None], position, jnp.ones_like(position), chain=chain, cache=cache)
+        assert longer is not None
+        return index + 1, out, done, count, hidden[:, 0], longer
 
     start = (
         jnp.int32(0),
@@ -79,7 +83,7 @@ def generate(
         budgets <= 0,
         jnp.zeros(B, jnp.int32),
         last,
-        cache,
+        filled,
     )
     _, out, _, count, _, _ = jax.lax.while_loop(unfinished, decode, start)
     return out, count

@@ -122,7 +122,7 @@ def _accumulate(
     """Loss sum and gradient over `passes` groups of rows, one group in memory at a time."""
     gradient = jax.value_and_grad(loss_sum)
     if passes == 1:
-        return gradient(params, frozen, batch, key)  # type: ignore[no-any-return]
+        return gradient(params, frozen, batch, key)
     grouped = jax.tree.map(lambda x: x.reshape(passes, -1, *x.shape[1:]), batch)
 
     def add(carry: Any, inputs: Any) -> Any:
@@ -132,4 +132,4 @@ def _accumulate(
 
     start = (jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
     carry, _ = jax.lax.scan(add, start, (jnp.arange(passes), grouped))
-    return carry  # type: ignore[no-any-return]
+    return carry

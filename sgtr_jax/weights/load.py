@@ -7,6 +7,7 @@ and stacked; host memory holds one shard of one parameter at a time, never the c
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +92,18 @@ def assemble(
     for path, source in sources.items():
         sharding = NamedSharding(mesh, rules.spec(logical_axes(path)))
         stored = [tensors[name].read() for name in source.names]
-
-        def shard(index: tuple[slice, ...], stored: list[np.ndarray] = stored, source: Source = source) -> np.ndarray:
-            return _read_shard(stored, source, index, dtype)
-
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = jax.make_array_from_callback(source.own_shape, sharding, shard)
+        node[path[-1]] = jax.make_array_from_callback(
+            source.own_shape, sharding, partial(_read_shard, stored, source, dtype)
+        )
     return tree
 
 
-def _read_shard(stored: list[np.ndarray], source: Source, index: tuple[slice, ...], dtype: Any) -> np.ndarray:
+def _read_shard(stored: list[np.ndarray], source: Source, dtype: Any, index: tuple[slice, ...] | None) -> np.ndarray:
     """One device's shard. Index `[0:2, 0:4, 8:16]` of a stacked transposed kernel reads `[8:16, 0:4]` twice."""
+    assert index is not None
     inner = index[1:] if source.stacked else index
     as_stored = inner[::-1] if source.transpose else inner
     chosen = stored[index[0]] if source.stacked else stored

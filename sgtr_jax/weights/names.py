@@ -41,7 +41,7 @@ Path = tuple[str, ...]
 def base_sources(spec: ModelSpec) -> dict[Path, Source]:
     """Every parameter of the base model, by its path in our tree."""
     D, V = spec.hidden_size, spec.vocab_size
-    sources = {
+    sources: dict[Path, Source] = {
         ("embedding",): Source(("model.embed_tokens.weight",), (V, D), False, False),
         ("final_norm", "scale"): Source(("model.norm.weight",), (D,), False, False),
     }
@@ -63,7 +63,7 @@ def base_sources(spec: ModelSpec) -> dict[Path, Source]:
 
 def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dict[Path, Source]:
     """Every parameter of a LoRA adapter on `targets`, under PEFT's names."""
-    sources = {}
+    sources: dict[Path, Source] = {}
     for name in targets:
         into, out = spec.projections[name]
         prefixes = [f"{PEFT_PREFIX}model.layers.{i}.{_MODULES[name]}.{name}" for i in range(spec.num_layers)]

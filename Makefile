@@ -1,0 +1,51 @@
+# `make demo` and `make test` set up everything they need in .venv; nothing else is touched.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.PHONY: setup demo test parity lint slow nano golden clean
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+export JAX_PLATFORMS ?= cpu
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.11 or newer found; install one or set PYTHON=" >&2; exit 2; fi
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+demo: setup
+	$(BIN)/sgtr run configs/demo.yaml
+
+test: setup
+	$(BIN)/python -m pytest -q -n 2
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Comparison with transformers and peft, which are never a run-time dependency.
+.venv/.parity: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,parity]"
+	touch $@
+
+parity: .venv/.parity
+	$(BIN)/python -m pytest -q -m parity
+
+slow: setup
+	$(BIN)/python -m pytest -q -m slow
+
+# The demo model's weights and tokenizer, from nothing (half an hour on two cores).
+nano: setup
+	$(BIN)/python -m sgtr_jax.nano.make --out sgtr_jax/nano/model
+
+# The reference results that the tests compare with when torch is not installed.
+golden: .venv/.parity
+	$(BIN)/python tests/golden/make.py
+
+clean:
+	rm -rf .venv runs
