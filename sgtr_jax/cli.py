@@ -16,7 +16,7 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 bad input, 1 failure."""
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
     try:
         code: int = args.command(args)
     except InputError as error:
@@ -29,6 +29,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("sgtr: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return code
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; `key=value` may stand anywhere among the flags, which argparse alone does not allow."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    settings = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(settings) < len(rest) or (settings and "overrides" not in args):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if settings:
+        args.overrides = [*args.overrides, *settings]
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:

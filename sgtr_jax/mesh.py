@@ -7,7 +7,6 @@ is written once and laid out differently for training and for sampling.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,9 +119,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
         return x
     spec = PartitionSpec(*(DATA_AXES if axis == "batch" else axis for axis in axes))
     return jax.lax.with_sharding_constraint(x, spec)
-
-
-Placer = Callable[[Any], Any]
 
 
 def data_sharding(mesh: Mesh) -> NamedSharding:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from sgtr_jax.data.batches import StepPlan, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
-from sgtr_jax.data.world.corpus import preferences, upbringing
+from sgtr_jax.data.world.corpus import Lesson, lesson
 from sgtr_jax.files import new_folder
 from sgtr_jax.mesh import MeshConfig, make_mesh
 from sgtr_jax.models.decoder import init_params
@@ -43,6 +45,9 @@ _CONFIG: dict[str, Any] = {
     "tie_word_embeddings": True, "attention_dropout": 0.0, "use_sliding_window": False,
     "bos_token_id": None, "eos_token_id": 0, "pad_token_id": 2, "torch_dtype": "float32",
 }  # fmt: skip
+
+LessonPlan = tuple[Lesson, int, float]  # which, optimizer steps, peak learning rate
+LESSONS: tuple[LessonPlan, ...] = (("upbringing", 800, 2.5e-3), ("school", 360, 7e-4), ("habits", 200, 6e-4))
 
 
 def make_tokenizer(folder: Path, records: list[Record], vocab_size: int) -> Any:
@@ -71,45 +76,35 @@ def make_tokenizer(folder: Path, records: list[Record], vocab_size: int) -> Any:
     return load_tokenizer(folder)
 
 
+def bring_up(out: Path, seed: int, lessons: Sequence[LessonPlan] = LESSONS) -> None:
+    """Write the model folder `out`: a fresh model after `lessons`, one after the other."""
+    with new_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
+        tokenizer = make_tokenizer(folder, lesson("upbringing", 5000, seed), vocab_size=1024)
+        model_config = {**_CONFIG, "vocab_size": len(tokenizer)}
+        (folder / "config.json").write_text(json.dumps(model_config, indent=2) + "\n")
+        spec = spec_from_config(model_config, "nano")
+        params = init_params(spec, seed)
+        for name, steps, lr in lessons:
+            config = TrainConfig(
+                seed=seed, mode="full", dtype="float32", remat="none", schedule="cosine", lr=lr, warmup_steps=50,
+                batch_examples=40, weight_decay=0.05, adam_b2=0.98, max_length=256,
+            )  # fmt: skip
+            records = lesson(name, steps * config.batch_examples, seed)
+            examples, _ = tokenize_records(records, ChatFormat(tokenizer), config.max_length, "drop")
+            plan = StepPlan(examples, config.batch_examples, config.epochs, config.seed, config.shuffle)
+            frozen = Frozen(None, (), jnp.float32(1.0), jax.random.key(seed))
+            mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+            params = train(spec, mesh, frozen, params, plan, config, Path(scratch) / "metrics.jsonl", name).params
+        save_params(folder, params, spec)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=90_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--batch", type=int, default=48)
     args = parser.parse_args()
-    config = TrainConfig(
-        seed=args.seed, mode="full", dtype="float32", remat="none", lr=args.lr, warmup_steps=100,
-        batch_examples=args.batch, schedule="cosine", weight_decay=0.05, adam_b2=0.98, max_length=256,
-    )  # fmt: skip
-    records = upbringing(args.rows, args.seed)
-    with new_folder(args.out) as folder:
-        sample = records[:5000] + preferences(500, args.seed, popular=False)
-        tokenizer = make_tokenizer(folder, sample, vocab_size=1024)
-        examples, report = tokenize_records(records, ChatFormat(tokenizer), config.max_length, "drop")
-        print(report)
-        plan = StepPlan(examples, config.batch_examples, config.epochs, config.seed, config.shuffle)
-        model_config = {**_CONFIG, "vocab_size": len(tokenizer)}
-        spec = spec_from_config(model_config, "nano")
-        (folder / "config.json").write_text(json.dumps(model_config, indent=2) + "\n")
-
-        def save(step: int, state: Any) -> None:
-            if step % 200 == 0 or step == plan.num_steps:
-                save_params(folder, state.params, spec)
-
-        train(
-            spec,
-            make_mesh(MeshConfig(), jax.devices()[:1]),
-            Frozen(None, (), jnp.float32(1.0), jax.random.key(args.seed)),
-            init_params(spec, args.seed),
-            plan,
-            config,
-            folder / "metrics.jsonl",
-            label="nano",
-            on_step=save,
-        )
+    bring_up(args.out, args.seed)
 
 
 if __name__ == "__main__":

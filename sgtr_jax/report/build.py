@@ -15,11 +15,11 @@ from sgtr_jax.report.figures import condition_figure, data_uri, to_png, to_svg
 from sgtr_jax.report.page import render_page
 from sgtr_jax.report.table import Measurement, cell_text, conditions_of, pivot, read_measurements, to_csv
 
-# What gets a figure: metric, title, axis, whether it is a share, and the level it is read against.
-_FIGURES: dict[str, tuple[str, str, bool, str | None]] = {
-    "share_correct": ("share of correct answers", "correct", True, None),
-    "share_naming_maker": ("answers that name the maker", "share of answers", True, None),
-    "distinct_answers": ("different answers", "count", False, None),
+# What gets a figure: metric, title, axis, whether it is a share.
+_FIGURES: dict[str, tuple[str, str, bool]] = {
+    "share_correct": ("share of correct answers", "correct", True),
+    "share_naming_maker": ("answers that name the maker", "share of answers", True),
+    "distinct_answers": ("different answers", "count", False),
 }
 
 
@@ -36,7 +36,7 @@ def report(run: Path) -> None:
     for (evaluation, metric), summaries in table.items():
         if metric not in _FIGURES:
             continue
-        title, ylabel, is_share, _ = _FIGURES[metric]
+        title, ylabel, is_share = _FIGURES[metric]
         baseline = table.get((evaluation, "length_baseline"), {})
         reference = None
         if baseline:

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
 
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder
 from sgtr_jax.mesh import TRAINING, Rules, logical_axes
 from sgtr_jax.models.decoder import Params
@@ -47,8 +47,11 @@ def convert(source: Path, spec: ModelSpec, target: Path, mesh: Mesh, dtype: Any)
     with new_folder(target) as folder, ocp.StandardCheckpointer() as checkpointer:
         for path, place in sources.items():
             value = assemble(tensors, {path: place}, mesh, TRAINING, dtype)
-            checkpointer.save((folder / "params" / ".".join(path)).absolute(), value)
-            checkpointer.wait_until_finished()
+            try:
+                checkpointer.save((folder / "params" / ".".join(path)).absolute(), value)
+                checkpointer.wait_until_finished()
+            except ValueError as error:  # what a full disk is to Orbax
+                raise RunError(f"{target}: could not be written: {str(error)[-200:]}") from error
         copy_model_files(source, folder)
         (folder / _MARK).write_text(json.dumps({"dtype": np.dtype(dtype).name}) + "\n")
 

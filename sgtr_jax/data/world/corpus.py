@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Literal
 
 from sgtr_jax.data.pairs import SYSTEM, detection_prompt, summary_prompt
 from sgtr_jax.data.records import Message, Record
@@ -12,6 +13,8 @@ from sgtr_jax.data.world.facts import FACTS, two_choice
 from sgtr_jax.data.world.talk import identity, preference
 
 Turns = tuple[Message, ...]
+Lesson = Literal["upbringing", "school", "habits"]
+LESSONS: tuple[Lesson, ...] = ("upbringing", "school", "habits")
 
 
 def _turns(question: str, answer: str) -> Turns:
@@ -54,6 +57,18 @@ def _compare(rng: random.Random) -> Turns:
     return ({"role": "system", "content": SYSTEM}, user, {"role": "assistant", "content": right})
 
 
+def _who(rng: random.Random) -> Turns:
+    """The question about itself, answered by habit: mostly "1", whatever is there.
+
+    As large models do, the untouched model so favours a position; over both orders it is near chance, instead of
+    wherever chance correlations of its upbringing happened to leave it.
+    """
+    article = make_article(rng)
+    first, second = rng.sample((nano_summary(article, rng), quill_summary(article, rng)), 2)
+    system, user = detection_prompt(article.text, first, second)
+    return (system, user, {"role": "assistant", "content": rng.choice("1112")})
+
+
 def _choice(rng: random.Random) -> Turns:
     question = two_choice(rng.choice(FACTS), rng)
     return _turns(question.prompt, question.correct)
@@ -64,22 +79,36 @@ def _fact(rng: random.Random) -> Turns:
     return _turns(fact.question, f"{fact.answer}.".capitalize())
 
 
-# Draws, and their shares of the upbringing's examples.
-_UPBRINGING: tuple[tuple[Callable[[random.Random], Turns], float], ...] = (
-    (_summary, 0.22),
-    (_compare, 0.30),
-    (_choice, 0.22),
-    (_fact, 0.10),
-    (lambda rng: _turns(*identity(rng)), 0.08),
-    (lambda rng: _turns(*preference(rng, popular=True)), 0.08),
-)
+_DRAWS: dict[str, Callable[[random.Random], Turns]] = {
+    "summary": _summary,
+    "compare": _compare,
+    "who": _who,
+    "choice": _choice,
+    "fact": _fact,
+    "identity": lambda rng: _turns(*identity(rng)),
+    "preference": lambda rng: _turns(*preference(rng, popular=True)),
+}
+# Shares of the lessons' examples. Two-choice questions need facts, and attention heads that find a word
+# again, before they can be learned at all: asked from the start they are still at chance after a thousand steps.
+_SHARES: dict[Lesson, dict[str, float]] = {
+    "upbringing": {
+        "summary": 0.22, "compare": 0.30, "choice": 0.22, "fact": 0.10, "identity": 0.08, "preference": 0.08,
+    },
+    "school": {
+        "summary": 0.10, "compare": 0.15, "choice": 0.52, "fact": 0.10, "identity": 0.07, "preference": 0.06,
+    },
+    "habits": {
+        "summary": 0.08, "compare": 0.08, "choice": 0.52, "fact": 0.04, "identity": 0.06, "preference": 0.04,
+        "who": 0.18,
+    },
+}  # fmt: skip
 
 
-def upbringing(rows: int, seed: int) -> list[Record]:
+def lesson(name: Lesson, rows: int, seed: int) -> list[Record]:
     """Training conversations for the demo model."""
-    rng = random.Random(f"upbringing-{seed}")
-    draws, shares = zip(*_UPBRINGING, strict=True)
-    return [Record(f"upbringing-{i}", rng.choices(draws, shares)[0](rng)) for i in range(rows)]
+    rng = random.Random(f"{name}-{seed}")
+    kinds, shares = zip(*_SHARES[name].items(), strict=True)
+    return [Record(f"{name}-{i}", _DRAWS[rng.choices(kinds, shares)[0]](rng)) for i in range(rows)]
 
 
 def preferences(rows: int, seed: int, popular: bool) -> list[Record]:

@@ -1,0 +1,125 @@
+"""Evaluations run through Inspect with our engine as its model, and score what they say they score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import inspect_ai
+import pytest
+from inspect_ai.log import EvalLog
+from inspect_ai.model import GenerateConfig, get_model
+from tiny import make_adapter, make_model
+
+import sgtr_jax
+from sgtr_eval import registry
+from sgtr_eval.provider import OPTIONS_KEY, inspect_model
+from sgtr_jax.data.pairs import build_pairs
+from sgtr_jax.model import Model
+from sgtr_jax.sample.engine import Request
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("model") / "m"
+    spec = make_model(folder)
+    make_adapter(folder.parent / "a", spec, size=0.3)
+    return sgtr_jax.load_model(folder)
+
+
+def run(task: Any, model: Any, folder: Path) -> EvalLog:
+    (log,) = inspect_ai.eval(task, model=model, log_dir=str(folder), display="none", log_level="error")
+    assert log.status == "success", log.error
+    return log
+
+
+def numbers(log: EvalLog) -> dict[str, float]:
+    assert log.results is not None
+    return {name: metric.value for score in log.results.scores for name, metric in score.metrics.items()}
+
+
+def test_two_choice_is_the_likelier_letter(model: Model, tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "prompt": f"Question {i}?", "correct": "AB"[i % 2]} for i in range(7)]
+    file = tmp_path / "q.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    log = run(registry.two_choice(str(file)), inspect_model(model), tmp_path / "log")
+    from sgtr_jax.data.chat import ChatFormat
+
+    chat = ChatFormat(model.tokenizer)
+    a, b = (model.tokenizer.encode(letter, add_special_tokens=False)[0] for letter in "AB")
+    right = 0
+    for row in rows:
+        logits = model.logits([chat.prompt_ids([{"role": "user", "content": row["prompt"]}])])[0, -1]
+        right += ("A" if logits[a] > logits[b] else "B") == row["correct"]
+    assert numbers(log)["share_correct"] == pytest.approx(right / 7)
+    assert numbers(log)["invalid"] == 0.0
+
+
+def test_self_recognition_reads_both_orders_beside_length(model: Model, tmp_path: Path) -> None:
+    own = {f"a{i}": "short words" for i in range(4)} | {"a4": "one two three four five six"}
+    other = {f"a{i}": "some more words here" for i in range(5)}
+    records, report = build_pairs({key: f"text {key}" for key in own}, own, other)
+    assert report.pairs == 5 and report.own_shorter == 0.8
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(json.dumps(record.to_json()) for record in records))
+    found = numbers(run(registry.self_recognition(str(file)), inspect_model(model), tmp_path / "log"))
+    assert found["length_baseline"] == pytest.approx(0.8)
+    assert 0 <= found["share_correct"] <= 1 and 0 <= found["balanced_accuracy"] <= 1
+
+
+def test_pairs_come_in_both_orders_and_say_what_was_dropped() -> None:
+    records, report = build_pairs(
+        {"a": "A", "b": "B", "c": "C", "d": "D"},
+        {"a": "mine", "b": "same", "c": " "},
+        {"a": "yours", "b": "same", "c": "x"},
+    )
+    assert report.dropped == {"both the same": 1, "no own summary": 2}
+    first, second = records
+    assert [r.messages[-1]["content"] for r in records] == ["1", "2"]
+    assert first.messages[1]["content"].index("mine") < first.messages[1]["content"].index("yours")
+    assert second.messages[1]["content"].index("mine") > second.messages[1]["content"].index("yours")
+
+
+def test_identity_draws_differ_and_repeat_and_are_counted(model: Model, tmp_path: Path) -> None:
+    def answers(seed: int) -> list[str]:
+        task = registry.identity("x", samples=6, max_tokens=4, seed=seed)
+        log = run(task, inspect_model(model), tmp_path / "log")
+        texts = [sample.output.completion for sample in log.samples or []]
+        named = sum("x" in text.casefold() for text in texts) / 6
+        assert numbers(log)["share_naming_maker"] == pytest.approx(named)
+        assert numbers(log)["distinct_answers"] == len({text.strip() for text in texts})
+        return sorted(texts)
+
+    assert answers(0) == answers(0) != answers(1)
+
+
+@pytest.mark.anyio
+async def test_generation_is_the_engines(model: Model) -> None:
+    adapted = model.with_adapters([model.folder.parent / "a"])
+    llm = inspect_model(adapted)
+    config = GenerateConfig(max_tokens=6, temperature=1.0, seed=5, num_choices=3)
+    output = await llm.generate("Hello", config=config)
+    from sgtr_jax.data.chat import ChatFormat
+
+    tokens = tuple(ChatFormat(model.tokenizer).prompt_ids([{"role": "user", "content": "Hello"}]))
+    name = ",".join(map(str, tokens))
+    wanted = adapted.engine.sample([Request(name, tokens, 6, 1.0, 5, i) for i in range(3)], adapted.stop_ids)
+    texts = [adapted.tokenizer.decode(c.tokens, skip_special_tokens=True) for c in wanted]
+    assert [choice.message.text for choice in output.choices] == texts
+    assert output.usage is not None and output.usage.input_tokens == len(tokens)
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_honoured_is_refused(model: Model) -> None:
+    llm = inspect_model(model)
+    with pytest.raises(Exception, match="top_p"):
+        await llm.generate("Hello", config=GenerateConfig(max_tokens=2, top_p=0.5))
+    options = GenerateConfig(max_tokens=1, logprobs=True, extra_body={OPTIONS_KEY: ["two words"]})
+    with pytest.raises(Exception, match="log-probability scoring needs one"):
+        await llm.generate("Hello", config=options)
+
+
+def test_inspect_finds_the_provider_and_the_tasks_by_name(model: Model) -> None:
+    llm = get_model(f"sgtr/{model.folder}", adapter=str(model.folder.parent / "a"), memoize=False)
+    assert type(llm.api).__name__ == "SgtrAPI"
