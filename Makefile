@@ -39,7 +39,7 @@ parity: .venv/.parity
 slow: setup
 	$(BIN)/python -m pytest -q -m slow
 
-# The demo model's weights and tokenizer, from nothing (half an hour on two cores).
+# The demo model's weights and tokenizer, from nothing (half an hour on two CPU cores).
 nano: setup
 	$(BIN)/python -m sgtr_jax.nano.make --out sgtr_jax/nano/model
 

@@ -137,8 +137,6 @@ def _run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from sgtr_jax.config import apply_overrides, build
-
-    # Checked before JAX is imported: a misspelt key should not cost seconds.
     from sgtr_jax.train.config import TrainConfig
 
     config = build(TrainConfig, apply_overrides({}, args.overrides), "command line")

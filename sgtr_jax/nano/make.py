@@ -2,7 +2,7 @@
 
     python -m sgtr_jax.nano.make --out DIR
 
-makes the tokenizer and the weights that ship in `sgtr_jax/nano/model` (about an hour on two CPU cores).
+makes the tokenizer and the weights that ship in `sgtr_jax/nano/model` (about half an hour on two CPU cores).
 """
 
 from __future__ import annotations
