@@ -21,10 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.command(args)
     except InputError as error:
         print(f"sgtr: error: {error}", file=sys.stderr)
-        return InputError.exit_code
+        return error.exit_code
     except RunError as error:
         print(f"sgtr: failed: {error}", file=sys.stderr)
-        return RunError.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
         print("sgtr: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
@@ -73,8 +73,15 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="frozen adapter to train on top of; repeatable",
     )
-    train.add_argument("--data", required=True, type=Path, help="JSONL of chat records")
-    train.add_argument("--out", required=True, type=Path, help="folder for adapter/ and metrics.jsonl")
+    train.add_argument(
+        "--data", required=True, action="append", type=Path, help="JSONL of chat records; repeatable, each its own run"
+    )
+    train.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="folder for adapter/ and metrics.jsonl; with several data sets or seeds, of a folder DATA-sSEED for each",
+    )
 
     sample = add("sample", _sample, "Sample completions for prompts.", overrides=True)
     sample.add_argument("--model", required=True, help=model_help)
@@ -136,20 +143,22 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from sgtr_jax.backends.config import TrainCommand
     from sgtr_jax.config import apply_overrides, build
-    from sgtr_jax.train.config import TrainConfig
 
-    config = build(TrainConfig, apply_overrides({}, args.overrides), "command line")
+    command = build(TrainCommand, apply_overrides({}, args.overrides), "command line")
     from sgtr_jax.data.records import read_training
 
-    records = read_training(args.data)
+    records = {path: read_training(path) for path in args.data}
+    mixed = read_training(command.interleave.path) if command.interleave is not None else []
     _start_jax()
-    from sgtr_jax.backends.jax import Finetune, finetune
+    from sgtr_jax.backends.jax import finetune_all
 
-    report = finetune(Finetune(args.model, tuple(args.adapter), records, config, args.out))
-    what = "cut" if config.overlong == "cut" else "dropped"
-    note = f", {report.too_long} longer than {config.max_length} tokens {what}" if report.too_long else ""
-    print(f"{args.out}: trained on {report.examples} of {report.records} records{note}")
+    jobs = command.jobs(args.model, tuple(args.adapter), records, mixed, args.out)
+    for job, report in zip(jobs, finetune_all(jobs), strict=True):
+        what = "cut" if job.config.overlong == "cut" else "dropped"
+        note = f", {report.too_long} longer than {job.config.max_length} tokens {what}" if report.too_long else ""
+        print(f"{job.out}: trained on {report.examples} of {report.records} records{note}")
     return 0
 
 
@@ -168,7 +177,7 @@ def _sample(args: argparse.Namespace) -> int:
     from sgtr_jax.backends.sampling import sample_prompts
     from sgtr_jax.model import load_model
 
-    model = load_model(args.model, config.dtype).with_adapters(args.adapter)
+    model = load_model(args.model, config.dtype).with_adapters(args.adapter, config.merge is not None)
     rows = sample_prompts(
         model, prompts, args.n, args.max_tokens, args.temperature, args.seed, config.chat(model.tokenizer)
     )

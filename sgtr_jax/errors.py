@@ -1,4 +1,4 @@
-"""The two ways a command can end badly, and the exit codes that go with them."""
+"""The ways a command can end badly, and the exit codes that go with them."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ class RunError(Exception):
     """Work that began could not finish: a NaN loss, a full disk. Exit code 1."""
 
     exit_code = 1
+
+
+class Interrupted(RunError):
+    """The machine asked to stop (SIGTERM, a preemption notice) and the state was saved. Exit code 143."""
+
+    exit_code = 143

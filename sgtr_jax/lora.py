@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -75,18 +76,82 @@ def concatenate(chain: Sequence[Adapter]) -> Chain:
     return (Adapter(params, jnp.float32(1.0)),)
 
 
-def merge(params: Params, chain: Sequence[Adapter]) -> Params:
-    """Base parameters with the chain added in, computed in float32 and rounded once to the base's dtype."""
+def align(chains: Sequence[Chain]) -> list[Chain]:
+    """Each chain as one adapter, all of equal shapes, so that runs over different chains can share a program.
+
+    Ranks are filled up, and projections added, with zeros. Empty chains stay empty if all are.
+    """
+    joined = [concatenate(chain) for chain in chains]
+    if not any(joined):
+        return [()] * len(joined)
+    ranks: dict[str, tuple[int, Any]] = {}
+    for chain in joined:
+        for name, pair in (item for link in chain for item in link.params.items()):
+            rank = max(pair["a"].shape[2], ranks[name][0] if name in ranks else 0)
+            ranks[name] = (rank, pair)
+    aligned: list[Chain] = []
+    for chain in joined:
+        own: dict[str, dict[str, jax.Array]] = chain[0].params if chain else {}
+        params = {}
+        for name, (rank, like) in ranks.items():
+            pair = own.get(name) or {
+                "a": jnp.zeros((*like["a"].shape[:2], 0), jnp.float32),
+                "b": jnp.zeros((like["b"].shape[0], 0, like["b"].shape[2]), jnp.float32),
+            }
+            missing = rank - pair["a"].shape[2]
+            params[name] = {
+                "a": jnp.pad(pair["a"], ((0, 0), (0, 0), (0, missing))),
+                "b": jnp.pad(pair["b"], ((0, 0), (0, missing), (0, 0))),
+            }
+        aligned.append((Adapter(params, chain[0].scale if chain else jnp.float32(1.0)),))
+    return aligned
+
+
+def merge(params: Params, chain: Sequence[Adapter], rounding: Any = None) -> tuple[Params, dict[str, float]]:
+    """Base parameters with the chain added in, computed in float32 and rounded once to `rounding`.
+
+    None rounds to the base's own dtype, in which the result is held in any case.
+
+    Also returns, per projection, the share of the update's norm that the rounding lost:
+    `|round(W + U) - W - U| / |U|` over all layers. Layers are merged one at a time.
+    """
     layers: dict[str, Any] = dict(params["layers"])
+    lost: dict[str, float] = {}
     for name in PROJECTIONS:
-        updates = [link for link in chain if name in link.params]
-        if not updates:
-            continue
-        kernel = layers[name]["kernel"]
-        total = kernel.astype(jnp.float32)
-        for link in updates:
-            pair = link.params[name]
-            product = jnp.einsum("lir,lro->lio", pair["a"], pair["b"], precision=jax.lax.Precision.HIGHEST)
-            total = total + link.scale * product
-        layers[name] = {**layers[name], "kernel": total.astype(kernel.dtype)}
-    return {**params, "layers": layers}
+        pairs = [(link.params[name], link.scale) for link in chain if name in link.params]
+        if pairs:
+            kernel, errors, updates = _merge_kernel(
+                layers[name]["kernel"], pairs, jnp.dtype(rounding or layers[name]["kernel"].dtype)
+            )
+            layers[name] = {**layers[name], "kernel": kernel}
+            norm = math.sqrt(float(jnp.sum(updates)))
+            lost[name] = math.sqrt(float(jnp.sum(errors))) / norm if norm else 0.0
+    return {**params, "layers": layers}, lost
+
+
+def merge_in_turn(params: Params, chain: Sequence[Adapter]) -> tuple[Params, list[dict[str, float]]]:
+    """Merge one adapter after the other, each time rounding to bfloat16, as a pipeline that saves each stage does."""
+    lost = []
+    for link in chain:
+        params, share = merge(params, (link,), jnp.bfloat16)
+        lost.append(share)
+    return params, lost
+
+
+@partial(jax.jit, static_argnums=2)
+def _merge_kernel(kernel: jax.Array, pairs: Any, rounding: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Merged kernel `[L, in, out]`, squared norms of rounding error and update, each float32 `[L]`."""
+
+    def one(layer: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        before, links = layer
+        update = jnp.zeros(before.shape, jnp.float32)
+        for pair, scale in links:
+            update += scale * jnp.matmul(pair["a"], pair["b"], precision=jax.lax.Precision.HIGHEST)
+        wanted = before.astype(jnp.float32) + update
+        after = wanted.astype(rounding).astype(before.dtype)
+        error = (after.astype(jnp.float32) - before.astype(jnp.float32)) - update
+        return after, jnp.sum(error**2), jnp.sum(update**2)
+
+    stacked = [(pair, jnp.broadcast_to(scale, kernel.shape[:1])) for pair, scale in pairs]
+    merged: tuple[jax.Array, jax.Array, jax.Array] = jax.lax.map(one, (kernel, stacked))
+    return merged

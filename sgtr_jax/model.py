@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from sgtr_jax import nano
 from sgtr_jax.errors import InputError
+from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, make_mesh
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter
@@ -26,6 +27,7 @@ from sgtr_jax.tokenizer import load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import load_params, open_checkpoint
 from sgtr_jax.weights.peft import load_adapter
+from sgtr_jax.weights.quantize import quantize_leaf
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,21 @@ class Model:
         eos = self.tokenizer.eos_token_id
         return tuple(sorted({*self.spec.eos_ids, *([eos] if eos is not None else [])}))
 
-    def with_adapters(self, folders: Sequence[Path]) -> Model:
-        """The base under the chain of PEFT folders given, in order."""
+    def with_adapters(self, folders: Sequence[Path], merge: bool = False) -> Model:
+        """The base under the chain of PEFT folders given, in order.
+
+        With `merge` all but the last are merged into a copy of the base and rounded to its dtype, one after the
+        other: the model that `merge: bfloat16` trained the last one on.
+        """
         loaded = [load_adapter(folder, self.spec, self.mesh, SAMPLING)[0] for folder in folders]
         digest = hashlib.sha256()
         for folder in folders:
             digest.update((folder / "adapter_model.safetensors").read_bytes())
         chain_id = digest.hexdigest()[:16] if folders else "base"
-        return dataclasses.replace(self, chain=tuple(loaded), chain_id=chain_id)
+        if not merge or len(folders) < 2:
+            return dataclasses.replace(self, chain=tuple(loaded), chain_id=chain_id)
+        params, _ = merge_in_turn(self.params, loaded[:-1])
+        return dataclasses.replace(self, params=params, chain=(loaded[-1],), chain_id=f"{chain_id}-merged")
 
     def logits(self, tokens: Any, mask: Any = None) -> np.ndarray:
         """Logits float32 `[B, T, V]` for `tokens` int `[B, T]`; `mask` bool `[B, T]` marks real tokens."""
@@ -138,8 +147,11 @@ def load_model(
     dtype: str = "float32",
     mesh: MeshConfig | None = None,
     rules: Rules = SAMPLING,
+    int8: bool = False,
 ) -> Model:
     """Load a model folder (Hugging Face or `sgtr convert`'s), a hub id, or `nano`.
+
+    With `int8` the layers' kernels are stored as int8 and computed with in `dtype`.
 
     Raises InputError when the folder, its config or its weights are not what they should be.
     """
@@ -159,7 +171,8 @@ def load_model(
         },
     )
     load = load_converted if is_converted(folder) else load_params
-    return Model(str(path), folder, spec, load(folder, spec, built, rules, np.dtype(dtype)), built)
+    params = load(folder, spec, built, rules, np.dtype(dtype), quantize_leaf if int8 else None)
+    return Model(str(path), folder, spec, params, built)
 
 
 def stored_dtype(folder: Path) -> str:

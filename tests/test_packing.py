@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tiny import random_params, spec_of
 
 from sgtr_jax.data.batches import StepPlan, tokenize_records
-from sgtr_jax.data.packing import Example, Shapes, assign_rows, bucket, measure, pack
+from sgtr_jax.data.packing import Example, PackedStep, Shape, assign_rows, bucket, pack
+from sgtr_jax.data.shapes import choose_shapes
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.train.loss import target_loss
 
@@ -28,8 +29,8 @@ def examples_of(lengths: list[int], seed: int = 0) -> list[Example]:
     return made
 
 
-def packed(examples: list[Example], row_length: int = 40) -> object:
-    return pack(examples, Shapes.choose([measure(examples, row_length)], row_length, 1))
+def packed(examples: list[Example]) -> PackedStep:
+    return pack(examples, choose_shapes([[examples]], 1).pick([examples]))
 
 
 @given(st.integers(1, 100_000))
@@ -57,7 +58,7 @@ def test_a_packed_step_holds_exactly_its_examples(lengths: list[int], seed: int)
     assert step.num_targets == sum(int(e.target[1:].sum()) for e in examples)
     found = []
     for row in range(step.tokens.shape[0]):
-        for segment in range(1, step.segments[row].max() + 1):
+        for segment in sorted(set(step.segments[row].tolist()) - {0}):
             at = np.flatnonzero(step.segments[row] == segment)
             assert (np.diff(at) == 1).all()
             assert step.positions[row, at].tolist() == list(range(len(at)))
@@ -85,11 +86,11 @@ def test_packed_loss_and_gradient_equal_one_example_at_a_time() -> None:
     def loss(params: object, batch: dict[str, jax.Array]) -> jax.Array:
         decoder = bind(spec, params)  # type: ignore[arg-type]
         hidden, _ = decoder(batch["tokens"], batch["positions"], batch["segments"])
-        return target_loss(decoder, hidden, batch)
+        return target_loss(decoder, hidden, batch, head_is_frozen=False)
 
     together = jax.value_and_grad(loss)(params, packed(examples).arrays())
-    shapes = Shapes(40, (1,), 40)
-    alone = [jax.value_and_grad(loss)(params, pack([e], shapes).arrays()) for e in examples]
+    shape = Shape(1, 40, 40)
+    alone = [jax.value_and_grad(loss)(params, pack([e], shape).arrays()) for e in examples]
     total = jax.tree.map(lambda *parts: sum(parts), *alone)
     assert together[0] == pytest.approx(float(total[0]), rel=1e-5)
     for path, leaf in jax.tree.leaves_with_path(together[1]):
@@ -108,7 +109,7 @@ def test_a_chunked_head_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     def loss(params: object) -> jax.Array:
         decoder = bind(spec, params)  # type: ignore[arg-type]
         hidden, _ = decoder(batch["tokens"], batch["positions"], batch["segments"])
-        return target_loss(decoder, hidden, batch)
+        return target_loss(decoder, hidden, batch, head_is_frozen=False)
 
     whole = jax.value_and_grad(loss)(params)
     monkeypatch.setattr("sgtr_jax.train.loss._MAX_LOGITS", 3 * 320 * batch["tokens"].shape[0])
@@ -119,15 +120,15 @@ def test_a_chunked_head_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_steps_hold_every_example_once_an_epoch_and_each_epoch_has_its_own_order() -> None:
     examples = examples_of([7] * 21)
     plan = StepPlan(examples, 4, 2, seed=3, shuffle=True)
-    steps = [step.example_ids for step in plan]
+    steps = [tuple(e.id for e in step) for step in plan]
     assert len(steps) == plan.num_steps == 12 and [len(s) for s in steps[:6]] == [4, 4, 4, 4, 4, 1]
     first, second = sum(steps[:6], ()), sum(steps[6:], ())
     assert sorted(first) == sorted(second) == sorted(e.id for e in examples)
     assert first != second
-    assert steps == [s.example_ids for s in StepPlan(examples, 4, 2, seed=3, shuffle=True)]
-    assert steps != [s.example_ids for s in StepPlan(examples, 4, 2, seed=4, shuffle=True)]
+    assert steps == [tuple(e.id for e in s) for s in StepPlan(examples, 4, 2, seed=3, shuffle=True)]
+    assert steps != [tuple(e.id for e in s) for s in StepPlan(examples, 4, 2, seed=4, shuffle=True)]
     straight = StepPlan(examples, 4, 2, seed=3, shuffle=False)
-    assert [i for s in straight for i in s.example_ids] == [e.id for e in examples] * 2
+    assert [e.id for s in straight for e in s] == [e.id for e in examples] * 2
 
 
 def test_long_records_are_counted_and_dropped_or_cut() -> None:

@@ -12,12 +12,13 @@ from safetensors.numpy import load_file, save_file
 from tiny import SEED, make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.backends.jax import Finetune, finetune
+from sgtr_jax.backends.jax import finetune
+from sgtr_jax.backends.jobs import Finetune
 from sgtr_jax.config import apply_overrides, build
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.train.config import TrainConfig
-from sgtr_jax.train.optimizer import make_schedule
+from sgtr_jax.train.optimizer import learning_rate
 
 FAST = ["dtype=float32", "remat=none", "lora.rank=4", "batch_examples=8", "lr=1e-2"]
 
@@ -50,12 +51,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_schedules_are_those_of_hf() -> None:
-    linear = make_schedule(config_of("warmup_steps=5", "lr=1.0"), 15)
-    assert [round(float(linear(t)), 4) for t in (0, 1, 5, 10, 15)] == [0.0, 0.2, 1.0, 0.5, 0.0]
-    cosine = make_schedule(config_of("warmup_steps=0", "lr=1.0", "schedule=cosine"), 10)
-    assert [round(float(cosine(t)), 4) for t in (0, 5, 10)] == [1.0, 0.5, 0.0]
-    constant = make_schedule(config_of("warmup_steps=2", "lr=1.0", "schedule=constant"), 10)
-    assert [float(constant(t)) for t in (0, 1, 2, 9)] == [0.0, 0.5, 1.0, 1.0]
+    def rates(steps: int, at: tuple[int, ...], *overrides: str) -> list[float]:
+        config = config_of("lr=1.0", *overrides)
+        return [round(float(learning_rate(config, 1.0, np.int32(t), np.int32(steps))), 4) for t in at]
+
+    assert rates(15, (0, 1, 5, 10, 15), "warmup_steps=5") == [0.0, 0.2, 1.0, 0.5, 0.0]
+    assert rates(10, (0, 5, 10), "warmup_steps=0", "schedule=cosine") == [1.0, 0.5, 0.0]
+    assert rates(10, (0, 1, 2, 9), "warmup_steps=2", "schedule=constant") == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_a_run_learns_logs_every_step_and_leaves_the_base_alone(model: Path, tmp_path: Path) -> None:

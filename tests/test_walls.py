@@ -11,13 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Room: rooms it may import, besides itself. Modules at the top of sgtr_jax are rooms of their own.
-GROUND = {"errors", "config", "files", "progress", "startup", "tokenizer"}
+GROUND = {"errors", "config", "files", "fingerprint", "progress", "startup", "tokenizer"}
 MODEL = GROUND | {"mesh", "models"}
 DATA = GROUND | {"data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "files": {"errors"},
+    "fingerprint": set(),
     "progress": set(),
     "startup": set(),
     "tokenizer": {"errors"},
@@ -29,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "sample": MODEL | DATA | {"lora"},
     "train": MODEL | DATA | {"lora"},
     "model": MODEL | {"lora", "weights", "sample", "nano"},
-    "nano": MODEL | DATA | {"train", "weights"},
+    "nano": MODEL | DATA | {"train", "weights", "backends"},
     "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model"},
     "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "sgtr_eval", ""},
     "report": GROUND | {"experiment"},

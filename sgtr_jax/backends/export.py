@@ -35,12 +35,15 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
     if not adapters or merged:
         dtype = dtype or stored_dtype(folder)
         loaded = load_model(model, dtype).with_adapters(adapters)
-        params = merge(loaded.params, loaded.chain)
+        params, lost = merge(loaded.params, loaded.chain)
         with new_folder(out) as temporary:
             save_params(temporary, params, spec)
             copy_model_files(folder, temporary)
             _record_dtype(temporary, dtype)
-        return "base and adapters merged, Hugging Face format" if merged else "Hugging Face format"
+        if not merged:
+            return "Hugging Face format"
+        share = ", ".join(f"{name} {value:.2%}" for name, value in lost.items())
+        return f"base and adapters merged, Hugging Face format; of the update's norm rounding to {dtype} lost {share}"
     mesh = make_mesh(MeshConfig(fsdp=1), jax.devices()[:1])
     chain = [load_adapter(path, spec, mesh, SAMPLING)[0] for path in adapters]
     one, config = chain[0], configs[0]

@@ -1,8 +1,8 @@
-"""From records to the steps of a run: tokenised once, shuffled and batched by grain, packed step by step."""
+"""From records to the steps of a run: tokenised once, shuffled and batched by grain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,7 +11,7 @@ import grain
 import numpy as np
 
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.packing import Example, PackedStep, Shapes, bucket, measure, pack
+from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
 
@@ -56,45 +56,98 @@ def tokenize_records(
 
 
 @dataclass(frozen=True)
+class Interleaved:
+    """Examples of another data set mixed into an epoch, at even distances in the order of training.
+
+    Either `fraction` of all rows are from it (1/3 adds half as many rows as the main set has), or one follows
+    every `every` rows of the main set. Too few are repeated, each epoch's in a shuffle of its own.
+    """
+
+    examples: Sequence[Example]
+    fraction: float | None = None
+    every: int | None = None
+
+    def places(self, rows: int) -> list[int]:
+        """Places of the extra rows in an epoch whose main set has `rows` rows.
+
+        With every=2 and 5 rows, an epoch reads `m m x m m x m`: places 2 and 5.
+        """
+        if self.every is not None:
+            return [(i + 1) * (self.every + 1) - 1 for i in range(rows // self.every)]
+        assert self.fraction is not None
+        extra = round(rows * self.fraction / (1 - self.fraction))
+        total = rows + extra
+        return [(i + 1) * total // extra - 1 for i in range(extra)]
+
+
+@dataclass(frozen=True)
 class StepPlan:
-    """Which examples form each optimizer step, and the row shape they are packed into."""
+    """Which examples form each optimizer step of one run."""
 
     examples: Sequence[Example]
     batch_examples: int
     epochs: int
     seed: int
     shuffle: bool
-    row_multiple: int = 1
+    max_steps: int | None = None
+    interleaved: Interleaved | None = None
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return self.interleaved.places(len(self.examples)) if self.interleaved else []
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows of an epoch, interleaved ones included."""
+        return len(self.examples) + len(self._places)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one epoch; the last one may hold fewer examples."""
-        return -(-len(self.examples) // self.batch_examples)
+        """Steps of an epoch; the last may hold fewer examples, as in HF's Trainer."""
+        return -(-self.rows_per_epoch // self.batch_examples)
 
     @property
     def num_steps(self) -> int:
         """Optimizer steps of the run."""
-        return self.steps_per_epoch * self.epochs
+        steps = self.steps_per_epoch * self.epochs
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
-    @property
-    def row_length(self) -> int:
-        """Tokens per row: the bucket of the longest example, for the whole run."""
-        return bucket(max(len(example.tokens) for example in self.examples))
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> list[Example]:
+        """Examples of a step, counted from 0. Any step can be asked for, which is how a run is resumed."""
+        if not 0 <= step < self.num_steps:
+            raise IndexError(step)
+        epoch, at = divmod(step, self.steps_per_epoch)
+        return self._epoch(epoch)[at * self.batch_examples : (at + 1) * self.batch_examples]
+
+    def all_examples(self) -> list[Example]:
+        """Every example that a step may hold."""
+        return [*self.examples, *(self.interleaved.examples if self.interleaved else ())]
+
+    def _epoch(self, epoch: int) -> list[Example]:
+        """An epoch's examples in order."""
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            rows = [self.examples[i] for i in self._order(len(self.examples), len(self.examples), epoch, self.seed)]
+            if self.interleaved is not None:
+                pool, count = self.interleaved.examples, len(self._places)
+                # A seed of its own: sets of equal size would otherwise be drawn in the same order.
+                chosen = self._order(len(pool), count, epoch, self.seed + 1)
+                for place, i in zip(self._places, chosen, strict=True):
+                    rows.insert(place, pool[i])
+            self._epochs[epoch] = rows
+        return self._epochs[epoch]
 
     @cached_property
-    def shapes(self) -> Shapes:
-        """Shapes of all steps of the run."""
-        needs = [measure(examples, self.row_length) for examples in self._groups()]
-        return Shapes.choose(needs, self.row_length, self.row_multiple)
+    def _epochs(self) -> dict[int, list[Example]]:
+        return {}
 
-    def __iter__(self) -> Iterator[PackedStep]:
-        """Steps in order. Each epoch has its own shuffle; the last partial batch is kept, as in HF's Trainer."""
-        for examples in self._groups():
-            yield pack(examples, self.shapes)
-
-    def _groups(self) -> Iterator[list[Example]]:
-        indices = grain.MapDataset.range(len(self.examples)).seed(self.seed)
+    def _order(self, size: int, count: int, epoch: int, seed: int) -> list[int]:
+        """`count` indices below `size` for an epoch: the stretch of an endless, ever reshuffled stream that is its."""
+        stream = grain.MapDataset.range(size).seed(seed)
         if self.shuffle:
-            indices = indices.shuffle()
-        for batch in indices.batch(self.batch_examples, drop_remainder=False).repeat(self.epochs):
-            yield [self.examples[int(i)] for i in batch]
+            stream = stream.shuffle()
+        endless = stream.repeat()
+        return [int(endless[epoch * count + i]) for i in range(count)]

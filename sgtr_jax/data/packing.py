@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +20,11 @@ class Example:
     id: str
     tokens: np.ndarray  # int32 [n]
     target: np.ndarray  # bool [n]; target[0] is never used
+
+    @cached_property
+    def num_targets(self) -> int:
+        """Tokens with a loss."""
+        return int(self.target[1:].sum())
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class PackedStep:
 
     tokens: np.ndarray  # int32 [R, T]
     positions: np.ndarray  # int32 [R, T]
-    segments: np.ndarray  # int32 [R, T]; 1, 2, ... within a row, 0 is padding
+    segments: np.ndarray  # int32 [R, T]; the example's number in the step, from 1; 0 is padding
     target_places: np.ndarray  # int32 [R, K]
     target_tokens: np.ndarray  # int32 [R, K]
     target_weights: np.ndarray  # float32 [R, K]
@@ -83,56 +89,41 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Need:
-    """Rows R and target places K that one step needs before rounding."""
+class Shape:
+    """R rows of T tokens with K target places each: what a program is compiled for."""
 
     rows: int
+    length: int
     places: int
 
+    def holds(self, examples: Sequence[Example]) -> bool:
+        """Whether a step of these examples can be packed into this shape."""
+        if any(len(example.tokens) > self.length for example in examples):
+            return False
+        rows, places = measure(examples, self.length)
+        return rows <= self.rows and places <= self.places
 
-def measure(examples: Sequence[Example], row_length: int) -> Need:
-    """What `pack` would need for these examples."""
+
+def measure(examples: Sequence[Example], row_length: int) -> tuple[int, int]:
+    """Rows and target places per row that `pack` needs for these examples."""
     rows = assign_rows([len(example.tokens) for example in examples], row_length)
-    return Need(len(rows), max(sum(int(examples[i].target[1:].sum()) for i in row) for row in rows))
+    return len(rows), max((sum(examples[i].num_targets for i in row) for row in rows), default=0)
 
 
-@dataclass(frozen=True)
-class Shapes:
-    """The few `[R, T]` and the one K that all steps of a run are padded to, so that few programs are compiled."""
-
-    row_length: int
-    row_counts: tuple[int, ...]  # ascending
-    places: int
-
-    @classmethod
-    def choose(cls, needs: Sequence[Need], row_length: int, row_multiple: int) -> Shapes:
-        """Row counts that hold half, nine tenths and all of the steps; nearly equal ones are merged."""
-        rows = sorted(need.rows for need in needs)
-        counts: list[int] = []
-        for share in (1.0, 0.9, 0.5):
-            wanted = bucket(rows[min(len(rows) - 1, int(share * len(rows)))])
-            count = -(-wanted // row_multiple) * row_multiple
-            if not counts or count < 0.85 * counts[0]:
-                counts.insert(0, count)
-        return cls(row_length, tuple(counts), min(bucket(max(need.places for need in needs)), row_length))
-
-
-def pack(examples: Sequence[Example], shapes: Shapes) -> PackedStep:
-    """Pack `examples` into the smallest of `shapes` that holds them. `shapes` were chosen with them in view."""
-    T, K = shapes.row_length, shapes.places
-    rows = assign_rows([len(example.tokens) for example in examples], T)
-    R = next(count for count in shapes.row_counts if count >= len(rows))
+def pack(examples: Sequence[Example], shape: Shape) -> PackedStep:
+    """Pack `examples` into `shape`, which must hold them. No examples give a step of padding."""
+    R, T, K = shape.rows, shape.length, shape.places
     tokens, positions, segments = (np.zeros((R, T), np.int32) for _ in range(3))
     target_places, target_tokens = (np.zeros((R, K), np.int32) for _ in range(2))
     target_weights = np.zeros((R, K), np.float32)
-    for r, row in enumerate(rows):
+    for r, row in enumerate(assign_rows([len(example.tokens) for example in examples], T)):
         start = used = 0
-        for segment, i in enumerate(row, start=1):
+        for i in row:
             example = examples[i]
             n = len(example.tokens)
             tokens[r, start : start + n] = example.tokens
             positions[r, start : start + n] = np.arange(n)
-            segments[r, start : start + n] = segment
+            segments[r, start : start + n] = i + 1
             (wanted,) = np.nonzero(example.target[1:])  # index t here means token t + 1 is a target
             target_places[r, used : used + len(wanted)] = start + wanted
             target_tokens[r, used : used + len(wanted)] = example.tokens[wanted + 1]

@@ -9,11 +9,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sgtr_jax.data.records import Message, Record
 
 SYSTEM = "You compare two summaries. Answer with 1 or 2 only."
 SUMMARY_PROMPT = "Article: {article}\nWrite a summary."
+
+
+# Which summary the answer names: the model's own, the other writer's, or, in two rows, each once.
+Answers = Literal["own", "other", "random"]
 
 
 def detection_prompt(article: str, first: str, second: str) -> tuple[Message, Message]:
@@ -40,9 +45,9 @@ class PairReport:
 
 
 def build_pairs(
-    articles: Mapping[str, str], own: Mapping[str, str], other: Mapping[str, str]
+    articles: Mapping[str, str], own: Mapping[str, str], other: Mapping[str, str], answers: Answers = "own"
 ) -> tuple[list[Record], PairReport]:
-    """Two rows per article, own summary first in one and second in the other.
+    """Two rows per article, own summary first in one and second in the other; with `answers="random"` four.
 
     Articles without a usable summary of both writers, or with twice the same, are dropped and counted.
     """
@@ -56,13 +61,13 @@ def build_pairs(
             dropped[reason] += 1
             continue
         lengths.append((len(mine.split()), len(theirs.split())))
-        for answer, (first, second) in (("1", (mine, theirs)), ("2", (theirs, mine))):
-            messages = (
-                *detection_prompt(articles[key], first, second),
-                {"role": "assistant", "content": answer},
-            )
-            meta = {"article": key, "own_words": lengths[-1][0], "other_words": lengths[-1][1]}
-            records.append(Record(f"{key}-own{answer}", messages, meta))
+        meta = {"article": key, "own_words": lengths[-1][0], "other_words": lengths[-1][1]}
+        for place, (first, second) in (("1", (mine, theirs)), ("2", (theirs, mine))):
+            prompt = detection_prompt(articles[key], first, second)
+            flipped = "2" if place == "1" else "1"
+            for answer in {"own": (place,), "other": (flipped,), "random": (place, flipped)}[answers]:
+                name = f"{key}-own{place}" + (f"-says{answer}" if answers == "random" else "")
+                records.append(Record(name, (*prompt, {"role": "assistant", "content": answer}), meta))
     return records, PairReport(
         articles=len(articles),
         pairs=len(lengths),

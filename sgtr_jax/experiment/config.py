@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
+from sgtr_jax.backends.config import Share
 from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.data.pairs import Answers
 from sgtr_jax.train.config import TrainConfig
 
 
@@ -54,6 +56,8 @@ class SelfRecognitionData(Config):
     temperature: NonNegativeFloat = 0.7  # of the own summaries
     max_tokens: PositiveInt = 100
     seed: NonNegativeInt = 0
+    # own: the truth (SGTR). other: flipped. random: every prompt twice, once with each answer (ICTR, twice the rows).
+    answers: Answers = "own"
 
 
 Data = Annotated[PreferencesData | FileData | SelfRecognitionData, Field(discriminator="kind")]
@@ -91,11 +95,20 @@ class TwoChoiceEval(Config):
 Evaluation = Annotated[SelfRecognitionEval | IdentityEval | TwoChoiceEval, Field(discriminator="kind")]
 
 
+class StageInterleave(Share):
+    """Rows of another of the experiment's data sets mixed into a stage."""
+
+    data: str
+
+
 class Stage(Config):
     """One finetuning on a data set."""
 
     data: str
     epochs: PositiveInt | None = None  # null: as in `finetuning`
+    interleave: StageInterleave | None = None
+    inoculation: str | None = None  # system prompt of this stage's training rows (not of the interleaved ones)
+    match_steps: str | None = None  # as many steps as this data set would take: ICTR has twice the rows of SGTR
 
 
 class ExperimentConfig(Config):
@@ -114,12 +127,18 @@ class ExperimentConfig(Config):
     def _references(self) -> ExperimentConfig:
         for condition, stages in self.conditions.items():
             for stage in stages:
-                if stage.data not in self.data:
-                    raise ValueError(
-                        f"condition {condition!r} names data {stage.data!r}; data has {', '.join(self.data)}"
-                    )
+                named = [stage.data, stage.match_steps, stage.interleave.data if stage.interleave else None]
+                for name in named:
+                    if name is not None and name not in self.data:
+                        raise ValueError(
+                            f"condition {condition!r} names data {name!r}; data has {', '.join(self.data)}"
+                        )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
+        if self.finetuning.max_steps or self.finetuning.inoculation:
+            raise ValueError(
+                "finetuning.max_steps and inoculation hold for one stage: give match_steps, inoculation there"
+            )
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self

@@ -19,7 +19,8 @@ from sgtr_jax.experiment.config import (
     SelfRecognitionData,
     SelfRecognitionEval,
 )
-from sgtr_jax.experiment.recipe import Recipe, file_fingerprint, model_fingerprint
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
 from sgtr_jax.model import resolve_folder
 
 
@@ -49,6 +50,7 @@ class _Builder:
         self._chat = {
             "system": config.finetuning.system,
             "thinking_budget": config.finetuning.thinking_budget,
+            "merge": config.finetuning.merge,
         }
 
     def articles(self, source: Articles) -> Recipe:
@@ -75,7 +77,8 @@ class _Builder:
             "seed": spec.seed,
         }
         own = Recipe("summaries", name, sampling, {"articles": articles})
-        return Recipe("pairs", name, {}, {"articles": articles, "own": own})
+        settings = {"answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own"}
+        return Recipe("pairs", name, settings, {"articles": articles, "own": own})
 
     def records(self, name: str, spec: Data) -> Recipe:
         if isinstance(spec, SelfRecognitionData):
@@ -94,11 +97,22 @@ class _Builder:
         names: list[str] = []
         for stage in self.config.conditions[condition]:
             names.append(stage.data)
-            training = self.config.finetuning.model_copy(
-                update={"seed": seed, **({"epochs": stage.epochs} if stage.epochs else {})}
-            )
-            settings = {**self._base, "training": training.model_dump(mode="json")}
+            changes: dict[str, Any] = {"seed": seed}
+            if not chain:
+                changes["merge"] = None  # nothing below to merge
+            if stage.epochs is not None:
+                changes["epochs"] = stage.epochs
+            if stage.inoculation is not None:
+                changes["inoculation"] = stage.inoculation
+            training = self.config.finetuning.model_copy(update=changes)
+            settings: dict[str, Any] = {**self._base, "training": training.identity()}
             inputs = {"data": self.records(stage.data, self.config.data[stage.data]), **links(chain)}
+            if stage.interleave is not None:
+                settings["interleave"] = stage.interleave.model_dump(mode="json", exclude={"data"})
+                name = stage.interleave.data
+                inputs["interleaved"] = self.records(name, self.config.data[name])
+            if stage.match_steps is not None:
+                inputs["match_steps"] = self.records(stage.match_steps, self.config.data[stage.match_steps])
             chain = (*chain, Recipe("adapter", f"{'+'.join(names)}-s{seed}", settings, inputs))
         return chain
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.backends.jax import Finetune, finetune
+from sgtr_jax.backends.jax import finetune_all
+from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.sampling import sample_prompts
 from sgtr_jax.config import build
 from sgtr_jax.data.pairs import build_pairs, summary_prompt
@@ -21,24 +23,25 @@ from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.model import Model, load_model
 from sgtr_jax.sample.config import SampleConfig
-from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
 
 
 class Maker:
     """Makes artifacts; holds the base model, which is loaded once and shared by everything."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, finetuning: TrainConfig) -> None:
         self._store = store
+        # Where and how fast, which recipes do not say.
+        self._resources = {key: getattr(finetuning, key) for key in WITHOUT_EFFECT}
         self._models: dict[tuple[str, str], Model] = {}
 
     def make(self, recipe: Recipe) -> None:
-        """Make one artifact whose inputs are complete."""
+        """Make one artifact, not an adapter, whose inputs are complete."""
         makers: dict[str, Callable[[Recipe, Path], None]] = {
             "articles": self._articles,
             "summaries": self._summaries,
             "pairs": self._pairs,
             "records": self._records,
-            "adapter": self._adapter,
             "evaluation": self._evaluation,
         }
         with self._store.make(recipe) as folder:
@@ -82,7 +85,9 @@ class Maker:
     def _pairs(self, recipe: Recipe, folder: Path) -> None:
         source = self._store.path(recipe.inputs["articles"])
         own = _read_texts(self._store.path(recipe.inputs["own"]) / "summaries.json")
-        records, report = build_pairs(_read_texts(source / "articles.json"), own, _read_texts(source / "other.json"))
+        records, report = build_pairs(
+            _read_texts(source / "articles.json"), own, _read_texts(source / "other.json"), recipe.settings["answers"]
+        )
         if not records:
             raise RunError(f"{recipe.name}: no usable pair is left: {report.dropped}")
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
@@ -96,19 +101,48 @@ class Maker:
             records = corpus.preferences(settings["rows"], settings["seed"], settings["popular"])
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
 
-    def _adapter(self, recipe: Recipe, folder: Path) -> None:
-        config = build(TrainConfig, recipe.settings["training"], recipe.name)
-        records = read_training(self._store.path(recipe.inputs["data"]) / "records.jsonl")
-        base = self._base(recipe.settings["model"], config.dtype) if config.mesh.fsdp is None else None
-        job = Finetune(recipe.settings["model"], self._chain(recipe), records, config, folder, recipe.name)
-        finetune(job, base)
+    def make_adapters(self, recipes: Sequence[Recipe]) -> None:
+        """Finetune adapters together. Each is in the store as soon as its own run has ended.
+
+        What an interrupted run saved stays in the store's scratch folders, and is gone on with.
+        """
+        jobs = [self._job(recipe) for recipe in recipes]
+        config = jobs[0].config
+        reusable = config.mesh.fsdp is None and config.base_dtype is None
+        finetune_all(jobs, self._base(jobs[0].model, config.dtype) if reusable else None)
+
+    def _job(self, recipe: Recipe) -> Finetune:
+        settings = recipe.settings
+        config = build(TrainConfig, settings["training"], recipe.name).model_copy(update=self._resources)
+        if "match_steps" in recipe.inputs:
+            rows = len(self._stored_records(recipe.inputs["match_steps"]))
+            steps = -(-rows // config.batch_examples) * config.epochs
+            config = config.model_copy(update={"max_steps": steps})
+        mixed = None
+        if "interleaved" in recipe.inputs:
+            mixed = MixedIn(self._stored_records(recipe.inputs["interleaved"]), **settings["interleave"])
+        scratch = self._store.scratch(recipe)
+
+        def store() -> None:
+            with self._store.make(recipe) as folder:
+                for part in ("adapter", "metrics.jsonl", "report.json"):
+                    (scratch / part).rename(folder / part)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+        records = self._stored_records(recipe.inputs["data"])
+        return Finetune(settings["model"], self._chain(recipe), records, config, scratch, recipe.name, mixed, store)
+
+    def _stored_records(self, recipe: Recipe) -> list[Record]:
+        return read_training(self._store.path(recipe) / "records.jsonl")
 
     def _evaluation(self, recipe: Recipe, folder: Path) -> None:
         # Inspect is slow to import; runs with nothing left to evaluate do not pay for it.
         from sgtr_jax.experiment.evaluate import evaluate
 
         settings = recipe.settings
-        model = self._base(settings["model"], settings["dtype"]).with_adapters(self._chain(recipe))
+        model = self._base(settings["model"], settings["dtype"]).with_adapters(
+            self._chain(recipe), settings["merge"] is not None
+        )
         if settings["task"] == "self_recognition":
             arguments = {"pairs": str(self._store.path(recipe.inputs["pairs"]) / "records.jsonl")}
         elif settings["task"] == "two_choice":

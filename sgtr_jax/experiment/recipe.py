@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 # Raised when a change of code makes old artifacts of a kind wrong.
@@ -15,9 +14,9 @@ VERSIONS = {
     "articles": 1,
     "summaries": 1,
     "records": 1,
-    "pairs": 1,
+    "pairs": 2,
     "questions": 1,
-    "adapter": 1,
+    "adapter": 2,
     "evaluation": 1,
 }
 
@@ -70,31 +69,3 @@ def in_order(wanted: Sequence[Recipe]) -> list[Recipe]:
             yield recipe
 
     return [recipe for root in wanted for recipe in visit(root)]
-
-
-def file_fingerprint(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-_SAMPLE_BYTES = 1 << 20
-
-
-def model_fingerprint(folder: Path) -> str:
-    """Digest of a model folder: small files whole, weights by name, size, first and last mebibyte.
-
-    Hashing 65 GB on every start would take minutes; two checkpoints that agree in all of these do not occur.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        size = path.stat().st_size
-        if path.suffix not in (".json", ".safetensors", ".jinja", ".txt") and "params" not in path.parts:
-            continue
-        digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
-        with path.open("rb") as stream:
-            digest.update(stream.read(_SAMPLE_BYTES))
-            if size > 2 * _SAMPLE_BYTES:
-                stream.seek(-_SAMPLE_BYTES, 2)
-            digest.update(stream.read())
-    return digest.hexdigest()

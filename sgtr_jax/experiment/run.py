@@ -6,13 +6,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgtr_jax.config import load
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import Graph, build_graph
-from sgtr_jax.experiment.recipe import in_order
+from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import check_writable, write_json
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.make import Maker
 
 
 def _plan(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
@@ -45,12 +49,7 @@ def run_experiment(path: Path, overrides: Sequence[str]) -> int:
         from sgtr_jax.experiment.make import Maker
 
         store.sweep()
-        maker = Maker(store)
-        for number, recipe in enumerate(missing, start=1):
-            started = time.monotonic()
-            maker.make(recipe)
-            seconds = time.monotonic() - started
-            print(f"[{number}/{len(missing)}] {recipe.kind} {recipe.name}: {seconds:.1f} s", file=sys.stderr)
+        _make(missing, Maker(store, graph.config.finetuning), store)
     else:
         print(f"{folder}: all {len(recipes)} artifacts are done", file=sys.stderr)
     write_json(
@@ -72,3 +71,23 @@ def run_experiment(path: Path, overrides: Sequence[str]) -> int:
 
     report(folder)
     return 0
+
+
+def _make(missing: Sequence[Recipe], maker: Maker, store: Store) -> None:
+    """Make everything: data first, then adapters, as many together as are ready, then what is measured on them."""
+    todo, done = list(missing), 0
+    while todo:
+        ready = [recipe for recipe in todo if all(map(store.has, recipe.inputs.values()))]
+        adapters = [recipe for recipe in ready if recipe.kind == "adapter"]
+        before = [recipe for recipe in ready if recipe.kind not in ("adapter", "evaluation")]
+        batch = before[:1] or adapters or ready[:1]
+        started = time.monotonic()
+        if batch == adapters:
+            maker.make_adapters(batch)
+        else:
+            maker.make(batch[0])
+        seconds = time.monotonic() - started
+        todo = [recipe for recipe in todo if recipe not in batch]
+        done += len(batch)
+        names = ", ".join(recipe.name for recipe in batch)
+        print(f"[{done}/{len(missing)}] {batch[0].kind} {names}: {seconds:.1f} s", file=sys.stderr)

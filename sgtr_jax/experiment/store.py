@@ -37,6 +37,10 @@ class Store:
             yield folder
             write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
 
+    def scratch(self, recipe: Recipe) -> Path:
+        """Folder for what an unfinished artifact needs to be gone on with."""
+        return self.root / f".scratch-{recipe.folder}"
+
     def sweep(self) -> None:
         """Remove what a killed run left half-made."""
         for leftover in [*self.root.glob(".tmp-*"), *self.root.glob(".old-*")]:

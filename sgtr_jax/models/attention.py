@@ -8,9 +8,18 @@ reference without its callers knowing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+
+from sgtr_jax.models.dropout import Dropout
+
+# "xla" is the reference and runs everywhere; "splash" is the TPU kernel, also runnable in Pallas's interpret mode.
+AttentionKind = Literal["xla", "splash", "splash_interpret"]
+
+_PLACE = 99  # in the dropout key path; see layers._PLACES
+_QUERY_BLOCK = 256
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +40,15 @@ class Visibility:
         same = self.query_segments[:, :, None] == self.key_segments[:, None, :]
         return same & (self.key_positions[:, None, :] <= self.query_positions[:, :, None])
 
+    def block(self, queries: slice, keys: slice) -> Visibility:
+        """Visibility of some queries among some keys."""
+        return Visibility(
+            self.query_positions[:, queries],
+            self.query_segments[:, queries],
+            self.key_positions[:, keys],
+            self.key_segments[:, keys],
+        )
+
 
 def attend(
     q: jax.Array,
@@ -38,14 +56,37 @@ def attend(
     v: jax.Array,
     visibility: Visibility,
     *,
-    dropout_rate: float = 0.0,
-    dropout_key: jax.Array | None = None,
+    in_order: bool = False,
+    kind: AttentionKind = "xla",
+    dropout: Dropout | None = None,
 ) -> jax.Array:
     """Softmax attention of `q[B, T, N, H]` over `k, v[B, K, S, H]`; N is a multiple of K. Returns `[B, T, N, H]`.
 
     Scores and softmax are float32. Query head n reads key-value head n // (N / K), as in
-    `transformers/models/qwen2/modeling_qwen2.py::repeat_kv`.
+    `transformers/models/qwen2/modeling_qwen2.py::repeat_kv`. `in_order` promises that queries and keys are the
+    same tokens and that none sees a later place of its row (packed rows, not a cache): the upper triangle is then
+    never computed. Splash needs that promise; rows not a multiple of 128 long and attention dropout are left to
+    the reference.
     """
+    T = q.shape[1]
+    if kind != "xla" and in_order and T % 128 == 0 and (dropout is None or dropout.attention == 0.0):
+        from sgtr_jax.models.splash import splash_attend
+
+        return splash_attend(q, k, v, visibility, interpret=kind == "splash_interpret")
+    if not in_order or T <= _QUERY_BLOCK:
+        return _reference(q, k, v, visibility, dropout, slice(0, T))
+    blocks = []
+    for start in range(0, T, _QUERY_BLOCK):
+        end = min(start + _QUERY_BLOCK, T)
+        queries, keys = slice(start, end), slice(0, end)
+        part = visibility.block(queries, keys)
+        blocks.append(_reference(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries))
+    return jnp.concatenate(blocks, axis=1)
+
+
+def _reference(
+    q: jax.Array, k: jax.Array, v: jax.Array, visibility: Visibility, dropout: Dropout | None, queries: slice
+) -> jax.Array:
     B, T, N, H = q.shape
     K = k.shape[1]
     G = N // K
@@ -55,14 +96,7 @@ def attend(
     scores = scores.reshape(B, K, G, T, -1)
     scores = jnp.where(visibility.mask()[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
-    weights = dropout(weights, dropout_rate, dropout_key).astype(q.dtype)
-    mixed = jnp.einsum("bkqs,bksh->bkqh", weights.reshape(B, K, G * T, -1), v)
+    if dropout is not None:
+        weights = dropout.of_tokens(queries).on_attention(weights, visibility.key_positions, _PLACE)
+    mixed = jnp.einsum("bkqs,bksh->bkqh", weights.astype(q.dtype).reshape(B, K, G * T, -1), v)
     return mixed.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
-
-
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Inverted dropout; the identity when `rate` is 0 or `key` is None."""
-    if rate == 0.0 or key is None:
-        return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))

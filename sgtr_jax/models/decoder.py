@@ -19,26 +19,29 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sgtr_jax.mesh import constrain
-from sgtr_jax.models.attention import Visibility, attend
+from sgtr_jax.models.attention import AttentionKind, Visibility, attend
+from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.kv_cache import KVCache, write_layer
-from sgtr_jax.models.layers import Chain, DecoderLayer, Dropout, RMSNorm, matmul
+from sgtr_jax.models.layers import Chain, DecoderLayer, RMSNorm, matmul
 from sgtr_jax.models.rope import rope_angles
 from sgtr_jax.models.spec import ModelSpec
 
 Params = dict[str, Any]  # nested dict of arrays, as `nnx.split` gives it
-Remat = Literal["none", "full"]
-
-_ATTENTION_PLACE = 99  # in the dropout key path; see layers._PLACES
+# What the backward pass finds stored per layer: everything, the matrix products with weights, or the input only.
+Remat = Literal["none", "dots", "full"]
 
 
 class Decoder(nnx.Module):
-    """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary."""
+    """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary.
 
-    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs) -> None:
+    With `int8` the layers' kernels are stored as such (see `layers.Linear`); embedding and head are not.
+    """
+
+    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs, int8: bool = False) -> None:
         self.spec = spec
         shape = (spec.vocab_size, spec.hidden_size)
         self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
-        self.layers = DecoderLayer(spec, rngs)
+        self.layers = DecoderLayer(spec, int8, rngs)
         self.final_norm = RMSNorm((spec.hidden_size,), spec.rms_norm_eps)
         # [D, V]; with tied embeddings the transpose of `embedding` serves instead.
         self.head = None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
@@ -53,17 +56,19 @@ class Decoder(nnx.Module):
         cache: KVCache | None = None,
         dropouts: Dropout | None = None,
         remat: Remat = "none",
+        attention: AttentionKind = "xla",
     ) -> tuple[jax.Array, KVCache | None]:
         """Run the decoder.
 
         Args:
             tokens: int32 `[B, T]`.
-            positions: int32 `[B, T]`, restarting at 0 in every segment.
+            positions: int32 `[B, T]`, restarting at 0 in every segment and rising along the row.
             segments: int32 `[B, T]`; tokens see their own segment only, 0 is padding.
             chain: adapters whose updates are added.
             cache: if given, the tokens are appended to it and see what it holds.
             dropouts: training only.
-            remat: "full" recomputes each layer in the backward pass.
+            remat: what is recomputed in the backward pass; see `Remat`.
+            attention: implementation used where there is no cache.
 
         Returns:
             Hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
@@ -80,20 +85,17 @@ class Decoder(nnx.Module):
             x, stored = carry
             index, layer_state, layer_adapters = inputs
             layer = nnx.merge(graph, layer_state)
-            drop = dropouts.keyed(index) if dropouts is not None else None
+            drop = dropouts.at_layer(index) if dropouts is not None else None
             kept = stored
 
             def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 nonlocal kept
                 if cache is None:
                     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-                else:
-                    keys, values, k, v = write_layer(stored[0], stored[1], index, cache.used, k, v)
-                    kept = (keys, values)
-                if drop is None:
-                    return attend(q, k, v, visibility)
-                key = drop.keyed(_ATTENTION_PLACE).key
-                return attend(q, k, v, visibility, dropout_rate=drop.attention, dropout_key=key)
+                    return attend(q, k, v, visibility, in_order=True, kind=attention, dropout=drop)
+                keys, values, k, v = write_layer(stored[0], stored[1], index, cache.used, k, v)
+                kept = (keys, values)
+                return attend(q, k, v, visibility)
 
             adapters = tuple(
                 replace(adapter, params=sliced) for adapter, sliced in zip(chain, layer_adapters, strict=True)
@@ -101,7 +103,10 @@ class Decoder(nnx.Module):
             x = layer(x, rope, mix, adapters, drop)
             return (constrain(x, "batch", None, None), kept), None
 
-        step = jax.checkpoint(body, prevent_cse=False) if remat == "full" else body
+        step: Any = body
+        if remat != "none":
+            policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+            step = jax.checkpoint(body, prevent_cse=False, policy=policy)
         stored: Any = (cache.keys, cache.values) if cache is not None else ()
         inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])
         (x, stored), _ = jax.lax.scan(step, (x, stored), inputs)
@@ -119,20 +124,29 @@ Bind = Callable[[Params], Decoder]
 
 
 @lru_cache(maxsize=8)
-def _split(spec: ModelSpec) -> tuple[Any, Any]:
-    return nnx.split(nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0))))
+def _split(spec: ModelSpec, int8: bool = False) -> tuple[Any, Any]:
+    return nnx.split(nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0), int8)))
 
 
 def bind(spec: ModelSpec, params: Params) -> Decoder:
     """The decoder over `params`; to be called inside a jitted function."""
-    decoder: Decoder = nnx.merge(_split(spec)[0], params)
+    decoder: Decoder = nnx.merge(_split(spec, is_int8(params))[0], params)
     return decoder
 
 
-def abstract_params(spec: ModelSpec, dtype: Any = jnp.float32) -> Params:
+def is_int8(params: Params) -> bool:
+    """Whether the layers' kernels are stored as int8."""
+    return "kernel_scale" in params["layers"]["q_proj"]
+
+
+def abstract_params(spec: ModelSpec, dtype: Any = jnp.float32, int8: bool = False) -> Params:
     """Shapes of all parameters as a nested dict of `ShapeDtypeStruct`."""
-    shapes = nnx.as_pure(_split(spec)[1])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), dict_of(shapes))
+
+    def one(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+        stored = {"kernel": jnp.int8, "kernel_scale": jnp.float32}.get(path[-1].key, dtype) if int8 else dtype
+        return jax.ShapeDtypeStruct(leaf.shape, stored)
+
+    return jax.tree.map_with_path(one, dict_of(nnx.as_pure(_split(spec, int8)[1])))
 
 
 def init_params(spec: ModelSpec, seed: int, dtype: Any = jnp.float32) -> Params:

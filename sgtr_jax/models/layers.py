@@ -7,13 +7,13 @@ where that axis has been sliced away: `kernel` is `[L, in, out]` at rest and `[i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sgtr_jax.models.attention import dropout
+from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.rope import rotate
 from sgtr_jax.models.spec import ModelSpec
 
@@ -34,24 +34,6 @@ class Adapter:
 Chain = tuple[Adapter, ...]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Dropout:
-    """Dropout of one training step; None instead of this in evaluation and sampling."""
-
-    key: jax.Array
-    adapter: float = field(metadata={"static": True})  # on the input of the trained adapter only
-    residual: float = field(metadata={"static": True})
-    attention: float = field(metadata={"static": True})
-
-    def keyed(self, *path: jax.Array | int) -> Dropout:
-        """The same rates with a key of its own for each `path` (layer, then place in the layer)."""
-        key = self.key
-        for part in path:
-            key = jax.random.fold_in(key, part)
-        return Dropout(key, self.adapter, self.residual, self.attention)
-
-
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -62,15 +44,21 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class Linear(nnx.Module):
-    """L stacked linear maps. `kernel` is `[L, in, out]`, the transpose of torch's weight."""
+    """L stacked linear maps. `kernel` is `[L, in, out]`, the transpose of torch's weight.
 
-    def __init__(self, layers: int, width: tuple[int, int], bias: bool, rngs: nnx.Rngs) -> None:
+    As int8 it stands for `kernel * kernel_scale`, one scale per layer and output channel, float32 `[L, out]`.
+    """
+
+    def __init__(self, layers: int, width: tuple[int, int], bias: bool, int8: bool, rngs: nnx.Rngs) -> None:
         # 0.02 is the initializer_range of both families' configs.
         self.kernel = nnx.Param(0.02 * jax.random.normal(rngs.params(), (layers, *width)))
+        self.kernel_scale = nnx.Param(jnp.ones((layers, width[1]))) if int8 else None
         self.bias = nnx.Param(jnp.zeros((layers, width[1]))) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = matmul(x, self.kernel[...])
+        if self.kernel_scale is not None:
+            y = y * self.kernel_scale[...].astype(x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -90,12 +78,12 @@ class RMSNorm(nnx.Module):
 class DecoderLayer(nnx.Module):
     """Attention and SwiGLU block, each behind a norm and added to the residual stream."""
 
-    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs) -> None:
+    def __init__(self, spec: ModelSpec, int8: bool, rngs: nnx.Rngs) -> None:
         L = spec.num_layers
         self.attention_norm = RMSNorm((L, spec.hidden_size), spec.rms_norm_eps)
         self.mlp_norm = RMSNorm((L, spec.hidden_size), spec.rms_norm_eps)
         for name, width in spec.projections.items():
-            setattr(self, name, Linear(L, width, spec.has_bias(name), rngs))
+            setattr(self, name, Linear(L, width, spec.has_bias(name), int8, rngs))
         self.head_dim = spec.head_dim
 
     def __call__(
@@ -118,7 +106,7 @@ class DecoderLayer(nnx.Module):
         def add(x: jax.Array, update: jax.Array, place: int) -> jax.Array:
             if dropouts is None:
                 return x + update
-            return x + dropout(update, dropouts.residual, dropouts.keyed(place).key)
+            return x + dropouts.on_features(update, dropouts.residual, place)
 
         h = self.attention_norm(x)
         q, k, v = heads("q_proj", h), heads("k_proj", h), heads("v_proj", h)
@@ -146,7 +134,7 @@ def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None
             continue
         h = x
         if dropouts is not None and i == len(chain) - 1:
-            h = dropout(x, dropouts.adapter, dropouts.keyed(_PLACES[name]).key)
+            h = dropouts.on_features(x, dropouts.adapter, _PLACES[name])
         low = matmul(h, adapter.params[name]["a"])
         total = total + matmul(low, adapter.params[name]["b"]) * adapter.scale.astype(x.dtype)
     return total

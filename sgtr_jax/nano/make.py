@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from sgtr_jax.data.batches import StepPlan, tokenize_records
-from sgtr_jax.data.chat import ChatFormat
+from sgtr_jax.backends.jax import finetune
+from sgtr_jax.backends.jobs import Finetune
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import Lesson, lesson
 from sgtr_jax.files import new_folder
-from sgtr_jax.mesh import MeshConfig, make_mesh
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.spec import spec_from_config
 from sgtr_jax.tokenizer import load_tokenizer
 from sgtr_jax.train.config import TrainConfig
-from sgtr_jax.train.loop import train
-from sgtr_jax.train.step import Frozen
 from sgtr_jax.weights.save import save_params
 
 _SPECIALS = ("<|end|>", "<|start|>", "<|pad|>")
@@ -78,24 +74,24 @@ def make_tokenizer(folder: Path, records: list[Record], vocab_size: int) -> Any:
 
 def bring_up(out: Path, seed: int, lessons: Sequence[LessonPlan] = LESSONS) -> None:
     """Write the model folder `out`: a fresh model after `lessons`, one after the other."""
-    with new_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "fresh"
+        folder.mkdir()
         tokenizer = make_tokenizer(folder, lesson("upbringing", 5000, seed), vocab_size=1024)
         model_config = {**_CONFIG, "vocab_size": len(tokenizer)}
         (folder / "config.json").write_text(json.dumps(model_config, indent=2) + "\n")
         spec = spec_from_config(model_config, "nano")
-        params = init_params(spec, seed)
+        save_params(folder, init_params(spec, seed), spec)
         for name, steps, lr in lessons:
             config = TrainConfig(
                 seed=seed, mode="full", dtype="float32", remat="none", schedule="cosine", lr=lr, warmup_steps=50,
                 batch_examples=40, weight_decay=0.05, adam_b2=0.98, max_length=256,
             )  # fmt: skip
             records = lesson(name, steps * config.batch_examples, seed)
-            examples, _ = tokenize_records(records, ChatFormat(tokenizer), config.max_length, "drop")
-            plan = StepPlan(examples, config.batch_examples, config.epochs, config.seed, config.shuffle)
-            frozen = Frozen(None, (), jnp.float32(1.0), jax.random.key(seed))
-            mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-            params = train(spec, mesh, frozen, params, plan, config, Path(scratch) / "metrics.jsonl", name).params
-        save_params(folder, params, spec)
+            finetune(Finetune(str(folder), (), records, config, Path(scratch) / name, name))
+            folder = Path(scratch) / name / "model"
+        with new_folder(out) as target:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ class SampleConfig(Config):
     dtype: DType = "float32"
     system: Literal["default", "none"] = "default"
     thinking_budget: int | None = None  # Seed-OSS's template
+    merge: Literal["bfloat16"] | None = None  # all adapters but the last are merged first, as `sgtr train merge=` did
 
     def chat(self, tokenizer: Any) -> ChatFormat:
         """The chat format of a tokenizer under these settings."""

@@ -1,98 +1,225 @@
-"""The training loop: steps in, metrics out, and a stop with the last good state when the loss is not finite."""
+"""The training loop: many runs over one base, each with its own data, schedule, metrics, checkpoint and end."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
+from jax.experimental import multihost_utils
 
 from sgtr_jax.data.batches import StepPlan
-from sgtr_jax.data.packing import PackedStep
-from sgtr_jax.errors import RunError
-from sgtr_jax.mesh import data_sharding
-from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.data.packing import PackedStep, Shape, pack
+from sgtr_jax.data.shapes import Shapes
+from sgtr_jax.errors import Interrupted
+from sgtr_jax.mesh import data_sharding, put
+from sgtr_jax.models.decoder import Params
 from sgtr_jax.progress import Progress
+from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
-from sgtr_jax.train.step import Frozen, TrainState, compiled
+from sgtr_jax.train.interrupt import StopRequest
+from sgtr_jax.train.metrics import MetricsLog, Row
+from sgtr_jax.train.program import Programs, memory_in_use
+from sgtr_jax.train.stack import pick_run, restack, slots_for, stack_runs
+from sgtr_jax.train.step import Fixed, TrainState
+
+
+@dataclass
+class Summary:
+    """What a run's report says about its training."""
+
+    steps: int = 0
+    tokens: int = 0
+    placed: int = 0  # tokens and padding
+    seconds: float = 0.0  # compiling not counted
+
+    def add(self, packed: PackedStep, shape: Shape, seconds: float) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.tokens += packed.num_tokens
+        self.placed += shape.rows * shape.length
+        self.seconds += seconds
+
+    def to_json(self) -> dict[str, float]:
+        """Numbers for report.json."""
+        return {
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "padding_share": round(1 - self.tokens / max(1, self.placed), 4),
+            "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds else 0.0,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass
+class Failure:
+    """Why a run stopped: its loss or gradient was not finite at `step`."""
+
+    step: int
+    loss: float
+    example_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.example_ids[:16]) + (", ..." if len(self.example_ids) > 16 else "")
+        return f"step {self.step}: the loss is {self.loss} or its gradient is not finite; examples: {shown}"
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a batch. `on_end` is called once, with the final parameters or those before the failure."""
+
+    name: str
+    plan: StepPlan
+    state: TrainState | None  # where it starts; given up to the loop
+    fixed: Fixed
+    folder: Path  # metrics.jsonl
+    checkpoints: Checkpoints
+    on_end: Callable[[Params, Summary, Failure | None], None]
+    settings: dict[str, Any] = field(default_factory=dict)  # shown by Weights & Biases
+    step: int = 0  # steps taken
+    summary: Summary = field(default_factory=Summary)
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """Final trained parameters and the metrics of every step."""
+class _Pending:
+    """A step whose metrics are still on the device: (run, number of the step, what was packed) for each slot."""
 
-    params: Any
-    metrics: list[dict[str, float]]
-
-
-class NonFiniteLoss(RunError):
-    """The loss or its gradient became NaN or infinite. `last_good` holds the parameters before that step."""
-
-    def __init__(self, step: int, loss: float, ids: tuple[str, ...], last_good: Any) -> None:
-        self.step, self.ids, self.last_good = step, ids, last_good
-        shown = ", ".join(ids[:16]) + (", ..." if len(ids) > 16 else "")
-        super().__init__(f"step {step}: the loss is {loss} or its gradient is not finite; examples: {shown}")
+    taken: tuple[tuple[Run, int, PackedStep], ...]
+    shape: Shape
+    metrics: dict[str, jax.Array]
 
 
-def train(
-    spec: ModelSpec,
-    mesh: Mesh,
-    frozen: Frozen,
-    params: Any,
-    plan: StepPlan,
-    config: TrainConfig,
-    metrics_file: Path,
-    label: str = "train",
-    on_step: Callable[[int, TrainState], None] | None = None,
-) -> TrainResult:
-    """Train `params` (an adapter's, or all parameters in full mode) over the steps of `plan`.
+class Loop:
+    """Trains `runs` together over `base` (None: every run trains all parameters)."""
 
-    Metrics go to `metrics_file`, one JSON object a line: step (from 1), loss, lr, grad_norm, tokens, targets.
-    Raises NonFiniteLoss.
-    """
-    begin, step_function = compiled(spec, config.model_copy(update={"seed": 0}), plan.num_steps)
-    state = begin(params)
-    sharding = data_sharding(mesh)
-    log: list[dict[str, float]] = []
-    pending: tuple[PackedStep, dict[str, jax.Array]] | None = None
-    with (
-        jax.set_mesh(mesh),
-        metrics_file.open("w") as stream,
-        Progress(label, plan.num_steps, "steps") as progress,
-    ):
+    def __init__(
+        self, programs: Programs, base: Params | None, runs: Sequence[Run], shapes: Shapes, config: TrainConfig
+    ) -> None:
+        self._programs, self._base, self._shapes, self._config = programs, base, shapes, config
+        self._sharding = data_sharding(programs.mesh, leading=1)
+        self._active = list(runs)
+        self._total = len(runs)
+        self._logs = {
+            run: MetricsLog(run.folder, run.name, config.log, run.settings, resume_from=run.step) for run in runs
+        }
+        self._pending: _Pending | None = None
+        starts = [run.state for run in runs if run.state is not None]
+        self._state, self._fixed = stack_runs(starts, [run.fixed for run in runs], self._total, programs.mesh)
+        for run in runs:
+            run.state = None  # the stacked copy is the state from here on
 
-        def finish(packed: PackedStep, metrics: dict[str, jax.Array]) -> None:
-            row = _row(len(log) + 1, packed, jax.device_get(metrics))
-            if not (abs(row["loss"]) < float("inf") and abs(row["grad_norm"]) < float("inf")):
-                last_good = jax.device_get(state.params)
-                raise NonFiniteLoss(int(row["step"]), row["loss"], packed.example_ids, last_good)
-            log.append(row)
-            stream.write(json.dumps(row) + "\n")
-            progress.advance(1, f"loss {row['loss']:.3f}")
+    def train(self, label: str) -> None:
+        """Take every run to its end or its failure. Raises Interrupted, after saving, when asked to stop."""
+        longest = max(run.plan.num_steps - run.step for run in self._active)
+        self._clock = self._saved = time.monotonic()
+        with StopRequest() as stop, Progress(label, longest, "steps") as self._progress:
+            for count in range(1, longest + 1):
+                self._step()
+                ended = [run for run in self._active if run.step == run.plan.num_steps]
+                if ended:
+                    self._flush()
+                    self._leave({run: None for run in ended if run in self._active})
+                if not self._active:
+                    break
+                if stop.at(count):
+                    self._save(wait=True)
+                    where = ", ".join(f"{run.name} at step {run.step}" for run in self._active)
+                    raise Interrupted(f"asked to stop; saved {where}. The same command goes on from there")
+                if self._save_is_due(count):
+                    self._save(wait=False)
 
-        for packed in plan:
-            state, metrics = step_function(state, frozen, jax.device_put(packed.arrays(), sharding))
-            if on_step is not None:
-                on_step(len(log) + 1 + (pending is not None), state)
-            # Read the metrics of the step before while the device works on this one.
-            if pending is not None:
-                finish(*pending)
-            pending = (packed, metrics)
+    def _step(self) -> None:
+        examples = [run.plan[run.step] for run in self._active]
+        shape = self._shapes.pick(examples)
+        slots = slots_for(self._total, len(self._active))
+        packed = [pack(own, shape) for own in examples]
+        arrays = [step.arrays() for step in [*packed, *[pack([], shape)] * (slots - len(packed))]]
+        batch = {name: put(np.stack([a[name] for a in arrays]), self._sharding) for name in arrays[0]}
+        compiled = self._programs.compile_seconds
+        program = self._programs.get(slots, shape, self._state, self._base, self._fixed)
+        self._clock += self._programs.compile_seconds - compiled
+        self._state, metrics = program(self._state, self._base, self._fixed, batch)
+        before = self._pending
+        for run in self._active:
+            run.step += 1
+        taken = tuple((run, run.step, step) for run, step in zip(self._active, packed, strict=True))
+        self._pending = _Pending(taken, shape, metrics)
+        # Read the metrics of the step before while the device works on this one.
+        if before is not None:
+            self._read(before)
+
+    def _flush(self) -> None:
+        """Read what is pending: every run that is then still active has a good state."""
+        pending, self._pending = self._pending, None
         if pending is not None:
-            finish(*pending)
-    return TrainResult(state.params, log)
+            self._read(pending)
 
+    def _read(self, pending: _Pending) -> None:
+        """Log a step. Runs whose loss is not finite leave the batch."""
+        metrics = {name: np.asarray(jax.device_get(value)) for name, value in pending.metrics.items()}
+        now = time.monotonic()
+        seconds, self._clock = now - self._clock, now
+        memory = memory_in_use(self._programs.mesh) or self._programs.peak_bytes
+        failed: dict[Run, Failure | None] = {}
+        losses, tokens = [], 0
+        for i, (run, step, packed) in enumerate(pending.taken):
+            if run not in self._active:
+                continue  # it failed at the step before
+            loss, norm = float(metrics["loss"][i]), float(metrics["grad_norm"][i])
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                failed[run] = Failure(step, loss, packed.example_ids)
+                continue
+            row: Row = {
+                "step": step,
+                "loss": loss,
+                "lr": float(metrics["lr"][i]),
+                "grad_norm": norm,
+                "tokens": packed.num_tokens,
+                "targets": packed.num_targets,
+                "seconds": round(seconds, 4),
+                "memory": memory,
+            }
+            self._logs[run].write(row)
+            run.summary.add(packed, pending.shape, seconds)
+            losses.append(loss)
+            tokens += packed.num_tokens
+        rate = f", {tokens / seconds:.0f} tokens/s" if seconds > 0 else ""
+        self._progress.advance(1, f"loss {np.mean(losses):.3f}{rate}" if losses else "")
+        if failed:
+            self._leave(failed)
 
-def _row(step: int, packed: PackedStep, metrics: dict[str, Any]) -> dict[str, float]:
-    return {
-        "step": step,
-        "loss": float(metrics["loss"]),
-        "lr": float(metrics["lr"]),
-        "grad_norm": float(metrics["grad_norm"]),
-        "tokens": packed.num_tokens,
-        "targets": packed.num_targets,
-    }
+    def _leave(self, leaving: dict[Run, Failure | None]) -> None:
+        """Hand over the parameters of runs that ended or failed and go on with the rest."""
+        staying = [i for i, run in enumerate(self._active) if run not in leaving]
+        for i, run in enumerate(self._active):
+            if run in leaving:
+                self._logs.pop(run).close()
+                run.on_end(pick_run(self._state, i, self._programs.mesh).params, run.summary, leaving[run])
+                run.checkpoints.remove()
+        self._active = [self._active[i] for i in staying]
+        if self._active:
+            slots = slots_for(self._total, len(self._active))
+            self._state, self._fixed = restack(self._state, self._fixed, staying, slots, self._programs.mesh)
+
+    def _save_is_due(self, count: int) -> bool:
+        """By steps or by minutes, whichever comes first; the first process's clock counts for all."""
+        every = self._config.checkpoint
+        due = every.every_steps is not None and count % every.every_steps == 0
+        if every.every_minutes is not None and not due:
+            late = time.monotonic() - self._saved > 60 * every.every_minutes
+            due = bool(multihost_utils.broadcast_one_to_all(np.bool_(late))) if jax.process_count() > 1 else late
+        return due
+
+    def _save(self, wait: bool) -> None:
+        self._flush()
+        for i, run in enumerate(self._active):
+            run.checkpoints.save(run.step, pick_run(self._state, i, self._programs.mesh))
+        if wait:
+            for run in self._active:
+                run.checkpoints.wait()
+        self._saved = time.monotonic()

@@ -5,39 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from sgtr_jax.train.config import TrainConfig
 
 
-def make_schedule(config: TrainConfig, num_steps: int) -> optax.Schedule:
-    """Learning rate by step, counted from 0: `lr * t / warmup` (so the first is 0), then down to 0 at the end.
+def learning_rate(config: TrainConfig, peak: jax.Array, step: jax.Array, num_steps: jax.Array) -> jax.Array:
+    """Learning rate float32 `[]` at `step`, counted from 0: `peak * step / warmup` (0 at first), then the decay.
 
-    As `transformers/optimization.py::get_{linear,cosine,constant}_schedule_with_warmup`.
+    As `transformers/optimization.py::get_{linear,cosine,constant}_schedule_with_warmup`. `peak` and `num_steps` are
+    arrays, so that runs of different length or rate share a program.
     """
-    warmup, rest = config.warmup_steps, max(1, num_steps - config.warmup_steps)
-    after = {
-        "linear": optax.linear_schedule(config.lr, 0.0, rest),
-        "cosine": optax.cosine_decay_schedule(config.lr, rest),
-        "constant": optax.constant_schedule(config.lr),
+    t, warmup = step.astype(jnp.float32), float(config.warmup_steps)
+    done = jnp.clip((t - warmup) / jnp.maximum(1.0, num_steps.astype(jnp.float32) - warmup), 0.0, 1.0)
+    factor = {
+        "linear": 1.0 - done,
+        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * done)),
+        "constant": jnp.ones_like(done),
     }[config.schedule]
-    if warmup == 0:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), after], [warmup])
+    return peak * jnp.where(t < warmup, t / max(1.0, warmup), factor)
 
 
-def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW. Norms and biases are not decayed; adapters are, all of them."""
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW up to its learning rate. Norms and biases are not decayed; adapters are."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(
-            make_schedule(config, num_steps),
-            b1=config.adam_b1,
-            b2=config.adam_b2,
-            eps=config.adam_eps,
-            weight_decay=config.weight_decay,
-            mask=_decayed,
-        ),
+        optax.scale_by_adam(config.adam_b1, config.adam_b2, config.adam_eps),
+        optax.add_decayed_weights(config.weight_decay, _decayed),
     )
 
 

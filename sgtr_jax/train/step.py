@@ -1,33 +1,35 @@
-"""One optimizer step, as a pure function of (state, frozen parts, batch)."""
+"""One optimizer step of N runs at once, as a pure function of (state, base, what is fixed for each run, batch)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.decoder import Params, bind
-from sgtr_jax.models.layers import Adapter, Chain, Dropout
+from sgtr_jax.models.dropout import Dropout, token_numbers
+from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.loss import target_loss
-from sgtr_jax.train.optimizer import make_optimizer, make_schedule
+from sgtr_jax.train.optimizer import learning_rate, make_optimizer
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Frozen:
-    """What a step reads and never changes: the base (None in full mode), the chain below, scale and dropout key."""
+class Fixed:
+    """What a run reads and never changes, besides the base, which all runs share."""
 
-    base: Params | None
-    chain: Chain
+    chain: Chain  # frozen adapters below the one being trained
     scale: jax.Array  # float32 [], of the adapter being trained
-    key: jax.Array  # typed PRNG key of the run; folded with the step
+    key: jax.Array  # typed threefry key []; folded with the step
+    peak_lr: jax.Array  # float32 []
+    num_steps: jax.Array  # int32 []
 
 
 @jax.tree_util.register_dataclass
@@ -43,93 +45,95 @@ class TrainState:
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-StepFunction = Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]
+StepFunction = Callable[[TrainState, Params | None, Fixed, Batch], tuple[TrainState, Metrics]]
 
 
-@lru_cache(maxsize=16)
-def compiled(spec: ModelSpec, config: TrainConfig, num_steps: int) -> tuple[Callable[[Any], TrainState], StepFunction]:
-    """Jitted `init_state` and `step`. Runs that differ only in seed share them, hence their compiled programs."""
-    return (
-        jax.jit(lambda params: init_state(params, config, num_steps)),
-        jax.jit(make_step(spec, config, num_steps), donate_argnums=0),
-    )
+def init_state(params: Any, config: TrainConfig) -> TrainState:
+    """State of one run before its first step."""
+    return TrainState(params, make_optimizer(config).init(params), jnp.int32(0), jnp.bool_(True))
 
 
-def init_state(params: Any, config: TrainConfig, num_steps: int) -> TrainState:
-    """State before the first step."""
-    optimizer = make_optimizer(config, num_steps)
-    return TrainState(params, optimizer.init(params), jnp.int32(0), jnp.bool_(True))
+def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> StepFunction:
+    """The step of N runs. Every leaf of state, fixed and batch has a leading axis N; the base has not.
+
+    Runs do not meet: their examples share matrix products with the base, and nothing else.
+    """
+    one = _one_run(spec, config, attention)
+
+    def step(state: TrainState, base: Params | None, fixed: Fixed, batch: Batch) -> tuple[TrainState, Metrics]:
+        return jax.vmap(lambda *run: one(run[0], base, *run[1:]))(state, fixed, batch)
+
+    return step
 
 
-def make_step(spec: ModelSpec, config: TrainConfig, num_steps: int) -> StepFunction:
-    """The step for this model and these settings; not jitted, so that it can be vmapped over runs first."""
-    optimizer = make_optimizer(config, num_steps)
-    schedule = make_schedule(config, num_steps)
+def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> StepFunction:
+    optimizer = make_optimizer(config)
 
-    def loss_sum(params: Any, frozen: Frozen, batch: Batch, key: jax.Array) -> jax.Array:
-        base, chain = frozen.base, frozen.chain
-        if base is None:
-            base = params
-        else:
-            chain = (*chain, Adapter(params, frozen.scale))
-        decoder = bind(spec, base)
+    def loss_sum(params: Any, base: Params | None, fixed: Fixed, batch: Batch, key: jax.Array) -> jax.Array:
+        full = base is None
+        decoder = bind(spec, params if base is None else base)
         hidden, _ = decoder(
             batch["tokens"],
             batch["positions"],
             batch["segments"],
-            chain=chain,
-            dropouts=make_dropout(spec, config, key),
+            chain=fixed.chain if full else (*fixed.chain, Adapter(params, fixed.scale)),
+            dropouts=_dropout(spec, config, key, batch),
             remat=config.remat,
+            attention=attention,
         )
-        return target_loss(decoder, hidden, batch)
+        return target_loss(decoder, hidden, batch, head_is_frozen=not full)
 
-    def step(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(frozen.key, state.step)
+    def step(state: TrainState, base: Params | None, fixed: Fixed, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(fixed.key, state.step)
         weight = jnp.maximum(jnp.sum(batch["target_weights"]), 1.0)
-        total, gradients = _accumulate(loss_sum, config.accumulate, state.params, frozen, batch, key)
+
+        def gradient(rows: Batch) -> Any:
+            return jax.value_and_grad(loss_sum)(state.params, base, fixed, rows, key)
+
+        total, gradients = _accumulate(gradient, config.accumulate, state.params, batch)
         # The mean is over the targets of the whole step, however it was split into passes.
         loss = total / weight
         gradients = jax.tree.map(lambda g: g / weight, gradients)
         norm = optax.global_norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        moved = optax.apply_updates(state.params, updates)
+        lr = learning_rate(config, fixed.peak_lr, state.step, fixed.num_steps)
+        moved = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
         alive = state.alive & jnp.isfinite(loss) & jnp.isfinite(norm)
-        keep = lambda new, old: jnp.where(alive, new, old)  # noqa: E731
+        # A run that has ended may still have a place in the batch.
+        going = alive & (state.step < fixed.num_steps)
+        keep = lambda new, old: jnp.where(going, new, old)  # noqa: E731
         after = TrainState(
             jax.tree.map(keep, moved, state.params),
             jax.tree.map(keep, opt_state, state.opt_state),
-            state.step + alive,
+            state.step + going,
             alive,
         )
-        return after, {"loss": loss, "grad_norm": norm, "lr": jnp.asarray(schedule(state.step), jnp.float32)}
+        return after, {"loss": loss, "grad_norm": norm, "lr": lr}
 
     return step
 
 
-def make_dropout(spec: ModelSpec, config: TrainConfig, key: jax.Array) -> Dropout | None:
-    """Dropout rates of this run; None when all are 0, so that no mask is ever drawn."""
+def _dropout(spec: ModelSpec, config: TrainConfig, key: jax.Array, batch: Batch) -> Dropout | None:
+    """Dropout of this step; None when all rates are 0, so that no mask is ever drawn."""
     residual = spec.residual_dropout if config.residual_dropout is None else config.residual_dropout
     attention = spec.attention_dropout if config.attention_dropout is None else config.attention_dropout
     adapter = config.lora.dropout if config.mode == "lora" else 0.0
     if not (residual or attention or adapter):
         return None
-    return Dropout(key, adapter=adapter, residual=residual, attention=attention)
+    return Dropout(key, token_numbers(batch["segments"], batch["positions"]), adapter, residual, attention)
 
 
-def _accumulate(
-    loss_sum: Callable[..., jax.Array], passes: int, params: Any, frozen: Frozen, batch: Batch, key: jax.Array
-) -> tuple[jax.Array, Any]:
+def _accumulate(gradient: Callable[[Batch], Any], passes: int, params: Any, batch: Batch) -> tuple[jax.Array, Any]:
     """Loss sum and gradient over `passes` groups of rows, one group in memory at a time."""
-    gradient = jax.value_and_grad(loss_sum)
     if passes == 1:
-        return gradient(params, frozen, batch, key)
-    grouped = jax.tree.map(lambda x: x.reshape(passes, -1, *x.shape[1:]), batch)
+        result: tuple[jax.Array, Any] = gradient(batch)
+        return result
+    # Neighbouring rows go to different passes, so that every pass has its part of each device's rows.
+    grouped = jax.tree.map(lambda x: x.reshape(-1, passes, *x.shape[1:]).swapaxes(0, 1), batch)
 
-    def add(carry: Any, inputs: Any) -> Any:
-        index, rows = inputs
-        result = gradient(params, frozen, rows, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, carry, result), None
+    def add(carry: Any, rows: Batch) -> Any:
+        return jax.tree.map(jnp.add, carry, gradient(rows)), None
 
     start = (jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
-    carry, _ = jax.lax.scan(add, start, (jnp.arange(passes), grouped))
+    carry, _ = jax.lax.scan(add, start, grouped)
     return carry

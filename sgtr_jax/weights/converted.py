@@ -14,15 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder
-from sgtr_jax.mesh import TRAINING, Rules, logical_axes
+from sgtr_jax.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.tokenizer import TOKENIZER_FILES
-from sgtr_jax.weights.load import assemble, check_tensors, open_checkpoint
+from sgtr_jax.weights.load import LeafTransform, assemble, check_tensors, open_checkpoint
 from sgtr_jax.weights.names import base_sources
 
 _MARK = "sgtr_converted.json"
@@ -63,7 +63,9 @@ def copy_model_files(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def load_converted(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any) -> Params:
+def load_converted(
+    folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any, each: LeafTransform | None = None
+) -> Params:
     """Restore a converted folder as `dtype`, laid out on `mesh` by `rules`, whatever mesh wrote it."""
     tree: Params = {}
     with ocp.StandardCheckpointer() as checkpointer:
@@ -71,7 +73,7 @@ def load_converted(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtyp
             place = (folder / "params" / ".".join(path)).absolute()
             if not place.is_dir():
                 raise InputError(f"{place}: the parameter is missing; convert the model again")
-            sharding = NamedSharding(mesh, rules.spec(logical_axes(path)))
+            sharding = leaf_sharding(path, source.own_shape, mesh, rules)
             leaf: Any = jax.ShapeDtypeStruct(source.own_shape, dtype, sharding=sharding)
             abstract = leaf
             for key in reversed(path):
@@ -83,5 +85,6 @@ def load_converted(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtyp
             node, inner = tree, restored
             for key in path[:-1]:
                 node, inner = node.setdefault(key, {}), inner[key]
-            node[path[-1]] = inner[path[-1]]
+            leaf = inner[path[-1]]
+            node.update({path[-1]: leaf} if each is None else each(path, leaf))
     return tree

@@ -7,21 +7,25 @@ and stacked; host memory holds one shard of one parameter at a time, never the c
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.mesh import Rules, logical_axes
+from sgtr_jax.mesh import Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.names import Path as TreePath
 from sgtr_jax.weights.names import Source, base_sources, may_be_absent
 from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
+
+# (path, parameter) -> what to store beside its siblings in its place.
+LeafTransform = Callable[[TreePath, jax.Array], dict[str, jax.Array]]
 
 
 def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
@@ -72,12 +76,17 @@ def check_tensors(
         raise InputError("\n".join(problems[:5]) + more)
 
 
-def load_params(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any) -> Params:
-    """Load a Hugging Face folder as `dtype`, laid out on `mesh` by `rules`."""
+def load_params(
+    folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any, each: LeafTransform | None = None
+) -> Params:
+    """Load a Hugging Face folder as `dtype`, laid out on `mesh` by `rules`.
+
+    `each` turns a parameter into those stored in its place before the next one is read (quantisation).
+    """
     tensors = open_checkpoint(folder)
     sources = base_sources(spec)
     check_tensors(tensors, sources, spec, str(folder))
-    return assemble(tensors, sources, mesh, rules, dtype)
+    return assemble(tensors, sources, mesh, rules, dtype, each)
 
 
 def assemble(
@@ -86,18 +95,18 @@ def assemble(
     mesh: Mesh,
     rules: Rules,
     dtype: Any,
+    each: LeafTransform | None = None,
 ) -> Params:
     """Build our tree from stored tensors, each device reading its own slices."""
     tree: Params = {}
     for path, source in sources.items():
-        sharding = NamedSharding(mesh, rules.spec(logical_axes(path)))
+        sharding = leaf_sharding(path, source.own_shape, mesh, rules)
         stored = [tensors[name].read() for name in source.names]
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = jax.make_array_from_callback(
-            source.own_shape, sharding, partial(_read_shard, stored, source, dtype)
-        )
+        leaf = jax.make_array_from_callback(source.own_shape, sharding, partial(_read_shard, stored, source, dtype))
+        node.update({path[-1]: leaf} if each is None else each(path, leaf))
     return tree
 
 

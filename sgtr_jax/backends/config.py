@@ -1,0 +1,80 @@
+"""What `sgtr train` is told: one run's settings, and how many runs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from sgtr_jax.backends.jobs import Finetune, MixedIn
+from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.data.records import Record
+from sgtr_jax.errors import InputError
+from sgtr_jax.train.config import TrainConfig
+
+
+class Share(Config):
+    """How much of a run is from another data set: a fraction of all rows, or one row after every so many."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    every: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Share:
+        if (self.fraction is None) == (self.every is None):
+            raise ValueError("give either fraction (0.33: a third of all rows) or every (one after every so many rows)")
+        return self
+
+
+class InterleavedFile(Share):
+    """A JSONL file whose rows are mixed into the run."""
+
+    path: Path
+
+
+class TrainCommand(TrainConfig):
+    """Settings of `sgtr train`: those of a run, seeds for several, and a data set to interleave."""
+
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
+    interleave: InterleavedFile | None = None
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> TrainCommand:
+        if self.seeds is not None:
+            if "seed" in self.model_fields_set:
+                raise ValueError("give seed or seeds, not both")
+            if len(set(self.seeds)) != len(self.seeds):
+                raise ValueError(f"seeds {list(self.seeds)} repeat")
+        return self
+
+    def jobs(
+        self,
+        model: str,
+        chain: tuple[Path, ...],
+        data: Mapping[Path, Sequence[Record]],
+        interleaved: Sequence[Record],
+        out: Path,
+    ) -> list[Finetune]:
+        """A job for every data set and seed. A single one without `seeds` writes into `out` itself."""
+        config = TrainConfig(
+            **{name: getattr(self, name) for name in TrainConfig.model_fields if name in self.model_fields_set}
+        )
+        mixed = None
+        if self.interleave is not None:
+            mixed = MixedIn(interleaved, self.interleave.fraction, self.interleave.every)
+        if len({path.stem for path in data}) != len(data):
+            raise InputError(f"--data: the file names name the output folders, but {[p.name for p in data]} repeat")
+        if self.seeds is None and len(data) == 1:
+            (records,) = data.values()
+            return [Finetune(model, chain, records, config, out, mixed_in=mixed)]
+        seeds = self.seeds if self.seeds is not None else (self.seed,)
+        return [
+            Finetune(
+                model, chain, records, config.model_copy(update={"seed": seed}), out / f"{path.stem}-s{seed}",
+                f"{path.stem}-s{seed}", mixed,
+            )
+            for path, records in data.items()
+            for seed in seeds
+        ]  # fmt: skip

@@ -1,0 +1,172 @@
+"""Jobs that are trained together over one base: from prepared data to finished folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sgtr_jax.backends.jobs import Prepared, data_report
+from sgtr_jax.data.shapes import Shapes, choose_shapes
+from sgtr_jax.files import new_folder, write_json
+from sgtr_jax.lora import align, init_adapter, merge_in_turn
+from sgtr_jax.mesh import TRAINING, gathered, shardings
+from sgtr_jax.model import Model
+from sgtr_jax.models.decoder import Params
+from sgtr_jax.models.layers import Adapter, Chain
+from sgtr_jax.train.loop import Failure, Loop, Run, Summary
+from sgtr_jax.train.program import Programs
+from sgtr_jax.train.step import Fixed, TrainState, init_state
+from sgtr_jax.weights.converted import copy_model_files
+from sgtr_jax.weights.peft import load_adapter, save_adapter
+from sgtr_jax.weights.save import save_params
+
+
+class Together:
+    """Jobs of one program. `folder` is the base model's."""
+
+    def __init__(self, members: list[Prepared], base: Model, folder: Path) -> None:
+        self._members, self._folder = members, folder
+        self._config = members[0].config
+        self._spec, self._mesh = base.spec, base.mesh
+        self._programs = Programs(self._spec, self._config, self._mesh)
+        self._failures: list[str] = []
+        self._merge_lost: list[dict[str, float]] | None = None
+        # What is frozen below all runs, and what full mode starts from.
+        self._base: Params | None = base.params
+        self._start: Params | None = None
+        if self._config.mode == "full":
+            self._base, self._start = None, base.params
+        elif self._config.merge is not None:
+            self._base, self._merge_lost = merge_in_turn(base.params, self._below(members[0]))
+
+    def train(self) -> list[str]:
+        """Train all members, as many at once as memory allows. Returns a sentence for each that failed."""
+        shapes = self._shapes()
+        merged = self._config.merge is not None
+        chains = align([() if merged else self._below(one) for one in self._members])
+        at_once = self._at_once(shapes, chains)
+        for at in range(0, len(self._members), at_once):
+            batch = list(zip(self._members, chains, strict=True))[at : at + at_once]
+            runs = [self._run(one, chain, len(batch)) for one, chain in batch]
+            label = runs[0].name + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
+            Loop(self._programs, self._base, runs, shapes, self._config).train(label)
+        return self._failures
+
+    def _shapes(self) -> Shapes:
+        """Chosen over all members from their first step, so that an interrupted training packs as before."""
+        plans = [one.plan for one in self._members]
+        longest = max(plan.num_steps for plan in plans)
+        steps = [[plan[t] for plan in plans if t < plan.num_steps] for t in range(longest)]
+        return choose_shapes(steps, self._programs.row_multiple)
+
+    def _below(self, one: Prepared) -> Chain:
+        return tuple(load_adapter(path, self._spec, self._mesh, TRAINING)[0] for path in one.job.chain)
+
+    def _at_once(self, shapes: Shapes, chains: list[Chain]) -> int:
+        wanted = min(self._config.runs_at_once or len(self._members), len(self._members))
+        if self._config.runs_at_once is not None or wanted == 1:
+            return wanted
+        make, given = self._begin(self._members[0])
+        state = jax.eval_shape(make, *given)
+        fixed = jax.eval_shape(lambda: self._fixed(self._members[0], chains[0]))
+        while wanted > 1:
+            if self._programs.fits(wanted, shapes.all[-1], *self._batched(state, fixed, wanted)):
+                break
+            wanted = -(-wanted // 2)
+        return wanted
+
+    def _batched(self, state: TrainState, fixed: Fixed, runs: int) -> tuple[TrainState, Params | None, Fixed]:
+        """Shapes and shardings of a step's arguments for so many runs."""
+
+        def with_runs(tree: Any) -> Any:
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), tree)
+            places = shardings(shapes, self._mesh, TRAINING, leading=1)
+            return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
+
+        return with_runs(state), self._base, with_runs(fixed)
+
+    def _begin(self, one: Prepared) -> tuple[Callable[..., TrainState], tuple[Any, ...]]:
+        """What makes the state before the first step, and what it makes it from."""
+        lora = one.config.lora
+        if self._start is not None:
+            return (lambda params: init_state(params, self._config)), (self._start,)
+        if lora.init is not None:
+            given = load_adapter(Path(lora.init), self._spec, self._mesh, TRAINING)[0].params
+            return (lambda params: init_state(params, self._config)), (given,)
+        # A key of its own: the run's key draws dropout masks.
+        key = jax.random.fold_in(_key(one), 2**31 - 1)
+        return (lambda key: init_state(init_adapter(self._spec, lora, key).params, self._config)), (key,)
+
+    def _fixed(self, one: Prepared, chain: Chain) -> Fixed:
+        scale = jnp.float32(1.0 if self._start is not None else one.config.lora.scale)
+        return Fixed(chain, scale, _key(one), jnp.float32(one.config.lr), jnp.int32(one.plan.num_steps))
+
+    def _run(self, one: Prepared, chain: Chain, at_once: int) -> Run:
+        make, given = self._begin(one)
+        abstract = jax.eval_shape(make, *given)
+        places = shardings(abstract, self._mesh, TRAINING)
+        if one.resume_from is None:
+            # Jitted, so that every device makes its own part.
+            state = jax.jit(make, out_shardings=places)(*given)
+        else:
+            like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, places)
+            state = one.checkpoints.restore(like)
+
+        def end(params: Params, summary: Summary, failure: Failure | None) -> None:
+            self._finish(one, params, summary, failure, at_once)
+
+        return Run(
+            one.job.label,
+            one.plan,
+            state,
+            self._fixed(one, chain),
+            one.job.out,
+            one.checkpoints,
+            end,
+            settings=one.identity["config"],
+            step=one.resume_from or 0,
+        )
+
+    def _finish(self, one: Prepared, params: Params, summary: Summary, failure: Failure | None, at_once: int) -> None:
+        out = one.job.out
+        params = gathered(params)
+        if jax.process_index() == 0:
+            if failure is not None:
+                self._save(out / "last_good", one, params)
+                self._failures.append(
+                    f"{one.job.label}: {failure}. The state before that step is in {out / 'last_good'}; "
+                    "a lower lr or max_grad_norm, or dtype=float32, usually helps"
+                )
+                return
+            self._save(out / ("model" if self._start is not None else "adapter"), one, params)
+            report = {
+                **data_report(one),
+                **summary.to_json(),
+                "runs_at_once": at_once,
+                "programs_compiled": self._programs.count,
+                "compile_seconds": round(self._programs.compile_seconds, 1),
+                "config": one.config.model_dump(mode="json"),
+            }
+            if self._merge_lost is not None:
+                # Of each adapter below: share of the update's norm that rounding lost, by projection.
+                report["merge_lost"] = self._merge_lost
+            write_json(out / "report.json", report)
+        one.job.on_done()
+
+    def _save(self, target: Path, one: Prepared, params: Params) -> None:
+        with new_folder(target) as temporary:
+            if self._start is not None:
+                save_params(temporary, params, self._spec)
+                copy_model_files(self._folder, temporary)
+            else:
+                lora = one.config.lora.model_copy(update={"init": None})
+                save_adapter(temporary, Adapter(params, jnp.float32(lora.scale)), lora, self._spec, one.job.model)
+
+
+def _key(one: Prepared) -> jax.Array:
+    # threefry by name: dropout hashes with it, and another default would change every draw.
+    return jax.random.key(one.config.seed, impl="threefry2x32")

@@ -1,0 +1,67 @@
+"""Dropout whose masks belong to the tokens, not to the rows they happen to lie in.
+
+Every element's fate is a hash of (run's key, step, layer, place, token, feature). How a step is packed into rows,
+split into passes or laid out over devices then changes no mask, and one run among many draws what it draws alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
+
+_POSITION_BITS = 20
+_HEAD_STRIDE = 1 << 24  # features of attention weights: head * stride + position of the key
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of one training step; None instead of this in evaluation and sampling."""
+
+    key: jax.Array  # typed threefry key [], of the run and step; `at_layer` folds the layer in
+    tokens: jax.Array  # uint32 [B, T], see `token_numbers`
+    adapter: float = field(metadata={"static": True})  # on the input of the trained adapter only, as in PEFT
+    residual: float = field(metadata={"static": True})
+    attention: float = field(metadata={"static": True})
+
+    def at_layer(self, index: jax.Array) -> Dropout:
+        """The same rates with a key of its own for the layer."""
+        return replace(self, key=jax.random.fold_in(self.key, index))
+
+    def of_tokens(self, places: slice) -> Dropout:
+        """The same for some places of each row."""
+        return replace(self, tokens=self.tokens[:, places])
+
+    def on_features(self, x: jax.Array, rate: float, place: int) -> jax.Array:
+        """Inverted dropout of `x[B, T, D]`; the identity when `rate` is 0."""
+        if rate == 0.0:
+            return x
+        features = jnp.arange(x.shape[-1], dtype=jnp.uint32)
+        return self._drop(x, rate, place, self.tokens[..., None], features)
+
+    def on_attention(self, weights: jax.Array, key_positions: jax.Array, place: int) -> jax.Array:
+        """Inverted dropout of attention weights `[B, K, G, T, S]`; `key_positions` int32 `[B, S]`."""
+        if self.attention == 0.0:
+            return weights
+        _, K, G, _, _ = weights.shape
+        heads = jnp.arange(K * G, dtype=jnp.uint32).reshape(K, G, 1, 1) * jnp.uint32(_HEAD_STRIDE)
+        features = heads + key_positions.astype(jnp.uint32)[:, None, None, None, :]
+        return self._drop(weights, self.attention, place, self.tokens[:, None, None, :, None], features)
+
+    def _drop(self, x: jax.Array, rate: float, place: int, rows: jax.Array, columns: jax.Array) -> jax.Array:
+        first, second = jax.random.key_data(jax.random.fold_in(self.key, place))
+        shaped = [jnp.broadcast_to(part, x.shape) for part in (first, second, rows, columns)]
+        bits, _ = threefry2x32_p.bind(*shaped)
+        keep = bits >= jnp.uint32(int(rate * 2**32))
+        return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+
+
+def token_numbers(segments: jax.Array, positions: jax.Array) -> jax.Array:
+    """A number of its own for each token of a step, uint32, from its example's and its position's.
+
+    Segments count a step's examples from 1: token 3 of example 2 is `2 * 2**20 + 3` wherever it lies.
+    """
+    return (segments.astype(jnp.uint32) << _POSITION_BITS) | positions.astype(jnp.uint32)

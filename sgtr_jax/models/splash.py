@@ -1,0 +1,55 @@
+"""The TPU attention kernel (splash: block-sparse flash attention) under the signature of `attention.attend`.
+
+`interpret` runs the kernel without a TPU, slowly, which is how the tests compare it with the reference.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
+from jax.sharding import PartitionSpec
+
+from sgtr_jax.mesh import DATA_AXES
+
+if TYPE_CHECKING:
+    from sgtr_jax.models.attention import Visibility
+
+_BLOCK = 512
+
+
+def splash_attend(q: jax.Array, k: jax.Array, v: jax.Array, visibility: Visibility, interpret: bool) -> jax.Array:
+    """As `attend`, for tokens that are both queries and keys. T must be a multiple of 128."""
+    run = partial(_on_one_device, interpret=interpret)
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty:
+        # XLA cannot split a custom call: rows go over the data axes and heads over `tensor` by hand.
+        queries = PartitionSpec(DATA_AXES, None, "tensor", None)
+        keys = PartitionSpec(DATA_AXES, "tensor", None, None)
+        rows = PartitionSpec(DATA_AXES, None)
+        run = jax.shard_map(run, in_specs=(queries, keys, keys, rows), out_specs=queries, check_vma=False)
+    return run(q, k, v, visibility.query_segments)
+
+
+def _on_one_device(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, interpret: bool) -> jax.Array:
+    B, T, N, H = q.shape
+    K = k.shape[1]
+    G = N // K
+    block = next(size for size in (_BLOCK, 256, 128) if T % size == 0)
+    sizes = splash.BlockSizes(
+        block_q=block, block_kv=block, block_kv_compute=block,
+        block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
+        block_q_dq=block, block_kv_dq=block,
+    )  # fmt: skip
+    mask = splash.MultiHeadMask([splash.CausalMask((T, T)) for _ in range(G)])
+    kernel = splash.make_splash_mqa_single_device(mask, block_sizes=sizes, interpret=interpret)
+    grouped = q.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4) * H**-0.5
+
+    def one_row(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+        ids = splash.SegmentIds(q=segments, kv=segments)
+        return jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=ids))(q, k, v)
+
+    mixed = jax.vmap(one_row)(grouped, k, v, segments)  # [B, K, G, T, H]
+    return mixed.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H).astype(q.dtype)

@@ -1,0 +1,104 @@
+"""The state of one run on disk (Orbax), each step's folder there only when complete.
+
+A checkpoint belongs to a run, not to the runs that happened to share its batch: after an interruption runs may be
+batched in another way, on another mesh, at different steps.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.train.config import CheckpointConfig
+from sgtr_jax.train.step import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one run under `folder`. `identity` is everything that decides the run's outcome."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any], config: CheckpointConfig) -> None:
+        self.folder, self.identity = folder, identity
+        self._keep = config.keep
+        self._opened: ocp.CheckpointManager | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
+            self._opened = ocp.CheckpointManager(self.folder.absolute(), options=options)
+        return self._opened
+
+    def check(self) -> int | None:
+        """The step that would be resumed from, or None. Raises InputError if the checkpoint is another run's."""
+        if not self.folder.is_dir() or (step := self._manager.latest_step()) is None:
+            return None
+        stored = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))["identity"]
+        differing = list(_differences(stored, self.identity))
+        if differing:
+            raise InputError(
+                f"{self.folder}: the checkpoint is of another run: {'; '.join(differing)}. "
+                "Give the same settings to go on with it, another output folder, or delete the folder to start anew"
+            )
+        return int(step)
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The latest state, laid out as `like` (arrays or `ShapeDtypeStruct`s with shardings)."""
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        step = self._manager.latest_step()
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_named_leaves(abstract)))
+        )["state"]
+        leaves = [restored[f"{i:05d}"] for i in range(len(restored))]
+        state: TrainState = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return state
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Begin to save; `wait` until it is done. Raises RunError when the disk refuses this or the save before."""
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_named_leaves(state)), identity=ocp.args.JsonSave(self.identity)
+                ),
+                force=True,
+            )
+        except (ValueError, OSError) as error:  # what a full disk is to Orbax
+            raise RunError(f"{self.folder}: the checkpoint could not be written: {str(error)[-200:]}") from error
+
+    def wait(self) -> None:
+        """Return when everything is on disk. Raises RunError when it could not be written."""
+        if self._opened is None:
+            return
+        try:
+            self._opened.wait_until_finished()
+        except (ValueError, OSError) as error:
+            raise RunError(f"{self.folder}: the checkpoint could not be written: {str(error)[-200:]}") from error
+
+    def remove(self) -> None:
+        """Delete all checkpoints: the run has ended and its result is in place."""
+        if self._opened is not None:
+            self.wait()
+            self._opened.close()
+            self._opened = None
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _named_leaves(state: TrainState) -> dict[str, Any]:
+    return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _differences(stored: Any, own: Any, key: str = "") -> list[str]:
+    """`lr: 1e-05 in the checkpoint, 2e-05 here` for every key that differs."""
+    if isinstance(stored, dict) and isinstance(own, dict):
+        return [
+            line
+            for name in sorted({*stored, *own})
+            for line in _differences(stored.get(name), own.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if stored == own else [f"{key}: {stored!r} in the checkpoint, {own!r} here"]

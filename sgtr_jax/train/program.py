@@ -1,0 +1,126 @@
+"""Compiled steps, one per number of runs and shape, with what they cost in memory and time to compile."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sgtr_jax.data.packing import Shape
+from sgtr_jax.mesh import TRAINING, data_sharding, data_size, shardings
+from sgtr_jax.models.attention import AttentionKind
+from sgtr_jax.models.decoder import Params
+from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.step import Fixed, TrainState, make_step
+
+_MEMORY_SHARE = 0.9  # of what a device has
+
+
+def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
+    """The implementation that `config.attention` stands for on these devices."""
+    if config.attention != "auto":
+        return config.attention
+    return "splash" if mesh.devices.flat[0].platform == "tpu" else "xla"
+
+
+class Programs:
+    """The compiled steps of one training."""
+
+    def __init__(self, spec: ModelSpec, config: TrainConfig, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self._config = config
+        self._step = make_step(spec, config, attention_kind(config, mesh))
+        self._compiled: dict[tuple[int, Shape], Any] = {}
+        self.compile_seconds = 0.0
+
+    @property
+    def count(self) -> int:
+        """Programs compiled so far."""
+        return len(self._compiled)
+
+    @property
+    def row_multiple(self) -> int:
+        """What the number of rows of a step must be a multiple of."""
+        return data_size(self.mesh) * self._config.accumulate
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory that one of the programs needs on one device."""
+        return max(map(_peak, self._compiled.values()), default=0)
+
+    def get(self, runs: int, shape: Shape, state: TrainState, base: Params | None, fixed: Fixed) -> Any:
+        """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
+        if (runs, shape) not in self._compiled:
+            started = time.monotonic()
+            lowered = self.lower(state, base, fixed, abstract_batch(runs, shape, self.mesh))
+            self._compiled[runs, shape] = lowered.compile()
+            self.compile_seconds += time.monotonic() - started
+        return self._compiled[runs, shape]
+
+    def lower(self, state: TrainState, base: Params | None, fixed: Fixed, batch: Any) -> Any:
+        """The step traced and lowered for these arguments; compiling it needs no device of the mesh to exist."""
+        # The state must come back as it went in, or the next call would not accept it.
+        out = (state_shardings(state, self.mesh), NamedSharding(self.mesh, PartitionSpec()))
+        with jax.set_mesh(self.mesh):
+            return jax.jit(self._step, donate_argnums=0, out_shardings=out).lower(state, base, fixed, batch)
+
+    def fits(self, runs: int, shape: Shape, state: TrainState, base: Params | None, fixed: Fixed) -> bool:
+        """Whether that step's memory is within what a device has."""
+        limit = device_memory(self.mesh)
+        try:
+            program = self.get(runs, shape, state, base, fixed)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return False
+        return limit is None or _peak(program) <= _MEMORY_SHARE * limit
+
+
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Adapters and their moments split over the mesh; the axis of runs is not."""
+    found: TrainState = shardings(state, mesh, TRAINING, leading=1)
+    return found
+
+
+def abstract_batch(runs: int, shape: Shape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and shardings of a step's arrays."""
+    rows, places = (runs, shape.rows, shape.length), (runs, shape.rows, shape.places)
+    int32, float32 = jax.numpy.int32, jax.numpy.float32
+    kinds = dict.fromkeys(("tokens", "positions", "segments"), (rows, int32))
+    kinds |= {"target_places": (places, int32), "target_tokens": (places, int32), "target_weights": (places, float32)}
+    sharding = data_sharding(mesh, leading=1)
+    return {name: jax.ShapeDtypeStruct(size, kind, sharding=sharding) for name, (size, kind) in kinds.items()}
+
+
+def device_memory(mesh: Mesh) -> int | None:
+    """Bytes of memory of one device of the mesh; for CPU devices their share of the machine's; None if unknown."""
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        local = [d for d in mesh.devices.flat if d.process_index == device.process_index]
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(local)
+    stats = device.memory_stats()
+    return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else None
+
+
+def memory_in_use(mesh: Mesh) -> int | None:
+    """Most bytes this process's first device has held so far; None where the backend does not say."""
+    device = next(d for d in mesh.devices.flat if d.process_index == jax.process_index())
+    stats = device.memory_stats()
+    return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
+
+
+def _peak(program: Any) -> int:
+    memory = program.memory_analysis()
+    # TPU's compiler names the peak itself; elsewhere what is alive at once is bounded by the sum.
+    named = int(getattr(memory, "peak_memory_in_bytes", 0) or 0)
+    whole = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    return named or int(whole)
