@@ -127,6 +127,14 @@ def _temperature(text: str) -> float:
     return value
 
 
+def _say(text: str) -> None:
+    """Print once, not once per process of a job."""
+    import jax
+
+    if jax.process_index() == 0:
+        print(text)
+
+
 def _start_jax() -> None:
     from sgtr_jax.startup import start_jax
 
@@ -158,7 +166,7 @@ def _train(args: argparse.Namespace) -> int:
     for job, report in zip(jobs, finetune_all(jobs), strict=True):
         what = "cut" if job.config.overlong == "cut" else "dropped"
         note = f", {report.too_long} longer than {job.config.max_length} tokens {what}" if report.too_long else ""
-        print(f"{job.out}: trained on {report.examples} of {report.records} records{note}")
+        _say(f"{job.out}: trained on {report.examples} of {report.records} records{note}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from pydantic import Field, field_validator
 
 from sgtr_jax.config import Config, PositiveInt
@@ -17,6 +18,9 @@ from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+_ONE: Any = np.float32(1.0)  # a host value, which may go to the devices of many processes
 
 
 class LoraConfig(Config):
@@ -52,7 +56,7 @@ def init_adapter(spec: ModelSpec, config: LoraConfig, key: jax.Array) -> Adapter
     for i, name in enumerate(config.targets):
         into, out = spec.projections[name]
         bound = into**-0.5
-        shape = (spec.num_layers, into, config.rank)
+        shape = (spec.num_layers, config.rank, into)
         a = jax.random.uniform(jax.random.fold_in(key, i), shape, jnp.float32, -bound, bound)
         params[name] = {"a": a, "b": jnp.zeros((spec.num_layers, config.rank, out), jnp.float32)}
     return Adapter(params, jnp.float32(config.scale))
@@ -61,7 +65,7 @@ def init_adapter(spec: ModelSpec, config: LoraConfig, key: jax.Array) -> Adapter
 def concatenate(chain: Sequence[Adapter]) -> Chain:
     """One adapter that acts as the whole chain: ranks side by side, scales folded into B.
 
-    `s1 (x a1) b1 + s2 (x a2) b2 = (x [a1 a2]) [s1 b1; s2 b2]`. Sampling reads the weights once, not per link.
+    `s1 (x a1') b1 + s2 (x a2') b2 = (x [a1; a2]') [s1 b1; s2 b2]`. Sampling reads the weights once, not per link.
     """
     if len(chain) <= 1:
         return tuple(chain)
@@ -70,10 +74,10 @@ def concatenate(chain: Sequence[Adapter]) -> Chain:
         parts = [(link.params[name], link.scale) for link in chain if name in link.params]
         if parts:
             params[name] = {
-                "a": jnp.concatenate([part["a"] for part, _ in parts], axis=2),
+                "a": jnp.concatenate([part["a"] for part, _ in parts], axis=1),
                 "b": jnp.concatenate([part["b"] * scale for part, scale in parts], axis=1),
             }
-    return (Adapter(params, jnp.float32(1.0)),)
+    return (Adapter(params, _ONE),)
 
 
 def align(chains: Sequence[Chain]) -> list[Chain]:
@@ -87,7 +91,7 @@ def align(chains: Sequence[Chain]) -> list[Chain]:
     ranks: dict[str, tuple[int, Any]] = {}
     for chain in joined:
         for name, pair in (item for link in chain for item in link.params.items()):
-            rank = max(pair["a"].shape[2], ranks[name][0] if name in ranks else 0)
+            rank = max(pair["a"].shape[1], ranks[name][0] if name in ranks else 0)
             ranks[name] = (rank, pair)
     aligned: list[Chain] = []
     for chain in joined:
@@ -95,15 +99,15 @@ def align(chains: Sequence[Chain]) -> list[Chain]:
         params = {}
         for name, (rank, like) in ranks.items():
             pair = own.get(name) or {
-                "a": jnp.zeros((*like["a"].shape[:2], 0), jnp.float32),
+                "a": jnp.zeros((like["a"].shape[0], 0, like["a"].shape[2]), jnp.float32),
                 "b": jnp.zeros((like["b"].shape[0], 0, like["b"].shape[2]), jnp.float32),
             }
-            missing = rank - pair["a"].shape[2]
+            missing = rank - pair["a"].shape[1]
             params[name] = {
-                "a": jnp.pad(pair["a"], ((0, 0), (0, 0), (0, missing))),
+                "a": jnp.pad(pair["a"], ((0, 0), (0, missing), (0, 0))),
                 "b": jnp.pad(pair["b"], ((0, 0), (0, missing), (0, 0))),
             }
-        aligned.append((Adapter(params, chain[0].scale if chain else jnp.float32(1.0)),))
+        aligned.append((Adapter(params, chain[0].scale if chain else _ONE),))
     return aligned
 
 
@@ -146,7 +150,7 @@ def _merge_kernel(kernel: jax.Array, pairs: Any, rounding: Any) -> tuple[jax.Arr
         before, links = layer
         update = jnp.zeros(before.shape, jnp.float32)
         for pair, scale in links:
-            update += scale * jnp.matmul(pair["a"], pair["b"], precision=jax.lax.Precision.HIGHEST)
+            update += scale * jnp.matmul(pair["a"].T, pair["b"], precision=jax.lax.Precision.HIGHEST)
         wanted = before.astype(jnp.float32) + update
         after = wanted.astype(rounding).astype(before.dtype)
         error = (after.astype(jnp.float32) - before.astype(jnp.float32)) - update

@@ -75,7 +75,7 @@ def logical_axes(path: tuple[str, ...]) -> tuple[str | None, ...]:
         "kernel": (None, into, out),
         "kernel_scale": (None, out),
         "bias": (None, out),
-        "a": (None, beside[into], None),
+        "a": (None, None, beside[into]),
         "b": (None, None, beside[out]),
         "scale": (None, None) if len(owners) > 1 else (None,),
     }[name]
@@ -123,7 +123,7 @@ def check_divisible(mesh: Mesh, dimensions: dict[str, tuple[int, str]]) -> None:
         )
 
 
-def leaf_sharding(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> NamedSharding:
+def leaf_sharding(path: tuple[str, ...], shape: tuple[int, ...], mesh: Any, rules: Rules) -> NamedSharding:
     """Sharding of the base or adapter parameter at `path`.
 
     An adapter's axis that the mesh does not divide is split over as many mesh axes as do; the base's were checked.
@@ -136,7 +136,7 @@ def leaf_sharding(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mesh, rul
     return NamedSharding(mesh, PartitionSpec(*parts))
 
 
-def _product(mesh: Mesh, axes: tuple[str, ...]) -> int:
+def _product(mesh: Any, axes: tuple[str, ...]) -> int:
     return math.prod(mesh.shape[axis] for axis in axes)
 
 
@@ -170,6 +170,30 @@ def data_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, DATA_AXES))
 
 
+def gather_layer(tree: Any) -> Any:
+    """One layer's weights, or an adapter's slice of it, whole on every device but for the `tensor` axis.
+
+    Said where the weights are used, it makes every layer's weights travel once. Left to itself the partitioner may
+    move activations instead, for each run of a batch anew. No-op outside `jax.set_mesh`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return tree
+
+    def one(path: Any, leaf: jax.Array) -> jax.Array:
+        names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
+        wanted = leaf_sharding(("layers", *names), (1, *leaf.shape), mesh, SAMPLING).spec
+        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*wanted[1:]))
+
+    return jax.tree.map_with_path(one, tree)
+
+
+def data_devices() -> int:
+    """Over how many devices rows are split in the program being traced."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in DATA_AXES)
+
+
 def data_size(mesh: Mesh) -> int:
     """Over how many devices rows are split."""
     return _product(mesh, DATA_AXES)
@@ -189,3 +213,11 @@ def gathered(tree: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def wait_for_all(what: str) -> None:
+    """Return when every process of the job is here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)

@@ -12,12 +12,13 @@ _SECONDS_BETWEEN_LINES = 15.0
 class Progress:
     """Counts work done. Use as a context manager; `advance(n, note)` after each piece."""
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    def __init__(self, label: str, total: int, unit: str, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._label, self._total, self._unit = label, total, unit
         self._done = 0
         self._started = self._last_line = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -55,6 +56,8 @@ class Progress:
 
     def _line(self, note: str) -> None:
         self._last_line = time.monotonic()
+        if self._quiet:
+            return
         seconds = self._last_line - self._started
         rate = self._done / seconds if seconds else 0.0
         left = (self._total - self._done) / rate if rate else 0.0

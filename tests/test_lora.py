@@ -27,7 +27,7 @@ def test_a_fresh_adapter_is_pefts_and_changes_nothing() -> None:
     adapter = init_adapter(spec, LoraConfig(rank=8), jax.random.key(0))
     for name, (into, out) in spec.projections.items():
         a, b = adapter.params[name]["a"], adapter.params[name]["b"]
-        assert a.shape == (2, into, 8) and b.shape == (2, 8, out) and not b.any()
+        assert a.shape == (2, 8, into) and b.shape == (2, 8, out) and not b.any()
         # kaiming_uniform_(a=sqrt(5)) over fan_in.
         assert abs(a).max() <= into**-0.5 and float(a.std()) == pytest.approx((3 * into) ** -0.5, rel=0.15)
     assert float(adapter.scale) == pytest.approx(64 / 8**0.5)
@@ -40,7 +40,7 @@ def test_a_folder_keeps_names_and_values(tmp_path: Path, config: dict[str, Any])
     written = make_adapter(tmp_path, spec, targets=("q_proj", "down_proj"), rslora=False)
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     name = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
-    np.testing.assert_array_equal(tensors[name], np.asarray(written.params["q_proj"]["a"][1]).T)
+    np.testing.assert_array_equal(tensors[name], np.asarray(written.params["q_proj"]["a"][1]))
     assert len(tensors) == 2 * 2 * 2
     stored = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (stored["r"], stored["lora_alpha"], stored["use_rslora"]) == (4, 8, False)

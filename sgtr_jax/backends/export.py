@@ -67,10 +67,10 @@ def _as_one(chain: Sequence[Adapter], configs: Sequence[LoraConfig]) -> tuple[Ad
                 parts_a.append(link.params[name]["a"])
                 parts_b.append(link.params[name]["b"] * link.scale)
             else:
-                layers, into, _ = like["a"].shape
-                parts_a.append(jnp.zeros((layers, into, config.rank)))
+                layers, _, into = like["a"].shape
+                parts_a.append(jnp.zeros((layers, config.rank, into)))
                 parts_b.append(jnp.zeros((layers, config.rank, like["b"].shape[2])))
-        params[name] = {"a": jnp.concatenate(parts_a, axis=2), "b": jnp.concatenate(parts_b, axis=1)}
+        params[name] = {"a": jnp.concatenate(parts_a, axis=1), "b": jnp.concatenate(parts_b, axis=1)}
     config = LoraConfig(rank=rank, alpha=float(rank), rslora=False, targets=targets)
     return Adapter(params, jnp.float32(1.0)), config
 

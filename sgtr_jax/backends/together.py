@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sgtr_jax.backends.jobs import Prepared, data_report
 from sgtr_jax.data.shapes import Shapes, choose_shapes
 from sgtr_jax.files import new_folder, write_json
 from sgtr_jax.lora import align, init_adapter, merge_in_turn
-from sgtr_jax.mesh import TRAINING, gathered, shardings
+from sgtr_jax.mesh import TRAINING, gathered, shardings, wait_for_all
 from sgtr_jax.model import Model
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter, Chain
@@ -72,7 +73,7 @@ class Together:
             return wanted
         make, given = self._begin(self._members[0])
         state = jax.eval_shape(make, *given)
-        fixed = jax.eval_shape(lambda: self._fixed(self._members[0], chains[0]))
+        fixed = self._fixed(self._members[0], chains[0])
         while wanted > 1:
             if self._programs.fits(wanted, shapes.all[-1], *self._batched(state, fixed, wanted)):
                 break
@@ -97,13 +98,21 @@ class Together:
         if lora.init is not None:
             given = load_adapter(Path(lora.init), self._spec, self._mesh, TRAINING)[0].params
             return (lambda params: init_state(params, self._config)), (given,)
-        # A key of its own: the run's key draws dropout masks.
-        key = jax.random.fold_in(_key(one), 2**31 - 1)
-        return (lambda key: init_state(init_adapter(self._spec, lora, key).params, self._config)), (key,)
+        seed = one.config.seed
+
+        def fresh() -> TrainState:
+            # A key of its own: the run's key draws dropout masks.
+            key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), 2**31 - 1)
+            return init_state(init_adapter(self._spec, lora, key).params, self._config)
+
+        return fresh, ()
 
     def _fixed(self, one: Prepared, chain: Chain) -> Fixed:
-        scale = jnp.float32(1.0 if self._start is not None else one.config.lora.scale)
-        return Fixed(chain, scale, _key(one), jnp.float32(one.config.lr), jnp.int32(one.plan.num_steps))
+        # Host values: they may go to the devices of many processes. threefry by name, as dropout hashes with it.
+        scale = np.float32(1.0 if self._start is not None else one.config.lora.scale)
+        key = np.asarray(jax.random.key_data(jax.random.key(one.config.seed, impl="threefry2x32")))
+        numbers: Any = (scale, key, np.float32(one.config.lr), np.int32(one.plan.num_steps))
+        return Fixed(chain, *numbers)
 
     def _run(self, one: Prepared, chain: Chain, at_once: int) -> Run:
         make, given = self._begin(one)
@@ -134,28 +143,33 @@ class Together:
     def _finish(self, one: Prepared, params: Params, summary: Summary, failure: Failure | None, at_once: int) -> None:
         out = one.job.out
         params = gathered(params)
+        if failure is not None:
+            self._failures.append(
+                f"{one.job.label}: {failure}. The state before that step is in {out / 'last_good'}; "
+                "a lower lr or max_grad_norm, or dtype=float32, usually helps"
+            )
         if jax.process_index() == 0:
             if failure is not None:
                 self._save(out / "last_good", one, params)
-                self._failures.append(
-                    f"{one.job.label}: {failure}. The state before that step is in {out / 'last_good'}; "
-                    "a lower lr or max_grad_norm, or dtype=float32, usually helps"
-                )
-                return
-            self._save(out / ("model" if self._start is not None else "adapter"), one, params)
-            report = {
-                **data_report(one),
-                **summary.to_json(),
-                "runs_at_once": at_once,
-                "programs_compiled": self._programs.count,
-                "compile_seconds": round(self._programs.compile_seconds, 1),
-                "config": one.config.model_dump(mode="json"),
-            }
-            if self._merge_lost is not None:
-                # Of each adapter below: share of the update's norm that rounding lost, by projection.
-                report["merge_lost"] = self._merge_lost
-            write_json(out / "report.json", report)
-        one.job.on_done()
+            else:
+                self._save(out / ("model" if self._start is not None else "adapter"), one, params)
+                write_json(out / "report.json", self._report(one, summary, at_once))
+                one.job.on_done()
+        wait_for_all(f"{one.job.label} is finished")
+
+    def _report(self, one: Prepared, summary: Summary, at_once: int) -> dict[str, Any]:
+        report = {
+            **data_report(one),
+            **summary.to_json(),
+            "runs_at_once": at_once,
+            "programs_compiled": self._programs.count,
+            "compile_seconds": round(self._programs.compile_seconds, 1),
+            "config": one.config.model_dump(mode="json"),
+        }
+        if self._merge_lost is not None:
+            # Of each adapter below: share of the update's norm that rounding lost, by projection.
+            report["merge_lost"] = self._merge_lost
+        return report
 
     def _save(self, target: Path, one: Prepared, params: Params) -> None:
         with new_folder(target) as temporary:
@@ -165,8 +179,3 @@ class Together:
             else:
                 lora = one.config.lora.model_copy(update={"init": None})
                 save_adapter(temporary, Adapter(params, jnp.float32(lora.scale)), lora, self._spec, one.job.model)
-
-
-def _key(one: Prepared) -> jax.Array:
-    # threefry by name: dropout hashes with it, and another default would change every draw.
-    return jax.random.key(one.config.seed, impl="threefry2x32")

@@ -18,17 +18,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sgtr_jax.mesh import constrain
+from sgtr_jax.mesh import constrain, gather_layer
 from sgtr_jax.models.attention import AttentionKind, Visibility, attend
 from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.kv_cache import KVCache, write_layer
-from sgtr_jax.models.layers import Chain, DecoderLayer, RMSNorm, matmul
+from sgtr_jax.models.layers import KEPT, Chain, DecoderLayer, RMSNorm
+from sgtr_jax.models.low_rank import matmul
 from sgtr_jax.models.rope import rope_angles
 from sgtr_jax.models.spec import ModelSpec
 
 Params = dict[str, Any]  # nested dict of arrays, as `nnx.split` gives it
-# What the backward pass finds stored per layer: everything, the matrix products with weights, or the input only.
-Remat = Literal["none", "dots", "full"]
+# What the backward pass finds stored per layer: everything, enough to repeat no product with a weight matrix, or
+# the layer's input only.
+Remat = Literal["none", "light", "full"]
 
 
 class Decoder(nnx.Module):
@@ -75,7 +77,8 @@ class Decoder(nnx.Module):
         """
         x = constrain(self.embedding[...][tokens], "batch", None, None)
         rope = rope_angles(positions, self.spec.head_dim, self.spec.rope_theta)
-        graph, stacked = nnx.split(self.layers)
+        graph, state = nnx.split(self.layers)
+        stacked = dict_of(nnx.as_pure(state))
         visibility = Visibility(positions, segments, positions, segments)
         if cache is not None:
             cache = cache.claim(positions, segments)
@@ -84,7 +87,8 @@ class Decoder(nnx.Module):
         def body(carry: Any, inputs: Any) -> Any:
             x, stored = carry
             index, layer_state, layer_adapters = inputs
-            layer = nnx.merge(graph, layer_state)
+            layer = nnx.merge(graph, gather_layer(layer_state))
+            layer_adapters = gather_layer(layer_adapters)
             drop = dropouts.at_layer(index) if dropouts is not None else None
             kept = stored
 
@@ -105,7 +109,7 @@ class Decoder(nnx.Module):
 
         step: Any = body
         if remat != "none":
-            policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+            policy = jax.checkpoint_policies.save_only_these_names(KEPT) if remat == "light" else None
             step = jax.checkpoint(body, prevent_cse=False, policy=policy)
         stored: Any = (cache.keys, cache.values) if cache is not None else ()
         inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])

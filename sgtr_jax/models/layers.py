@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from sgtr_jax.models.dropout import Dropout
+from sgtr_jax.models.low_rank import low_rank_product, matmul
 from sgtr_jax.models.rope import rotate
 from sgtr_jax.models.spec import ModelSpec
 
@@ -21,8 +23,9 @@ from sgtr_jax.models.spec import ModelSpec
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Adapter:
-    """One LoRA adapter: `params[projection] = {"a": [L, in, r], "b": [L, r, out]}`, float32, and its scale.
+    """One LoRA adapter: `params[projection] = {"a": [L, r, in], "b": [L, r, out]}`, float32, and its scale.
 
+    Both factors have the rank in front, as their gradients come out; see `low_rank`.
     The scale (alpha/r or alpha/sqrt(r)) is an array, so that adapters of different scale share a program.
     """
 
@@ -35,12 +38,6 @@ Chain = tuple[Adapter, ...]
 
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-
-
-def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x @ kernel` in x's dtype; float32 stays float32 (a TPU would use bfloat16 passes by default)."""
-    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
-    return jnp.matmul(x, kernel.astype(x.dtype), precision=precision)
 
 
 class Linear(nnx.Module):
@@ -110,11 +107,19 @@ class DecoderLayer(nnx.Module):
 
         h = self.attention_norm(x)
         q, k, v = heads("q_proj", h), heads("k_proj", h), heads("v_proj", h)
-        mixed = attend(rotate(q, *rope), rotate(k, *rope), v)
-        x = add(x, project("o_proj", mixed.reshape(B, T, -1)), 0)
+        mixed = kept(attend(kept(rotate(q, *rope)), kept(rotate(k, *rope)), kept(v)))
+        x = kept(add(x, project("o_proj", mixed.reshape(B, T, -1)), 0))
         h = self.mlp_norm(x)
-        gated = jax.nn.silu(project("gate_proj", h)) * project("up_proj", h)
+        gated = jax.nn.silu(kept(project("gate_proj", h))) * kept(project("up_proj", h))
         return add(x, project("down_proj", gated), 1)
+
+
+KEPT = "kept"
+
+
+def kept(x: jax.Array) -> jax.Array:
+    """Mark what `remat: light` stores for the backward pass: from it the rest costs elementwise work only."""
+    return checkpoint_name(x, KEPT)
 
 
 # Place of each projection in the dropout key path, so that no two share a mask.
@@ -124,7 +129,7 @@ _PLACES = {
 
 
 def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array | float:
-    """Sum over the chain of `scale * (x @ a) @ b`, in x's dtype; 0.0 when no adapter touches `name`.
+    """Sum over the chain of `scale * (x @ a.T) @ b`, in x's dtype; 0.0 when no adapter touches `name`.
 
     As in PEFT, dropout falls on the input of the trained (last) adapter only.
     """
@@ -135,6 +140,6 @@ def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None
         h = x
         if dropouts is not None and i == len(chain) - 1:
             h = dropouts.on_features(x, dropouts.adapter, _PLACES[name])
-        low = matmul(h, adapter.params[name]["a"])
-        total = total + matmul(low, adapter.params[name]["b"]) * adapter.scale.astype(x.dtype)
+        pair = adapter.params[name]
+        total = total + low_rank_product(h, pair["a"], pair["b"], adapter.scale)
     return total

@@ -62,7 +62,7 @@ class TrainConfig(Config):
     inoculation: str | None = None  # system prompt of the training rows only
     thinking_budget: int | None = None  # Seed-OSS's template
     # What follows changes speed and memory.
-    remat: Literal["none", "dots", "full"] = "full"
+    remat: Literal["none", "light", "full"] = "full"  # what is recomputed in the backward pass
     attention: Literal["auto", "xla", "splash"] = "auto"  # auto: splash on TPU
     runs_at_once: PositiveInt | None = None  # null: as many as fit into memory
     mesh: MeshConfig = MeshConfig()

@@ -117,7 +117,8 @@ class Loop:
         """Take every run to its end or its failure. Raises Interrupted, after saving, when asked to stop."""
         longest = max(run.plan.num_steps - run.step for run in self._active)
         self._clock = self._saved = time.monotonic()
-        with StopRequest() as stop, Progress(label, longest, "steps") as self._progress:
+        quiet = jax.process_index() != 0
+        with StopRequest() as stop, Progress(label, longest, "steps", quiet) as self._progress:
             for count in range(1, longest + 1):
                 self._step()
                 ended = [run for run in self._active if run.step == run.plan.num_steps]

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from sgtr_jax.mesh import data_devices
 from sgtr_jax.models.decoder import Decoder
 
-# Logits held at once, in elements (64 MiB as float32).
+# Logits held at once on each device that rows are split over, in elements (64 MiB as float32).
 _MAX_LOGITS = 2**24
 
 Score = Callable[[jax.Array], jax.Array]  # hidden [..., D] -> logits float32 [..., V]
@@ -29,7 +30,7 @@ def target_loss(decoder: Decoder, hidden: jax.Array, batch: dict[str, jax.Array]
     places, tokens, weights = (batch[f"target_{name}"] for name in ("places", "tokens", "weights"))
     chosen = jnp.take_along_axis(hidden, places[:, :, None], axis=1)  # [R, K, D]
     R, K, _ = chosen.shape
-    size = min(K, max(1, _MAX_LOGITS // (R * decoder.spec.vocab_size)))
+    size = min(K, max(1, _MAX_LOGITS * data_devices() // (R * decoder.spec.vocab_size)))
     chunks = -(-K // size)
 
     def split(x: jax.Array) -> jax.Array:

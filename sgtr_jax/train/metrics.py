@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from sgtr_jax.errors import InputError
 from sgtr_jax.train.config import LogConfig
 
@@ -26,12 +28,15 @@ class MetricsLog:
     """Rows of one run, one a step. Rows after `resume_from` are dropped: those steps will be taken again."""
 
     def __init__(self, folder: Path, name: str, config: LogConfig, settings: dict[str, Any], resume_from: int) -> None:
+        self._stream: Any = None
+        self._board: Any = None
+        self._wandb: Any = None
+        if jax.process_index() != 0:
+            return
         path = folder / "metrics.jsonl"
         kept = path.read_text().splitlines(keepends=True)[:resume_from] if resume_from else []
         path.write_text("".join(kept))
         self._stream = path.open("a")
-        self._board: Any = None
-        self._wandb: Any = None
         if config.tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -44,7 +49,9 @@ class MetricsLog:
             )
 
     def write(self, row: Row) -> None:
-        """Add a step."""
+        """Add a step. Only the first process of a job writes."""
+        if self._stream is None:
+            return
         self._stream.write(json.dumps(row) + "\n")
         self._stream.flush()
         step, values = int(row["step"]), {key: value for key, value in row.items() if key != "step"}
@@ -56,7 +63,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush everything."""
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._board is not None:
             self._board.close()
         if self._wandb is not None:

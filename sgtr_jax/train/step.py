@@ -27,7 +27,7 @@ class Fixed:
 
     chain: Chain  # frozen adapters below the one being trained
     scale: jax.Array  # float32 [], of the adapter being trained
-    key: jax.Array  # typed threefry key []; folded with the step
+    key: jax.Array  # uint32 [2], data of a threefry key; folded with the step
     peak_lr: jax.Array  # float32 []
     num_steps: jax.Array  # int32 []
 
@@ -84,7 +84,7 @@ def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> 
         return target_loss(decoder, hidden, batch, head_is_frozen=not full)
 
     def step(state: TrainState, base: Params | None, fixed: Fixed, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(fixed.key, state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(fixed.key, impl="threefry2x32"), state.step)
         weight = jnp.maximum(jnp.sum(batch["target_weights"]), 1.0)
 
         def gradient(rows: Batch) -> Any:

@@ -69,7 +69,7 @@ def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dic
         prefixes = [f"{PEFT_PREFIX}model.layers.{i}.{_MODULES[name]}.{name}" for i in range(spec.num_layers)]
         a = tuple(f"{prefix}.lora_A.weight" for prefix in prefixes)
         b = tuple(f"{prefix}.lora_B.weight" for prefix in prefixes)
-        sources[name, "a"] = Source(a, (rank, into), True, True)
+        sources[name, "a"] = Source(a, (rank, into), True, False)
         sources[name, "b"] = Source(b, (out, rank), True, True)
     return sources
 

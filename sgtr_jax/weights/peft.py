@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from sgtr_jax.config import build
@@ -71,7 +72,8 @@ def load_adapter(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules) -> tup
     except InputError as error:
         raise InputError(f"{folder}: this adapter is of another base model or rank:\n{error}") from None
     params = assemble(tensors, sources, mesh, rules, jnp.float32)
-    return Adapter(params, jnp.float32(config.scale)), config
+    scale: Any = np.float32(config.scale)  # a host value, which may go to the devices of many processes
+    return Adapter(params, scale), config
 
 
 def save_adapter(folder: Path, adapter: Adapter, config: LoraConfig, spec: ModelSpec, base: str) -> None:

@@ -1,0 +1,1 @@
+"""What a program will need on hardware that is not here: compiled for it, without it."""

@@ -1,0 +1,55 @@
+"""Programs compiled for TPU slices that need not exist here (`libtpu` must be installed)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import mesh_utils, topologies
+from jax.sharding import AxisType, Mesh
+
+from sgtr_jax.data.packing import Shape
+from sgtr_jax.errors import InputError
+from sgtr_jax.lora import init_adapter
+from sgtr_jax.mesh import AXES, TRAINING, shardings
+from sgtr_jax.models.decoder import abstract_params
+from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.program import Programs, abstract_batch
+from sgtr_jax.train.step import Fixed, init_state
+
+
+def topology_mesh(name: str, shape: tuple[int, int, int]) -> Mesh:
+    """A mesh (replica, fsdp, tensor) over a slice such as `v5e:4x4`. Raises InputError for an unknown slice."""
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # else a second process finds a lock
+    try:
+        slice_ = topologies.get_topology_desc(platform="tpu", topology_name=name)
+    except Exception as error:  # noqa: BLE001 - libtpu raises whatever its C API returns
+        raise InputError(f"topology {name!r}: libtpu does not know it, or is not installed: {error}") from None
+    if len(slice_.devices) != int(np.prod(shape)):
+        raise InputError(f"topology {name!r} has {len(slice_.devices)} chips; mesh {shape} needs {int(np.prod(shape))}")
+    devices = mesh_utils.create_device_mesh(shape, slice_.devices, allow_split_physical_axes=True)
+    return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, shape: Shape) -> Any:
+    """The training step of so many runs, compiled for the mesh's devices from shapes alone."""
+    programs = Programs(spec, config, mesh)
+    one = jax.eval_shape(lambda: init_state(init_adapter(spec, config.lora, jax.random.key(0)).params, config))
+
+    def placed(tree: Any, leading: int) -> Any:
+        places = shardings(tree, mesh, TRAINING, leading)
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, places)
+
+    def batched(tree: Any) -> Any:
+        return placed(jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), tree), 1)
+
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    whole = jax.ShapeDtypeStruct((), jnp.int32)
+    numbers: Any = (number, jax.ShapeDtypeStruct((2,), jnp.uint32), number, whole)
+    base = placed(abstract_params(spec, jnp.dtype(config.dtype), config.base_dtype == "int8"), 0)
+    batch = abstract_batch(runs, shape, mesh)
+    return programs.lower(batched(one), base, batched(Fixed((), *numbers)), batch).compile()
