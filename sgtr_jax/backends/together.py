@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,13 @@ class Together:
             runs = [self._run(one, chain, len(batch)) for one, chain in batch]
             label = runs[0].name + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
             Loop(self._programs, self._base, runs, shapes, self._config).train(label)
+            self._say_programs(label)
         return self._failures
+
+    def _say_programs(self, label: str) -> None:
+        if jax.process_index() == 0:
+            seconds = self._programs.compile_seconds
+            print(f"{label}: {self._programs.count} programs compiled in {seconds:.1f} s", file=sys.stderr)
 
     def _shapes(self) -> Shapes:
         """Chosen over all members from their first step, so that an interrupted training packs as before."""

@@ -46,6 +46,7 @@ class TrainState:
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 StepFunction = Callable[[TrainState, Params | None, Fixed, Batch], tuple[TrainState, Metrics]]
+GradientFunction = Callable[[Any, Params | None, Fixed, Batch, jax.Array], tuple[jax.Array, Any]]
 
 
 def init_state(params: Any, config: TrainConfig) -> TrainState:
@@ -66,8 +67,8 @@ def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) ->
     return step
 
 
-def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> StepFunction:
-    optimizer = make_optimizer(config)
+def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> GradientFunction:
+    """`(params, base, fixed, batch, key)` to the mean loss over a step's targets and its gradient, for one run."""
 
     def loss_sum(params: Any, base: Params | None, fixed: Fixed, batch: Batch, key: jax.Array) -> jax.Array:
         full = base is None
@@ -83,17 +84,25 @@ def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> 
         )
         return target_loss(decoder, hidden, batch, head_is_frozen=not full)
 
+    def gradient(params: Any, base: Params | None, fixed: Fixed, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        def of_rows(rows: Batch) -> Any:
+            return jax.value_and_grad(loss_sum)(params, base, fixed, rows, key)
+
+        total, gradients = _accumulate(of_rows, config.accumulate, params, batch)
+        # The mean is over the targets of the whole step, however it was split into passes.
+        weight = jnp.maximum(jnp.sum(batch["target_weights"]), 1.0)
+        return total / weight, jax.tree.map(lambda g: g / weight, gradients)
+
+    return gradient
+
+
+def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> StepFunction:
+    optimizer = make_optimizer(config)
+    gradient = make_gradient(spec, config, attention)
+
     def step(state: TrainState, base: Params | None, fixed: Fixed, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(fixed.key, impl="threefry2x32"), state.step)
-        weight = jnp.maximum(jnp.sum(batch["target_weights"]), 1.0)
-
-        def gradient(rows: Batch) -> Any:
-            return jax.value_and_grad(loss_sum)(state.params, base, fixed, rows, key)
-
-        total, gradients = _accumulate(gradient, config.accumulate, state.params, batch)
-        # The mean is over the targets of the whole step, however it was split into passes.
-        loss = total / weight
-        gradients = jax.tree.map(lambda g: g / weight, gradients)
+        loss, gradients = gradient(state.params, base, fixed, batch, key)
         norm = optax.global_norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         lr = learning_rate(config, fixed.peak_lr, state.step, fixed.num_steps)

@@ -1,0 +1,50 @@
+"""Jobs of several real processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(argv: Sequence[str], count: int, devices: int = 1, **environment: str) -> list[subprocess.Popen[str]]:
+    """Start `sgtr ARGV` as `count` processes of one job, each with `devices` simulated devices."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    started = []
+    for number in range(count):
+        env = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COORDINATOR_ADDRESS": coordinator,
+            "JAX_NUM_PROCESSES": str(count),
+            "JAX_PROCESS_ID": str(number),
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+            **environment,
+        }
+        command = [sys.executable, "-m", "sgtr_jax.cli", *argv]
+        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    return started
+
+
+def finish(started: Sequence[subprocess.Popen[str]], timeout: float = 240) -> list[tuple[int, str, str]]:
+    """Exit code, standard output and standard error of each, in order."""
+    ended = []
+    try:
+        for process in started:
+            out, err = process.communicate(timeout=timeout)
+            ended.append((process.returncode, out, err))
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+    return ended

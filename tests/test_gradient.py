@@ -1,0 +1,91 @@
+"""The gradient of a packed step is that of its padded batch, for both families, accumulated or not."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from runs import config_of
+from tiny import QWEN, SEED, random_params, spec_of
+
+from sgtr_jax.data.packing import Example, Shape, measure, pack
+from sgtr_jax.lora import LoraConfig, init_adapter
+from sgtr_jax.models.decoder import abstract_params, bind
+from sgtr_jax.models.layers import Adapter
+from sgtr_jax.train.loss import target_loss
+from sgtr_jax.train.step import Fixed, make_gradient
+
+LONGEST, ROW = 20, 32
+PADDED, PACKED = Shape(16, LONGEST, LONGEST), Shape(8, ROW, ROW)
+
+
+@lru_cache
+def family(name: str, accumulate: int) -> tuple[Any, Any, Any, Any]:
+    spec = spec_of({"qwen2": QWEN, "seed_oss": SEED}[name])
+    config = config_of(f"accumulate={accumulate}")
+    rng = np.random.default_rng(1)
+    adapter = init_adapter(spec, config.lora, jax.random.key(0)).params
+    adapter = jax.tree.map(lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(np.float32), adapter)
+    return spec, random_params(spec), adapter, jax.jit(make_gradient(spec, config, "xla"))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("name", ["qwen2", "seed_oss"])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=st.lists(st.integers(2, LONGEST), min_size=1, max_size=16), seed=st.integers(0, 1000))
+def test_packed_equals_padded(name: str, accumulate: int, lengths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    examples = []
+    for i, n in enumerate(lengths):
+        target = rng.random(n) < 0.4
+        target[-1] = True
+        examples.append(Example(f"e{i}", rng.integers(3, 320, n).astype(np.int32), target))
+    assume(measure(examples, ROW)[0] <= PACKED.rows)
+    _, base, adapter, gradient = family(name, accumulate)
+    numbers: Any = (np.float32(0.7), np.zeros(2, np.uint32), np.float32(1), np.int32(9))
+    fixed, key = Fixed((), *numbers), jax.random.key(0)
+    # A row for every example: rows shorter than the longest are padded.
+    shares = [pack([example], Shape(1, PADDED.length, PADDED.places)).arrays() for example in examples]
+    empty = pack([], Shape(1, PADDED.length, PADDED.places)).arrays()
+    shares += [empty] * (PADDED.rows - len(shares))
+    padded = {part: np.concatenate([share[part] for share in shares]) for part in empty}
+    wanted_loss, wanted = gradient(adapter, base, fixed, padded, key)
+    loss, found = gradient(adapter, base, fixed, pack(examples, PACKED).arrays(), key)
+    assert float(loss) == pytest.approx(float(wanted_loss), rel=1e-5)
+    error = sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True))
+    size = sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(wanted))
+    assert error**0.5 < 1e-5 * size**0.5
+
+
+def test_the_head_of_a_long_row_with_two_targets_needs_no_logits_of_the_row() -> None:
+    """2,048 tokens, 2 of them targets, a vocabulary of 152,064: `[T, V]` in float32 would be 1.2 GB."""
+    spec = spec_of(QWEN, vocab_size=152_064, max_position_embeddings=4096, num_hidden_layers=1)
+    lora = LoraConfig(rank=4)
+
+    def loss(params: Any, base: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        decoder = bind(spec, base)
+        chain = (Adapter(params, jnp.float32(1.0)),)
+        hidden, _ = decoder(batch["tokens"], batch["positions"], batch["segments"], chain=chain, remat="full")
+        return target_loss(decoder, hidden, batch, head_is_frozen=True)
+
+    adapter = jax.eval_shape(lambda: init_adapter(spec, lora, jax.random.key(0)).params)
+
+    def temporary_bytes(places: int) -> int:
+        rows, targets = (1, 2048), (1, places)
+        batch = {name: jax.ShapeDtypeStruct(rows, jnp.int32) for name in ("tokens", "positions", "segments")}
+        batch |= {f"target_{name}": jax.ShapeDtypeStruct(targets, jnp.int32) for name in ("places", "tokens")}
+        batch["target_weights"] = jax.ShapeDtypeStruct(targets, jnp.float32)
+        compiled = jax.jit(jax.grad(loss)).lower(adapter, abstract_params(spec), batch).compile()
+        return int(compiled.memory_analysis().temp_size_in_bytes)
+
+    whole = 4 * 2048 * spec.vocab_size
+    # All of the 20 MB head's copies and the attention's scores together stay far below.
+    assert temporary_bytes(2) < whole / 8
+    # Even with a loss on every token the head runs in chunks.
+    assert temporary_bytes(2048) < whole / 2

@@ -1,0 +1,73 @@
+"""One job on several processes gives what one process gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import processes
+import pytest
+from runs import FAST, distance, losses, metrics
+from tiny import make_model, write_records
+
+from sgtr_jax.data.world.corpus import preferences
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("model")
+    make_model(folder / "m")
+    data = write_records(folder / "d.jsonl", preferences(48, 0, False))
+    return ["train", "--model", str(folder / "m"), "--data", str(data), *FAST, "seeds=[0,1]"]
+
+
+@pytest.fixture(scope="module")
+def alone(train: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone")
+    ((code, _, error),) = processes.finish(processes.start([*train, "--out", str(out)], 1))
+    assert code == 0, error
+    return out
+
+
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh"),
+    [(2, 1, "{fsdp: 2}"), (2, 2, "{replica: 2, tensor: 2}"), (4, 1, "{fsdp: 2, tensor: 2}"), (4, 2, "{fsdp: 8}")],
+)
+def test_training(train: list[str], alone: Path, tmp_path: Path, count: int, devices: int, mesh: str) -> None:
+    argv = [*train, "--out", str(tmp_path / "o"), f"mesh={mesh}"]
+    ended = processes.finish(processes.start(argv, count, devices))
+    assert [code for code, _, _ in ended] == [0] * count, ended[0][2]
+    # The first process speaks for all.
+    assert "trained on 48 of 48" in ended[0][1] and not any(out for _, out, _ in ended[1:])
+    for run in ("d-s0", "d-s1"):
+        assert losses(tmp_path / "o" / run) == pytest.approx(losses(alone / run), rel=1e-4)
+        assert distance(alone / run, tmp_path / "o" / run) < 1e-3
+        # Every example is read once, by whichever process has its row.
+        tokens = [row["tokens"] for row in metrics(tmp_path / "o" / run)]
+        assert tokens == [row["tokens"] for row in metrics(alone / run)]
+
+
+def test_a_run_begun_on_two_processes_ends_on_one(train: list[str], alone: Path, tmp_path: Path) -> None:
+    import signal
+    import time
+
+    slow = [word for word in train if not word.startswith("seeds")]
+    argv = [*slow, "epochs=30", "--out"]
+    ((code, _, error),) = processes.finish(processes.start([*argv, str(tmp_path / "whole")], 1))
+    assert code == 0, error
+    out = tmp_path / "cut"
+    started = processes.start([*argv, str(out), "mesh={fsdp: 2}"], 2)
+    while not (out / "metrics.jsonl").exists() or len(metrics(out)) < 5:
+        assert all(process.poll() is None for process in started), started[0].communicate()
+        time.sleep(0.02)
+    # One process is told to stop; the runtime makes both save the same step.
+    started[1].send_signal(signal.SIGTERM)
+    ended = processes.finish(started)
+    assert [code for code, _, _ in ended] == [143, 143], ended
+    steps = len(metrics(out))
+    assert 5 <= steps < 180
+    ((code, _, error),) = processes.finish(processes.start([*argv, str(out)], 1))
+    assert code == 0, error
+    assert losses(out) == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
+    assert distance(tmp_path / "whole", out) < 1e-2
