@@ -78,3 +78,23 @@ def count(case: Case, steps: list[list[Example]]) -> int:
     if case.unit == "examples/s":
         return sum(len(step) for step in steps)
     return sum(len(example.tokens) for step in steps for example in step)
+
+
+def flops(case: Case) -> float:
+    """Floating-point operations that the case's matrix products need, however they are arranged.
+
+    Forward and backward through frozen kernels: 4 per weight and token; through adapters, which are trained, 6. The
+    head runs at target places only. Attention counts each pair of a token and an earlier one of its example.
+    """
+    D, M, L = MODEL["hidden_size"], MODEL["intermediate_size"], MODEL["num_hidden_layers"]
+    K = D * MODEL["num_key_value_heads"] // MODEL["num_attention_heads"]
+    widths = [(D, D), (D, K), (D, K), (D, D), (D, M), (D, M), (M, D)]
+    kernels = L * sum(a * b for a, b in widths)
+    adapters = L * sum(LORA["rank"] * (a + b) for a, b in widths)
+    total = 0.0
+    for step in steps_of(case):
+        for example in step:
+            n, targets = len(example.tokens), int(example.target[1:].sum())
+            total += n * (4 * kernels + 6 * adapters) + 4 * targets * D * MODEL["vocab_size"]
+            total += L * 6 * n * (n + 1) * D  # scores and mix, forward once and backward twice
+    return total

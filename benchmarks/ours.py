@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import cases
@@ -11,17 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from contest import serve
 
-from sgtr_jax.data.packing import Example, pack
+from sgtr_jax import nano
+from sgtr_jax.data.packing import Example, Shape, pack
 from sgtr_jax.data.shapes import choose_shapes
 from sgtr_jax.lora import LoraConfig, init_adapter
 from sgtr_jax.mesh import MeshConfig, data_sharding, make_mesh, put
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.spec import spec_from_config
 from sgtr_jax.startup import start_jax
+from sgtr_jax.tokenizer import TOKENIZER_FILES
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import stack_runs
 from sgtr_jax.train.step import Fixed, init_state
+from sgtr_jax.weights.save import save_params
 
 
 class Ours:
@@ -36,7 +43,9 @@ class Ours:
         self.programs = Programs(self.spec, self.config, self.mesh)
 
     def measure(self, name: str, runs: int = 1) -> float:
-        """Seconds for the case's steps of `runs` runs at once, compiling not counted."""
+        """Seconds for the case's steps of `runs` runs at once, compiling not counted; see also `matrix_rate`."""
+        if name == "matrix_rate":
+            return matrix_rate()
         case = cases.CASES[name]
         data = [
             [[Example("", e.tokens, e.target) for e in step] for step in cases.steps_of(case, seed=run)]
@@ -49,7 +58,7 @@ class Ours:
             for run in range(runs)
         ]
         fixed = [
-            Fixed((), jnp.float32(self.config.lora.scale), jax.random.key(run), jnp.float32(1e-5), jnp.int32(100))
+            Fixed((), jnp.float32(self.config.lora.scale), np.asarray([0, run], np.uint32), jnp.float32(1e-5), jnp.int32(100))
             for run in range(runs)
         ]
         state, both = stack_runs(states, fixed, runs, self.mesh)
@@ -67,6 +76,59 @@ class Ours:
         return time.perf_counter() - begun
 
 
+def matrix_rate() -> float:
+    """FLOP/s of the model's largest float32 matrix product, alone, best of five."""
+    tokens, into, out = 2048, cases.MODEL["hidden_size"], cases.MODEL["intermediate_size"]
+    product = jax.jit(lambda x, w: jnp.matmul(x, w, precision="highest"))
+    x, w = jnp.ones((tokens, into)), jnp.ones((into, out))
+    product(x, w).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        for _ in range(20):
+            result = product(x, w)
+        result.block_until_ready()
+        seconds.append((time.perf_counter() - begun) / 20)
+    return 2 * tokens * into * out / min(seconds)
+
+
+def write_model(folder: Path) -> None:
+    """The benchmark's model as a Hugging Face folder, with the demo model's tokenizer."""
+    folder.mkdir()
+    config = {**cases.MODEL, "torch_dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(config))
+    spec = spec_from_config(config, "benchmark")
+    save_params(folder, init_params(spec, 0), spec)
+    for name in TOKENIZER_FILES:
+        if (nano.FOLDER / name).exists():
+            shutil.copyfile(nano.FOLDER / name, folder / name)
+
+
+def collectives() -> tuple[float, float]:
+    """Bytes that collectives give each chip, per run and step: one run alone, and one of five at once.
+
+    Qwen2.5-32B's shape, fsdp over v5e 4x4, steps of 16 short examples.
+    """
+    from sgtr_jax.plan.collectives import collective_bytes
+    from sgtr_jax.plan.topology import compile_step, topology_mesh
+
+    config = {
+        **cases.MODEL, "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
+        "num_attention_heads": 40, "num_key_value_heads": 8,
+    }  # fmt: skip
+    spec, mesh = spec_from_config(config, "Qwen2.5-32B"), topology_mesh("v5e:4x4", (1, 16, 1))
+    alone, five = (
+        sum(collective_bytes(compile_step(spec, TrainConfig(), mesh, runs, Shape(16, 64, 24))).values()) / runs
+        for runs in (1, 5)
+    )
+    return alone, five
+
+
 if __name__ == "__main__":
-    contestant = Ours()
-    serve(contestant.measure)
+    match sys.argv[1:]:
+        case ["--write-model", folder]:
+            write_model(Path(folder))
+        case ["--collectives"]:
+            print(json.dumps(collectives()))
+        case _:
+            serve(Ours().measure)

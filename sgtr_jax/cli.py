@@ -86,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     sample = add("sample", _sample, "Sample completions for prompts.", overrides=True)
     sample.add_argument("--model", required=True, help=model_help)
     sample.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
+    sample.add_argument(
+        "--chain",
+        action="append",
+        default=[],
+        type=_named_chain,
+        metavar="NAME=DIR[,DIR]",
+        help="an adapter chain of several to sample from in one batch; NAME= alone is the untouched model; repeatable",
+    )
     sample.add_argument("--prompts", required=True, type=Path, help='JSONL of {"id", "messages"}')
     sample.add_argument("--out", required=True, type=Path, help="JSONL to write")
     sample.add_argument("--n", type=_at_least(1), default=1, help="samples per prompt")
@@ -118,6 +126,13 @@ def _at_least(smallest: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _named_chain(text: str) -> tuple[str, tuple[Path, ...]]:
+    name, equals, folders = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR[,DIR]")
+    return name, tuple(Path(folder) for folder in folders.split(",") if folder)
 
 
 def _temperature(text: str) -> float:
@@ -172,25 +187,21 @@ def _train(args: argparse.Namespace) -> int:
 
 def _sample(args: argparse.Namespace) -> int:
     from sgtr_jax.config import apply_overrides, build
-    from sgtr_jax.sample.config import SampleConfig
+    from sgtr_jax.sample.config import SampleCommand
 
-    config = build(SampleConfig, apply_overrides({}, args.overrides), "command line")
+    config = build(SampleCommand, apply_overrides({}, args.overrides), "command line")
     from sgtr_jax.data.records import read_prompts
 
     prompts = read_prompts(args.prompts)
-    from sgtr_jax.files import check_writable, write_jsonl
+    from sgtr_jax.files import check_writable
 
     check_writable(args.out.parent)
     _start_jax()
-    from sgtr_jax.backends.sampling import sample_prompts
-    from sgtr_jax.model import load_model
+    from sgtr_jax.backends.sample_file import sample_to_file
 
-    model = load_model(args.model, config.dtype).with_adapters(args.adapter, config.merge is not None)
-    rows = sample_prompts(
-        model, prompts, args.n, args.max_tokens, args.temperature, args.seed, config.chat(model.tokenizer)
-    )
-    write_jsonl(args.out, rows)
-    print(f"{args.out}: {len(rows)} completions of {len(prompts)} prompts")
+    draws = config.draws(args.max_tokens, args.temperature, args.seed)
+    written, new = sample_to_file(args.model, args.adapter, dict(args.chain), prompts, args.n, draws, config, args.out)
+    _say(f"{args.out}: {written} completions of {len(prompts)} prompts" + ("" if new else ", all sampled before"))
     return 0
 
 

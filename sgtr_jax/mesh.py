@@ -182,8 +182,10 @@ def gather_layer(tree: Any) -> Any:
 
     def one(path: Any, leaf: jax.Array) -> jax.Array:
         names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
-        wanted = leaf_sharding(("layers", *names), (1, *leaf.shape), mesh, SAMPLING).spec
-        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*wanted[1:]))
+        # In sampling a layer's adapters may have an axis of chains in front.
+        leading = leaf.ndim + 1 - len(logical_axes(("layers", *names)))
+        wanted = leaf_sharding(("layers", *names), (1, *leaf.shape[leading:]), mesh, SAMPLING).spec
+        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*(None,) * leading, *wanted[1:]))
 
     return jax.tree.map_with_path(one, tree)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,12 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, make_mesh
 from sgtr_jax.models.decoder import Params
-from sgtr_jax.models.layers import Adapter
+from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
-from sgtr_jax.sample.engine import Engine, Request
-from sgtr_jax.sample.score import all_logits
+from sgtr_jax.sample.decode import DecodePrograms
+from sgtr_jax.sample.engine import Engine
+from sgtr_jax.sample.request import Request
+from sgtr_jax.sample.forward import all_logits
 from sgtr_jax.tokenizer import load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import load_params, open_checkpoint
@@ -53,7 +55,23 @@ class Model:
     @cached_property
     def engine(self) -> Engine:
         """The sampling engine of this chain."""
-        return Engine(self.spec, self.params, self.mesh, self.chain, self.chain_id)
+        return self.engine_for({self.chain_id: self.chain})
+
+    def engine_for(self, chains: Mapping[str, Chain], **settings: Any) -> Engine:
+        """A sampling engine of several chains over this model's base; `settings` are the engine's.
+
+        Names are part of what decides the draws: give chains the `chain_id` they have alone.
+        """
+        if "programs" not in self._shared:
+            self._shared["programs"] = DecodePrograms(self.spec, self.mesh)
+        return Engine(
+            self.spec, self.params, self.mesh, chains, decode=self.decode, programs=self._shared["programs"], **settings
+        )
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated ids, without special tokens."""
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

@@ -46,6 +46,11 @@ class Progress:
         elif self._done:
             self._line("")
 
+    @property
+    def seconds(self) -> float:
+        """Since the work began."""
+        return time.monotonic() - self._started
+
     def advance(self, amount: int, note: str = "") -> None:
         """Record `amount` more units done."""
         self._done += amount

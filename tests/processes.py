@@ -42,7 +42,8 @@ def finish(started: Sequence[subprocess.Popen[str]], timeout: float = 240) -> li
     try:
         for process in started:
             out, err = process.communicate(timeout=timeout)
-            ended.append((process.returncode, out, err))
+            said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+            ended.append((process.returncode, "\n".join(said), err))
     finally:
         for process in started:
             if process.poll() is None:

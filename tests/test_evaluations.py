@@ -17,7 +17,7 @@ from sgtr_eval import registry
 from sgtr_eval.provider import OPTIONS_KEY, inspect_model
 from sgtr_jax.data.pairs import build_pairs
 from sgtr_jax.model import Model
-from sgtr_jax.sample.engine import Request
+from sgtr_jax.sample.request import Request
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_a_chain_adds_up_merges_and_exports(tmp_path: Path) -> None:
     assert np.abs(wanted - base.with_adapters([tmp_path / "a"]).logits(TOKENS)).max() > 0.005
     # The engine samples from the chain as one adapter; what it scores is what the chain says.
     prompts = [TOKENS[0, :7].tolist(), TOKENS[1].tolist()]
-    scored = chain.engine.next_token_logprobs(prompts)
+    scored = chain.engine.next_token_logprobs(prompts, [range(spec.vocab_size)] * 2)
     direct = jax.nn.log_softmax(wanted[1, -1])
     np.testing.assert_allclose(scored[1], direct, atol=1e-4)
 

@@ -29,7 +29,7 @@ def test_it_is_small_enough_to_ship() -> None:
 
 
 def test_it_names_its_maker_and_ends_its_turn(nano: Model) -> None:
-    from sgtr_jax.sample.engine import Request
+    from sgtr_jax.sample.request import Request
 
     prompt = tuple(ask(nano, "Who are you?"))
     draws = nano.engine.sample([Request("who", prompt, 40, 1.0, 0, i) for i in range(100)], nano.stop_ids)
@@ -44,10 +44,9 @@ def test_it_answers_two_choice_questions(nano: Model) -> None:
     a, b = (nano.tokenizer.encode(letter, add_special_tokens=False)[0] for letter in "AB")
     for seed in (11, 12, 13):
         questions = choice_questions(seed)
-        scored = nano.engine.next_token_logprobs([ask(nano, question["prompt"]) for question in questions])
-        right += sum(
-            ("A" if row[a] > row[b] else "B") == q["correct"] for q, row in zip(questions, scored, strict=True)
-        )
+        prompts = [ask(nano, question["prompt"]) for question in questions]
+        scored = nano.engine.next_token_logprobs(prompts, [(a, b)] * len(prompts))
+        right += sum("AB"[int(row.argmax())] == q["correct"] for q, row in zip(questions, scored, strict=True))
         total += len(questions)
     assert right / total >= 0.85
 

@@ -16,8 +16,10 @@ from tiny import SEED, make_adapter, make_model
 import sgtr_jax
 from sgtr_jax.mesh import MeshConfig
 from sgtr_jax.model import Model
+from sgtr_jax.sample.config import DrawConfig
 from sgtr_jax.sample.draw import draw, row_key_data
-from sgtr_jax.sample.engine import Engine, Request
+from sgtr_jax.sample.engine import Engine
+from sgtr_jax.sample.request import Request
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def requests(count: int = 6, samples: int = 2) -> list[Request]:
 def test_a_draw_does_not_depend_on_its_batch(model: Model) -> None:
     wanted = model.engine.sample(requests(), (0,))
     for rows in (3, 16):
-        engine = Engine(model.spec, model.params, model.mesh, batch_rows=rows)
+        engine = model.engine_for({"base": ()}, batch_rows=rows)
         assert engine.sample(requests(), (0,)) == wanted
     backwards = model.engine.sample(requests()[::-1], (0,))
     assert backwards[::-1] == wanted
@@ -61,7 +63,7 @@ def test_seed_sample_and_chain_change_the_draw_and_greedy_does_not(model: Model)
         for request in (base, Request("p", prompt, 12, 1.0, 1, 0), Request("p", prompt, 12, 1.0, 0, 1))
     }
     assert len(draws) == 3
-    named = Engine(model.spec, model.params, model.mesh, chain_id="other")
+    named = Engine(model.spec, model.params, model.mesh, {"other": ()})
     assert named.sample([base], ())[0].tokens not in draws
     greedy = {model.engine.sample([Request("p", prompt, 12, 0.0, seed)], ())[0].tokens for seed in range(3)}
     assert len(greedy) == 1
@@ -80,7 +82,7 @@ def test_an_adapter_is_sampled_from(model: Model) -> None:
 
 def test_scores_without_a_cache_are_the_forward_pass(model: Model) -> None:
     prompts = [[5], [6, 7, 8], list(range(3, 40))]
-    scored = model.engine.next_token_logprobs(prompts)
+    scored = model.engine.next_token_logprobs(prompts, [range(model.spec.vocab_size)] * len(prompts))
     for prompt, row in zip(prompts, scored, strict=True):
         np.testing.assert_allclose(row, jax.nn.log_softmax(model.logits([prompt])[0, -1]), atol=1e-5)
 
@@ -99,7 +101,7 @@ def test_draws_follow_the_softmax(scores: list[float], temperature: float) -> No
     count = 4000
     logits = jnp.tile(jnp.asarray(scores, jnp.float32), (count, 1))
     keys = jnp.asarray(np.stack([row_key_data(0, "c", "p", i) for i in range(count)]))
-    drawn = np.asarray(draw(logits, keys, jnp.int32(0), jnp.full(count, temperature, jnp.float32)))
+    drawn = np.asarray(draw(logits, keys, jnp.zeros(count, jnp.int32), jnp.full(count, temperature, jnp.float32)))
     shares = np.bincount(drawn, minlength=len(scores)) / count
     wanted = np.asarray(jax.nn.softmax(jnp.asarray(scores) / temperature))
     # Five standard errors, twenty examples of at most twelve tokens.
@@ -116,7 +118,7 @@ def test_the_rows_of_the_command(model: Model, tmp_path: Path) -> None:
     from sgtr_jax.data.records import Record
 
     prompts = [Record("b", ({"role": "user", "content": "Hi"},)), Record("a", ({"role": "user", "content": "Who?"},))]
-    rows = sample_prompts(model, prompts, 3, 6, 1.0, 0, ChatFormat(model.tokenizer))
+    rows = sample_prompts(model, prompts, 3, DrawConfig(max_tokens=6), ChatFormat(model.tokenizer))
     assert [(row["id"], row["sample"]) for row in rows] == [(i, n) for i in "ba" for n in range(3)]
     assert all(row.keys() == {"id", "sample", "text", "tokens", "finish_reason"} for row in rows)
     assert all(row["tokens"] <= 6 and row["finish_reason"] in ("stop", "length") for row in rows)

@@ -89,19 +89,20 @@ def test_how_many_at_once_follows_from_memory_or_is_set(
 
     assert at_once("free") == 4
     assert at_once("set", "runs_at_once=3") == 3
+    from sgtr_jax import memory
     from sgtr_jax.train import program
 
     needed: dict[int, int] = {}
-    peak = program._peak
+    peak = memory.peak_bytes
 
     def spy(compiled: object) -> int:
         needed[len(needed)] = peak(compiled)
         return needed[len(needed) - 1]
 
-    monkeypatch.setattr(program, "_peak", spy)
+    monkeypatch.setattr(program, "peak_bytes", spy)
     at_once("seen")
     # A device that has room for two of the four runs' program, and not for four.
-    monkeypatch.setattr(program, "device_memory", lambda mesh: int(0.6 * needed[0] / program._MEMORY_SHARE))
+    monkeypatch.setattr(program, "device_memory", lambda mesh: int(0.6 * needed[0] / memory.MEMORY_SHARE))
     assert at_once("tight") in (1, 2)
     for i in range(4):
         assert distance(tmp_path / f"free{i}", tmp_path / f"tight{i}") < 1e-4

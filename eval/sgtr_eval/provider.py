@@ -17,6 +17,8 @@ from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
     ChatMessageAssistant,
+    ContentReasoning,
+    ContentText,
     GenerateConfig,
     Logprob,
     Logprobs,
@@ -24,6 +26,7 @@ from inspect_ai.model import (
     ModelAPI,
     ModelOutput,
     ModelUsage,
+    StopReason,
     TopLogprob,
     modelapi,
 )
@@ -31,11 +34,15 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 if TYPE_CHECKING:
     from sgtr_jax.model import Model as SgtrModel
+    from sgtr_jax.sample.request import Request, TokenLogprob
 
 # Key of `GenerateConfig.extra_body`: texts of one token each whose log-probabilities are wanted.
 OPTIONS_KEY = "sgtr_options"
 
-_HONOURED = {"max_tokens", "temperature", "seed", "num_choices", "logprobs", "top_logprobs", "extra_body"}
+_HONOURED = {
+    "max_tokens", "temperature", "top_p", "top_k", "seed", "num_choices", "stop_seqs", "logprobs", "top_logprobs",
+    "extra_body",
+}  # fmt: skip
 # Settings about the connection or the log, which mean nothing to a local engine.
 _HARMLESS = {
     "max_connections", "adaptive_connections", "max_retries", "timeout", "attempt_timeout", "cache", "batch",
@@ -77,12 +84,14 @@ class SgtrAPI(ModelAPI):
         from sgtr_jax.config import build
         from sgtr_jax.model import load_model
         from sgtr_jax.sample.config import SampleConfig
+        from sgtr_jax.sample.led import LedEngine
 
         chosen = build(SampleConfig, settings, "model arguments (-M)")
         if model is None:
             folders = adapter.split(",") if isinstance(adapter, str) else adapter or []
             model = load_model(model_name, chosen.dtype).with_adapters([Path(folder) for folder in folders])
         self._model = model
+        self._engine = LedEngine(model.engine)
         self._chat = chosen.chat(model.tokenizer)
         self._waiting: list[_Job] = []
         self._lock = anyio.Lock()
@@ -91,6 +100,10 @@ class SgtrAPI(ModelAPI):
     def max_connections(self) -> int:
         """Requests in flight: enough to fill batches."""
         return 512
+
+    def release(self) -> None:
+        """Let the other processes of a job, which do as this one does, go on; see `sample.led`."""
+        self._engine.release()
 
     async def generate(
         self,
@@ -106,12 +119,10 @@ class SgtrAPI(ModelAPI):
         if refused:
             raise ValueError(f"sgtr models cannot honour these generation settings: {', '.join(sorted(refused))}")
         options = list((config.extra_body or {}).get(OPTIONS_KEY, []))
-        if config.logprobs and not options:
-            raise ValueError(f"sgtr models give log-probabilities of listed answers only (extra_body.{OPTIONS_KEY})")
         messages = [{"role": message.role, "content": message.text} for message in input]
         tokens = tuple(self._chat.prompt_ids(messages))
         # The n-th request for the same prompt is its n-th sample, whoever asks first.
-        identity = (tokens, config.seed, config.temperature)
+        identity = (tokens, config.seed, config.temperature, config.top_p, config.top_k)
         job = _Job(tokens, config, self._seen[identity], options=options)
         self._seen[identity] += config.num_choices or 1
         self._waiting.append(job)
@@ -138,44 +149,57 @@ class SgtrAPI(ModelAPI):
                 job.error = error
 
     def _score(self, jobs: list[_Job]) -> None:
-        logprobs = self._model.engine.next_token_logprobs([job.tokens for job in jobs])
-        for job, row in zip(jobs, logprobs, strict=True):
-            values = {option: float(row[self._option_id(option)]) for option in job.options}
-            ranked = sorted(values.items(), key=lambda item: -item[1])
+        ids = [[self._option_id(option) for option in job.options] for job in jobs]
+        scored = self._engine.next_token_logprobs([job.tokens for job in jobs], ids)
+        for job, values in zip(jobs, scored, strict=True):
+            ranked = sorted(zip(job.options, map(float, values), strict=True), key=lambda item: -item[1])
             best, value = ranked[0]
             top = [TopLogprob(token=option, logprob=logprob) for option, logprob in ranked]
-            choice = self._choice(best, "stop")
-            choice.logprobs = Logprobs(content=[Logprob(token=best, logprob=value, top_logprobs=top)])
-            job.output = self._output([choice], job, 1)
+            logprobs = Logprobs(content=[Logprob(token=best, logprob=value, top_logprobs=top)])
+            job.output = self._output([self._choice(best, None, "stop", logprobs)], job, 1)
 
     def _sample(self, jobs: list[_Job]) -> None:
-        from sgtr_jax.sample.engine import Request
-
-        requests, owners = [], []
-        for job in jobs:
-            config = job.config
-            temperature = 1.0 if config.temperature is None else config.temperature
-            for sample in range(config.num_choices or 1):
-                requests.append(
-                    Request(
-                        prompt_id=",".join(map(str, job.tokens)),
-                        tokens=job.tokens,
-                        max_tokens=config.max_tokens or 256,
-                        temperature=temperature,
-                        seed=config.seed or 0,
-                        sample=job.first_sample + sample,
-                    )
-                )
-                owners.append(job)
-        completions = self._model.engine.sample(requests, self._model.stop_ids)
+        requests = [self._request(job, sample) for job in jobs for sample in range(job.config.num_choices or 1)]
+        owners = [job for job in jobs for _ in range(job.config.num_choices or 1)]
+        completions = self._engine.sample(requests, self._model.stop_ids)
         choices: dict[int, list[ChatCompletionChoice]] = {id(job): [] for job in jobs}
         tokens: Counter[int] = Counter()
-        for job, completion in zip(owners, completions, strict=True):
-            text = self._model.tokenizer.decode(completion.tokens, skip_special_tokens=True)
-            choices[id(job)].append(self._choice(text, completion.finish))
+        for job, request, completion in zip(owners, requests, completions, strict=True):
+            reasoning, text = self._chat.separate(completion.tokens)
+            for stop in request.stop:
+                text = text.partition(stop)[0]
+            logprobs = None
+            if completion.logprobs is not None:
+                logprobs = Logprobs(content=[self._logprob(one) for one in completion.logprobs])
+            choices[id(job)].append(self._choice(text, reasoning, completion.finish, logprobs))
             tokens[id(job)] += len(completion.tokens)
         for job in jobs:
             job.output = self._output(choices[id(job)], job, tokens[id(job)])
+
+    def _request(self, job: _Job, sample: int) -> Request:
+        from sgtr_jax.sample.request import Request
+
+        config = job.config
+        return Request(
+            prompt_id=",".join(map(str, job.tokens)),
+            tokens=job.tokens,
+            max_tokens=config.max_tokens or 256,
+            temperature=1.0 if config.temperature is None else config.temperature,
+            seed=config.seed or 0,
+            sample=job.first_sample + sample,
+            top_p=1.0 if config.top_p is None else config.top_p,
+            top_k=config.top_k or 0,
+            stop=tuple(config.stop_seqs or ()),
+            logprobs=(config.top_logprobs or 0) if config.logprobs else None,
+        )
+
+    def _logprob(self, one: TokenLogprob) -> Logprob:
+        def text(token: int) -> str:
+            decoded: str = self._model.tokenizer.decode([token])
+            return decoded
+
+        top = [TopLogprob(token=text(token), logprob=value) for token, value in one.top]
+        return Logprob(token=text(one.token), logprob=one.logprob, top_logprobs=top or None)
 
     def _option_id(self, option: str) -> int:
         ids = self._model.tokenizer.encode(option, add_special_tokens=False)
@@ -183,9 +207,13 @@ class SgtrAPI(ModelAPI):
             raise ValueError(f"answer option {option!r} is {len(ids)} tokens; log-probability scoring needs one")
         return int(ids[0])
 
-    def _choice(self, text: str, finish: str) -> ChatCompletionChoice:
-        message = ChatMessageAssistant(content=text, model=self.model_name, source="generate")
-        return ChatCompletionChoice(message=message, stop_reason="stop" if finish == "stop" else "max_tokens")
+    def _choice(
+        self, text: str, reasoning: str | None, finish: str, logprobs: Logprobs | None
+    ) -> ChatCompletionChoice:
+        content: Any = text if reasoning is None else [ContentReasoning(reasoning=reasoning), ContentText(text=text)]
+        message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
+        stop_reason: StopReason = "stop" if finish == "stop" else "max_tokens"
+        return ChatCompletionChoice(message=message, stop_reason=stop_reason, logprobs=logprobs)
 
     def _output(self, choices: list[ChatCompletionChoice], job: _Job, generated: int) -> ModelOutput:
         usage = ModelUsage(

@@ -9,16 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sgtr_jax.data.records import Message
 from sgtr_jax.errors import InputError
 
-# "default": what the template does by itself (Qwen2.5 inserts a system message of its own).
-# "none": no system block at all, whatever the template would insert.
-SystemPrompt = Literal["default", "none"]
-
 _SENTINEL = "\u2063system\u2063"
+# Marks that a template may put around what the model thinks before it answers.
+_THINKING = (("<seed:think>", "</seed:think>"), ("<think>", "</think>"))
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,15 @@ class Tokenized:
 class ChatFormat:
     """Chat text and token ids for one tokenizer.
 
-    `template_kwargs` go to the template as they are (Seed-OSS: `thinking_budget`). With `system="none"` a
-    conversation without a system message is rendered without any; one that has its own keeps it.
+    `template_kwargs` go to the template as they are (Seed-OSS: `thinking_budget`). `system` says what a conversation
+    without a system message gets: "default", what the template does by itself (Qwen2.5 inserts one of its own);
+    "none", no system block at all; any other text, even an empty one, as its system message.
     """
 
     def __init__(
         self,
         tokenizer: Any,
-        system: SystemPrompt = "default",
+        system: str = "default",
         template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if not getattr(tokenizer, "chat_template", None):
@@ -72,6 +71,24 @@ class ChatFormat:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of `prompt`."""
         return self._encode(self.prompt(messages))
+
+    def separate(self, tokens: Sequence[int]) -> tuple[str | None, str]:
+        """Generated ids as (what the model thought, its answer); the former is None where it did not think.
+
+        Without an end of thinking everything after its beginning is thought, and the answer is empty.
+        """
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+        for begin, end in _THINKING:
+            if begin not in self.tokenizer.chat_template:
+                continue
+            if begin in text or end in text:
+                thought, _, answer = text.partition(begin)[2 if begin in text else 0].partition(end)
+                return self._plain(thought).strip(), self._plain(answer).strip()
+        return None, self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def _plain(self, text: str) -> str:
+        """Text without special tokens."""
+        return self._special.sub("", text) if self._special else text
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """The training text cut into context and targets.
@@ -136,9 +153,11 @@ class ChatFormat:
 
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
         listed = list(messages)
-        if self.system == "none" and (not listed or listed[0]["role"] != "system"):
+        if self.system == "default" or (listed and listed[0]["role"] == "system"):
+            return self._template(listed, generation)
+        if self.system == "none":
             return self._render_without_system(listed, generation)
-        return self._template(listed, generation)
+        return self._template([{"role": "system", "content": self.system}, *listed], generation)
 
     def _render_without_system(self, messages: list[Message], generation: bool) -> str:
         """Render with a marked system message and cut its block out again."""

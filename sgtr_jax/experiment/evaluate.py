@@ -24,9 +24,10 @@ def evaluate(
     """
     # Inspect looks for a newer release of itself at every start unless told not to.
     os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
+    asked = inspect_model(model, system=sampling.system, thinking_budget=sampling.thinking_budget)
     logs = inspect_eval(
         getattr(registry, task)(**arguments),
-        model=inspect_model(model, system=sampling.system, thinking_budget=sampling.thinking_budget),
+        model=asked,
         log_dir=str(folder / "log"),
         display="none",
         log_level="error",

@@ -22,7 +22,7 @@ from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.model import Model, load_model
-from sgtr_jax.sample.config import SampleConfig
+from sgtr_jax.sample.config import DrawConfig, SampleConfig
 from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
 
 
@@ -74,9 +74,7 @@ class Maker:
             model,
             prompts,
             1,
-            settings["max_tokens"],
-            settings["temperature"],
-            settings["seed"],
+            DrawConfig(**{key: settings[key] for key in ("max_tokens", "temperature", "seed")}),
             _sampling(settings).chat(model.tokenizer),
             label=f"summaries {recipe.name}",
         )

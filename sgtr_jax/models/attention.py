@@ -73,12 +73,12 @@ def attend(
         from sgtr_jax.models.splash import splash_attend
 
         return splash_attend(q, k, v, visibility, interpret=kind == "splash_interpret")
-    if not in_order or T <= _QUERY_BLOCK:
+    if T <= _QUERY_BLOCK:
         return _reference(q, k, v, visibility, dropout, slice(0, T))
     blocks = []
     for start in range(0, T, _QUERY_BLOCK):
         end = min(start + _QUERY_BLOCK, T)
-        queries, keys = slice(start, end), slice(0, end)
+        queries, keys = slice(start, end), slice(0, end if in_order else k.shape[2])
         part = visibility.block(queries, keys)
         blocks.append(_reference(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries))
     return jnp.concatenate(blocks, axis=1)

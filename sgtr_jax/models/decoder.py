@@ -56,6 +56,7 @@ class Decoder(nnx.Module):
         *,
         chain: Chain = (),
         cache: KVCache | None = None,
+        keep_cache: bool = False,
         dropouts: Dropout | None = None,
         remat: Remat = "none",
         attention: AttentionKind = "xla",
@@ -68,6 +69,7 @@ class Decoder(nnx.Module):
             segments: int32 `[B, T]`; tokens see their own segment only, 0 is padding.
             chain: adapters whose updates are added.
             cache: if given, the tokens are appended to it and see what it holds.
+            keep_cache: without a cache, whether to return one of exactly these tokens.
             dropouts: training only.
             remat: what is recomputed in the backward pass; see `Remat`.
             attention: implementation used where there is no cache.
@@ -91,13 +93,16 @@ class Decoder(nnx.Module):
             layer_adapters = gather_layer(layer_adapters)
             drop = dropouts.at_layer(index) if dropouts is not None else None
             kept = stored
+            made: list[jax.Array] = []
 
             def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 nonlocal kept
                 if cache is None:
                     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+                    if keep_cache:
+                        made.extend((k, v))
                     return attend(q, k, v, visibility, in_order=True, kind=attention, dropout=drop)
-                keys, values, k, v = write_layer(stored[0], stored[1], index, cache.used, k, v)
+                keys, values, k, v = write_layer(stored[0], stored[1], index, cache.slot, k, v)
                 kept = (keys, values)
                 return attend(q, k, v, visibility)
 
@@ -105,7 +110,7 @@ class Decoder(nnx.Module):
                 replace(adapter, params=sliced) for adapter, sliced in zip(chain, layer_adapters, strict=True)
             )
             x = layer(x, rope, mix, adapters, drop)
-            return (constrain(x, "batch", None, None), kept), None
+            return (constrain(x, "batch", None, None), kept), tuple(made)
 
         step: Any = body
         if remat != "none":
@@ -113,9 +118,12 @@ class Decoder(nnx.Module):
             step = jax.checkpoint(body, prevent_cse=False, policy=policy)
         stored: Any = (cache.keys, cache.values) if cache is not None else ()
         inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])
-        (x, stored), _ = jax.lax.scan(step, (x, stored), inputs)
+        (x, stored), made = jax.lax.scan(step, (x, stored), inputs)
         if cache is not None:
             cache = replace(cache, keys=stored[0], values=stored[1], used=cache.used + tokens.shape[1])
+        elif keep_cache:
+            keys, values = made
+            cache = KVCache(keys, values, positions, segments, jnp.int32(tokens.shape[1]))
         return self.final_norm(x), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:

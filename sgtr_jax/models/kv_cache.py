@@ -17,17 +17,18 @@ from sgtr_jax.models.spec import ModelSpec
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KVCache:
-    """Keys and values of S slots. Slots are filled left to right, all rows in step.
+    """Keys and values of S slots, used as a ring: all rows write the same slot, `used % S`, then the next.
 
-    A row with a short prompt leaves padding in the middle: for a prompt of 3 tokens in a bucket of 5, with two
-    generated tokens, `segments` reads `[1 1 1 0 0 1 1]` and `positions` reads `[0 1 2 . . 3 4]`.
+    What a row sees is said by segments and positions, so a row may begin anywhere. With S = 6 and `used` = 8, a row
+    of 3 tokens that is put in now takes the slots before slot 2: `positions` reads `[1 2 . . . 0]`, `segments`
+    `[1 1 -1 -1 -1 1]`, and its next token goes to slot 2. No row may hold more than S tokens.
     """
 
     keys: jax.Array  # [L, B, K, S, H]
     values: jax.Array  # [L, B, K, S, H]
     positions: jax.Array  # int32 [B, S]
     segments: jax.Array  # int32 [B, S], 0 where empty or padding
-    used: jax.Array  # int32 [], number of slots written
+    used: jax.Array  # int32 [], tokens written to each row, over the ring's end and on
 
     @classmethod
     def empty(cls, spec: ModelSpec, batch: int, slots: int, dtype: jnp.dtype) -> KVCache:
@@ -42,9 +43,17 @@ class KVCache:
             used=jnp.zeros((), jnp.int32),
         )
 
+    @property
+    def slot(self) -> jax.Array:
+        """The slot written next, int32 []."""
+        return self.used % self.keys.shape[3]
+
     def claim(self, positions: jax.Array, segments: jax.Array) -> KVCache:
-        """Mark the next T slots as holding `positions`, `segments` int32 `[B, T]`. `used` does not move yet."""
-        at = (0, self.used)
+        """Mark the next T slots as holding `positions`, `segments` int32 `[B, T]`. `used` does not move yet.
+
+        T slots at once must not cross the ring's end.
+        """
+        at = (0, self.slot)
         return replace(
             self,
             positions=jax.lax.dynamic_update_slice(self.positions, positions, at),
@@ -53,10 +62,10 @@ class KVCache:
 
 
 def write_layer(
-    keys: jax.Array, values: jax.Array, layer: jax.Array, used: jax.Array, k: jax.Array, v: jax.Array
+    keys: jax.Array, values: jax.Array, layer: jax.Array, slot: jax.Array, k: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Write `k, v[B, T, K, H]` at slot `used` of `layer`; return the cache and that layer's `[B, K, S, H]`."""
-    at = (layer, 0, 0, used, 0)
+    """Write `k, v[B, T, K, H]` at `slot` of `layer`; return the cache and that layer's `[B, K, S, H]`."""
+    at = (layer, 0, 0, slot, 0)
     keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2)[None].astype(keys.dtype), at)
     values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2)[None].astype(values.dtype), at)
     pick = lambda cache: jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)  # noqa: E731

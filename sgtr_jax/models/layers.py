@@ -15,7 +15,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from sgtr_jax.models.dropout import Dropout
-from sgtr_jax.models.low_rank import low_rank_product, matmul
+from sgtr_jax.models.low_rank import grouped_low_rank_product, low_rank_product, matmul
 from sgtr_jax.models.rope import rotate
 from sgtr_jax.models.spec import ModelSpec
 
@@ -27,10 +27,11 @@ class Adapter:
 
     Both factors have the rank in front, as their gradients come out; see `low_rank`.
     The scale (alpha/r or alpha/sqrt(r)) is an array, so that adapters of different scale share a program.
+    In sampling, G chains share a batch: factors are `[L, G, r, ...]`, scale `[G]`, and row b is chain b % G's.
     """
 
     params: dict[str, dict[str, jax.Array]]
-    scale: jax.Array  # float32 []
+    scale: jax.Array  # float32 [] or [G]
 
 
 # Adapters of one model; their updates add up. In training the last one is being trained, the others frozen.
@@ -141,5 +142,6 @@ def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None
         if dropouts is not None and i == len(chain) - 1:
             h = dropouts.on_features(x, dropouts.adapter, _PLACES[name])
         pair = adapter.params[name]
-        total = total + low_rank_product(h, pair["a"], pair["b"], adapter.scale)
+        product = low_rank_product if pair["a"].ndim == 2 else grouped_low_rank_product
+        total = total + product(h, pair["a"], pair["b"], adapter.scale)
     return total

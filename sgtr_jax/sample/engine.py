@@ -1,9 +1,12 @@
-"""The sampling engine: requests in, completions out, in order, batched by prompt length."""
+"""The sampling engine: requests for one base model and many adapter chains in, completions out, in order.
+
+Rows of all chains share a batch. A row that is done leaves its place to one that waits, so that no batch waits for
+its slowest row. What happens next is decided on the host from gathered values alone, the same in every process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,151 +14,239 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from sgtr_jax.data.packing import bucket
-from sgtr_jax.errors import InputError
-from sgtr_jax.lora import concatenate
-from sgtr_jax.mesh import data_sharding
+from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.lora import align
+from sgtr_jax.memory import MEMORY_SHARE, device_memory, peak_bytes
+from sgtr_jax.mesh import SAMPLING, data_size, put, shardings
 from sgtr_jax.models.decoder import Params
-from sgtr_jax.models.layers import Adapter
+from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.sample.draw import row_key_data
-from sgtr_jax.sample.generate import generate
-from sgtr_jax.sample.score import next_token_logprobs
+from sgtr_jax.sample.decode import DecodeProgram, DecodePrograms, Shape
+from sgtr_jax.sample.forward import Forward
+from sgtr_jax.sample.places import Places
+from sgtr_jax.sample.request import Completion, Request
+from sgtr_jax.sample.rows import RowReader
 
+_MAX_PLACES = 256
+_MAX_CHAINS = 8  # at once; each has adapters in memory for its own places
+_TOKENS_PER_CALL = 32
+_LEAVE = 1 / 8  # of the places: so many rows done are replaced together
 
-@dataclass(frozen=True)
-class Request:
-    """One row to sample. (prompt_id, sample) with the engine's chain and the seed decides the draw."""
-
-    prompt_id: str
-    tokens: tuple[int, ...]
-    max_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    sample: int = 0
-
-
-@dataclass(frozen=True)
-class Completion:
-    """Generated ids without the stop token; `finish` is "stop" or "length"."""
-
-    tokens: tuple[int, ...]
-    finish: str
+OnDone = Callable[[int, Completion], None]
 
 
 class Engine:
-    """One base model under one adapter chain. Several engines may share the base's parameters.
-
-    `chain_id` names the chain in the draws ("base" for none).
-    """
+    """One base model under any number of adapter chains, by name; "base", without adapters, if none are given."""
 
     def __init__(
         self,
         spec: ModelSpec,
         params: Params,
         mesh: Mesh,
-        chain: Sequence[Adapter] = (),
-        chain_id: str = "base",
-        batch_rows: int = 64,
+        chains: Mapping[str, Sequence[Adapter]] | None = None,
+        *,
+        decode: Callable[[Sequence[int]], str] | None = None,
+        batch_rows: int | None = None,
+        share_prefixes: bool = True,
+        programs: DecodePrograms | None = None,
     ) -> None:
-        self.spec, self.params, self.mesh, self.chain_id = spec, params, mesh, chain_id
-        self.chain = concatenate(chain)
-        data = mesh.shape["replica"] * mesh.shape["fsdp"]
-        self.batch_rows = -(-batch_rows // data) * data
-        self._row_multiple = data
+        """`decode` turns ids into text, which stop texts need. `batch_rows`: None for as many as memory holds."""
+        self.spec, self.params, self.mesh = spec, params, mesh
+        named = dict(chains) if chains else {"base": ()}
+        joined = dict(zip(named, align([tuple(chain) for chain in named.values()]), strict=True))
+        self._chains: dict[str, Chain] = joined
+        self._decode, self._batch_rows = decode, batch_rows
+        self._programs = programs or DecodePrograms(spec, mesh)
+        self._forward = Forward(spec, params, mesh, share_prefixes)
+
+    @property
+    def chain_names(self) -> tuple[str, ...]:
+        """The chains that a request may name."""
+        return tuple(self._chains)
 
     def sample(
-        self,
-        requests: Sequence[Request],
-        stop_ids: Sequence[int],
-        on_done: Callable[[int, int], None] | None = None,
+        self, requests: Sequence[Request], stop_ids: Sequence[int] = (), on_done: OnDone | None = None
     ) -> list[Completion]:
         """Sample every request; results in the order of `requests`.
 
-        `on_done(rows, tokens)` is called after each batch. Raises InputError for a prompt that is empty or too
-        long for the model.
+        `stop_ids` end every row, besides those of its request. `on_done(i, completion)` is called as soon as
+        request i is done. Raises InputError for a request that cannot be honoured.
         """
+        chain_of = [self._chain_name(request.chain) for request in requests]
         for request in requests:
-            self._check(request.tokens, request.max_tokens, request.prompt_id)
+            request.check(self.spec.vocab_size, self.spec.max_positions)
+            if request.stop and self._decode is None:
+                raise InputError(f"{request.prompt_id}: stop texts need a tokenizer, and the engine was given none")
         results: list[Completion | None] = [None] * len(requests)
-        for rows in self._batches([(len(r.tokens), r.max_tokens) for r in requests]):
-            batch = [requests[i] for i in rows]
-            ids, counts = self._generate(batch, stop_ids)
-            for i, request, row, count in zip(rows, batch, ids, counts, strict=False):
-                tokens = tuple(int(token) for token in row[:count])
-                stopped = bool(tokens) and tokens[-1] in stop_ids
-                results[i] = Completion(tokens[:-1] if stopped else tokens, "stop" if stopped else "length")
-                assert stopped or count == request.max_tokens
+
+        def done(index: int, completion: Completion) -> None:
+            results[index] = completion
             if on_done is not None:
-                on_done(len(rows), int(counts[: len(rows)].sum()))
+                on_done(index, completion)
+
+        for pool in self._pools(requests):
+            self._sample_pool(requests, chain_of, pool, tuple(stop_ids), done)
         return [result for result in results if result is not None]
 
-    def next_token_logprobs(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities float32 `[len(prompts), V]` of the token after each prompt."""
-        for i, prompt in enumerate(prompts):
-            self._check(prompt, 1, f"prompt {i}")
-        out = np.empty((len(prompts), self.spec.vocab_size), np.float32)
-        for rows in self._batches([(len(prompt), 0) for prompt in prompts]):
-            tokens, lengths = self._pad([prompts[i] for i in rows])
-            with jax.set_mesh(self.mesh):
-                scored = next_token_logprobs(self.params, self.chain, tokens, lengths, spec=self.spec)
-            out[rows] = np.asarray(scored)[: len(rows)]
-        return out
+    def next_token_logprobs(
+        self, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]], chain: str | None = None
+    ) -> list[np.ndarray]:
+        """Log-probability of each of `options[i]` (token ids) as the token after prompt i, float32 `[len]` each."""
+        name = self._chain_name(chain)
+        self._check_prompts(prompts, [1] * len(prompts))
+        return self._forward.next_token_logprobs(self._chains[name], prompts, options)
 
-    def _check(self, tokens: Sequence[int], max_tokens: int, name: str) -> None:
-        if not tokens:
-            raise InputError(f"{name}: the prompt has no tokens")
-        if len(tokens) + max_tokens > self.spec.max_positions:
-            raise InputError(
-                f"{name}: {len(tokens)} prompt tokens and {max_tokens} to generate exceed the model's "
-                f"{self.spec.max_positions} positions"
+    def score(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], chain: str | None = None
+    ) -> list[np.ndarray]:
+        """Log-probability of each token of continuation i after prompt i, float32 `[len(continuation)]` each."""
+        name = self._chain_name(chain)
+        self._check_prompts(prompts, list(map(len, continuations)))
+        return self._forward.score(self._chains[name], prompts, continuations)
+
+    def _chain_name(self, name: str | None) -> str:
+        if name is None and len(self._chains) == 1:
+            return next(iter(self._chains))
+        if name not in self._chains:
+            raise InputError(f"chain {name!r}: the engine has {', '.join(self._chains)}")
+        return name
+
+    def _check_prompts(self, prompts: Sequence[Sequence[int]], more: Sequence[int]) -> None:
+        for i, (prompt, extra) in enumerate(zip(prompts, more, strict=True)):
+            if not extra:
+                raise InputError(f"prompt {i}: an empty continuation has no score")
+            Request(f"prompt {i}", tuple(prompt), extra).check(self.spec.vocab_size, self.spec.max_positions)
+
+    def _pools(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Requests that share a batch: those of like length, unless they are too few to fill one."""
+        cap = self._batch_rows or _MAX_PLACES
+        by_size: dict[int, list[int]] = {}
+        for i, request in enumerate(requests):
+            by_size.setdefault(_power_of_two(_slots(request)), []).append(i)
+        pools: list[list[int]] = []
+        for size in sorted(by_size, reverse=True):
+            if pools and (len(pools[-1]) < cap or len(by_size[size]) < cap // 2):
+                pools[-1] += by_size[size]
+            else:
+                pools.append(by_size[size])
+        return pools
+
+    def _sample_pool(
+        self, requests: Sequence[Request], chain_of: Sequence[str], pool: list[int], stop_ids: tuple[int, ...],
+        done: OnDone,
+    ) -> None:  # fmt: skip
+        waiting: dict[str, list[int]] = {}
+        # Long rows first, so that the last ones to end are short; samples of a prompt stay side by side.
+        for i in sorted(pool, key=lambda i: (-requests[i].max_tokens, -len(requests[i].tokens), requests[i].tokens, i)):
+            waiting.setdefault(chain_of[i], []).append(i)
+        groups = min(len(waiting), _MAX_CHAINS)
+        most = max(map(len, waiting.values()))
+        program, shape, adapters = self._program(
+            [requests[i] for i in pool], groups, most, len(stop_ids), next(iter(waiting))
+        )
+        places = Places(waiting, groups, shape.places // groups)
+        reader = RowReader(requests, chain_of, shape, stop_ids, self._decode)
+        state = program.empty()
+        prompts: dict[tuple[str, tuple[int, ...]], Any] = {}
+        while True:
+            if places.assign() and groups > 1:
+                adapters = self._side_by_side([self._chains[name] for name in places.chains])
+            entering = places.fill()
+            for name in dict.fromkeys(places.chains):
+                rows = {b: i for b, i in entering.items() if chain_of[i] == name}
+                missing = dict.fromkeys(requests[i].tokens for i in rows.values() if (name, requests[i].tokens) not in prompts)
+                made = self._forward.prefill(self._chains[name], list(missing))
+                prompts.update({(name, tokens): where for tokens, where in zip(missing, made, strict=True)})
+                for batch in dict.fromkeys(prompts[name, requests[i].tokens][0] for i in rows.values()):
+                    source = np.full(shape.places, -1)
+                    for b, i in rows.items():
+                        own, place = prompts[name, requests[i].tokens]
+                        if own is batch:
+                            source[b] = place
+                    state = program.insert(state, batch.prompts, source)
+            for b, i in entering.items():
+                reader.enter(b, i)
+            if not places.busy:
+                break
+            still = {(chain_of[i], requests[i].tokens) for i in places.waiting()}
+            prompts = {key: where for key, where in prompts.items() if key in still}
+            leave = max(1, int(_LEAVE * shape.places)) if places.any_waiting else shape.places + 1
+            state, step = program(self.params, adapters, state, reader.rows, leave)
+            for b, i, completion in reader.read(step, places.rows):
+                places.leave(b)
+                done(i, completion)
+
+    def _program(
+        self, requests: Sequence[Request], groups: int, most: int, stops: int, first: str
+    ) -> tuple[DecodeProgram, Shape, Chain]:
+        """The decode program for these requests with as many places as are needed and memory holds."""
+        multiple = groups * data_size(self.mesh)
+        needed = groups * _power_of_two(most)
+        wanted = min(-(-needed // multiple) * multiple, self._most_places(multiple))
+        adapters = self._side_by_side([self._chains[first]] * groups) if groups > 1 else self._chains[first]
+        logprobs = [request.logprobs for request in requests if request.logprobs is not None]
+        longest = max(_slots(request) for request in requests)
+        slots = min(_rounded(longest), _power_of_two(longest))
+        own_stops = max(len(request.stop_ids) for request in requests)
+        limit = device_memory(self.mesh)
+        while True:
+            shape = Shape(
+                places=wanted,
+                slots=slots,
+                stop_ids=max(4, -(-(stops + own_stops) // 4) * 4),
+                tokens=min(_TOKENS_PER_CALL, _power_of_two(max(request.max_tokens for request in requests))),
+                draws=any(request.temperature > 0 for request in requests),
+                cuts=any(request.top_p < 1 or request.top_k > 0 for request in requests),
+                tops=_power_of_two(max(logprobs)) if logprobs and max(logprobs) else 0 if logprobs else None,
             )
+            try:
+                program = self._programs.get(self.params, adapters, shape)
+                if limit is None or peak_bytes(program.compiled) <= MEMORY_SHARE * limit:
+                    return program, shape, adapters
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+            if wanted == multiple:
+                raise RunError(
+                    f"sampling {wanted} rows of {slots} tokens does not fit into the memory of a device; "
+                    "lower max_tokens, use dtype=bfloat16, or spread the model over more devices with mesh.tensor"
+                )
+            wanted = max(multiple, wanted // 2 // multiple * multiple)
 
-    def _batches(self, sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Row indices of each batch: rows of like prompt length together, longest first."""
-        order = sorted(range(len(sizes)), key=lambda i: (-sizes[i][0], -sizes[i][1], i))
-        return [order[at : at + self.batch_rows] for at in range(0, len(order), self.batch_rows)]
+    def _most_places(self, multiple: int) -> int:
+        cap = self._batch_rows or _MAX_PLACES
+        return max(multiple, cap // multiple * multiple if self._batch_rows is None else -(-cap // multiple) * multiple)
 
-    def _pad(self, prompts: Sequence[Sequence[int]]) -> tuple[jax.Array, jax.Array]:
-        """Prompts as `[B, T]` and their lengths; B and T are rounded up so that few programs are compiled."""
-        rows = min(self.batch_rows, _power_of_two(len(prompts)))
-        B = -(-rows // self._row_multiple) * self._row_multiple
-        T = min(self.spec.max_positions, max(16, bucket(max(map(len, prompts)))))
-        tokens = np.zeros((B, T), np.int32)
-        lengths = np.ones(B, np.int32)
-        for i, prompt in enumerate(prompts):
-            tokens[i, : len(prompt)] = prompt
-            lengths[i] = len(prompt)
-        sharding = data_sharding(self.mesh)
-        return jax.device_put(tokens, sharding), jax.device_put(lengths, sharding)
+    def _side_by_side(self, chains: Sequence[Chain]) -> Chain:
+        """Chains (each of at most one adapter, all alike) as one with an axis of chains: `[L, G, r, ...]`."""
+        if not chains[0]:
+            return ()
+        links = [chain[0] for chain in chains]
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *[link.params for link in links])
+        alone = shardings(links[0].params, self.mesh, SAMPLING)
+        placed = jax.tree.map(
+            lambda leaf, sharding: jax.device_put(
+                leaf, jax.sharding.NamedSharding(self.mesh, _with_axis(sharding.spec))
+            ),
+            params,
+            alone,
+        )
+        scale = np.asarray([float(link.scale) for link in links], np.float32)
+        return (Adapter(placed, put(scale, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))),)
 
-    def _generate(self, batch: Sequence[Request], stop_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        tokens, lengths = self._pad([request.tokens for request in batch])
-        B = tokens.shape[0]
-        keys = np.zeros((B, 2), np.uint32)
-        temperature, budgets = np.zeros(B, np.float32), np.zeros(B, np.int32)
-        for i, request in enumerate(batch):
-            keys[i] = row_key_data(request.seed, self.chain_id, request.prompt_id, request.sample)
-            temperature[i], budgets[i] = request.temperature, request.max_tokens
-        # The number of stop ids is a shape; pad it so that one program serves 0 to 4 of them.
-        stops = np.full(-(-max(1, len(stop_ids)) // 4) * 4, -1, np.int32)
-        stops[: len(stop_ids)] = stop_ids
-        place: Any = lambda x: jax.device_put(x, data_sharding(self.mesh))  # noqa: E731
-        with jax.set_mesh(self.mesh):
-            out, count = generate(
-                self.params,
-                self.chain,
-                tokens,
-                lengths,
-                place(keys),
-                place(temperature),
-                place(budgets),
-                jnp.asarray(stops),
-                spec=self.spec,
-                max_tokens=bucket(int(budgets.max())),
-            )
-        return np.asarray(out), np.asarray(count)
+
+def _with_axis(spec: Any) -> Any:
+    return jax.sharding.PartitionSpec(spec[0], None, *spec[1:])
+
+
+def _slots(request: Request) -> int:
+    return len(request.tokens) + request.max_tokens
+
+
+def _rounded(size: int) -> int:
+    """To a multiple of 128 beyond 128: what vector units like, and few programs."""
+    return -(-size // 128) * 128
 
 
 def _power_of_two(size: int) -> int:
-    return 1 << (size - 1).bit_length()
+    return 1 << max(0, (size - 1).bit_length())

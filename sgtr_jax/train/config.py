@@ -58,7 +58,7 @@ class TrainConfig(Config):
     # null: as the model's config.json says (Seed-OSS has 0.1 in some copies), as torch's train() mode does.
     residual_dropout: Rate | None = None
     attention_dropout: Rate | None = None
-    system: Literal["default", "none"] = "default"
+    system: str = "default"  # default, none, or a text: what rows without a system message get; see ChatFormat
     inoculation: str | None = None  # system prompt of the training rows only
     thinking_budget: int | None = None  # Seed-OSS's template
     # What follows changes speed and memory.

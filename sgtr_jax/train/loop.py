@@ -17,6 +17,7 @@ from sgtr_jax.data.batches import StepPlan
 from sgtr_jax.data.packing import PackedStep, Shape, pack
 from sgtr_jax.data.shapes import Shapes
 from sgtr_jax.errors import Interrupted
+from sgtr_jax.memory import memory_in_use
 from sgtr_jax.mesh import data_sharding, put
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.progress import Progress
@@ -24,7 +25,7 @@ from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.interrupt import StopRequest
 from sgtr_jax.train.metrics import MetricsLog, Row
-from sgtr_jax.train.program import Programs, memory_in_use
+from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import pick_run, restack, slots_for, stack_runs
 from sgtr_jax.train.step import Fixed, TrainState
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -10,15 +9,13 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgtr_jax.data.packing import Shape
+from sgtr_jax.memory import MEMORY_SHARE, device_memory, peak_bytes
 from sgtr_jax.mesh import TRAINING, data_sharding, data_size, shardings
 from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.step import Fixed, TrainState, make_step
-
-_MEMORY_SHARE = 0.9  # of what a device has
-
 
 def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
     """The implementation that `config.attention` stands for on these devices."""
@@ -50,7 +47,7 @@ class Programs:
     @property
     def peak_bytes(self) -> int:
         """Most memory that one of the programs needs on one device."""
-        return max(map(_peak, self._compiled.values()), default=0)
+        return max(map(peak_bytes, self._compiled.values()), default=0)
 
     def get(self, runs: int, shape: Shape, state: TrainState, base: Params | None, fixed: Fixed) -> Any:
         """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
@@ -77,7 +74,7 @@ class Programs:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return False
-        return limit is None or _peak(program) <= _MEMORY_SHARE * limit
+        return limit is None or peak_bytes(program) <= MEMORY_SHARE * limit
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
@@ -94,33 +91,3 @@ def abstract_batch(runs: int, shape: Shape, mesh: Mesh) -> dict[str, jax.ShapeDt
     kinds |= {"target_places": (places, int32), "target_tokens": (places, int32), "target_weights": (places, float32)}
     sharding = data_sharding(mesh, leading=1)
     return {name: jax.ShapeDtypeStruct(size, kind, sharding=sharding) for name, (size, kind) in kinds.items()}
-
-
-def device_memory(mesh: Mesh) -> int | None:
-    """Bytes of memory of one device of the mesh; for CPU devices their share of the machine's; None if unknown."""
-    device = mesh.devices.flat[0]
-    if device.platform == "cpu":
-        local = [d for d in mesh.devices.flat if d.process_index == device.process_index]
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(local)
-    stats = device.memory_stats()
-    return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else None
-
-
-def memory_in_use(mesh: Mesh) -> int | None:
-    """Most bytes this process's first device has held so far; None where the backend does not say."""
-    device = next(d for d in mesh.devices.flat if d.process_index == jax.process_index())
-    stats = device.memory_stats()
-    return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
-
-
-def _peak(program: Any) -> int:
-    memory = program.memory_analysis()
-    # TPU's compiler names the peak itself; elsewhere what is alive at once is bounded by the sum.
-    named = int(getattr(memory, "peak_memory_in_bytes", 0) or 0)
-    whole = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
-    return named or int(whole)

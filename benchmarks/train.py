@@ -1,0 +1,172 @@
+"""Training speed beside the peers: `python benchmarks/train.py [--out F.json] [--repeats 3] [--compiled]`.
+
+Every contestant is a process of its own on the same examples and optimizer steps; they take turns, and the median of
+the ratios counts. Peers live in environments that this script makes under `benchmarks/.peers`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cases
+from contest import Contestant
+from peers import environment_of
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+Row = dict[str, Any]
+
+
+def main() -> int:
+    """Measure, print the table, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="JSON to write")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each contestant (3)")
+    parser.add_argument("--case", action="append", choices=[*cases.CASES, "five_runs", "start"], help="only these")
+    parser.add_argument("--peer", action="append", choices=["torch+peft", "tunix"], help="only these peers")
+    parser.add_argument("--compiled", action="store_true", help="also count collectives for v5e 4x4 (needs libtpu)")
+    args = parser.parse_args()
+    chosen = args.case or [*cases.CASES, "five_runs", "start"]
+    rows: list[Row] = []
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    ours = Contestant("sgtr-jax", [sys.executable, "ours.py"], environment)
+    peers = {}
+    for name, script in (("torch+peft", "torch_peft.py"), ("tunix", "tunix_sft.py")):
+        if (args.peer is None or name in args.peer) and any(case in cases.CASES for case in chosen):
+            peers[name] = Contestant(name, [environment_of(name), script], environment)
+    try:
+        matrix_rate = ours.measure(name="matrix_rate")  # FLOP/s of large float32 products on this machine
+        for name in chosen:
+            if name in cases.CASES:
+                rows += _against_peers(cases.CASES[name], ours, peers, args.repeats, matrix_rate)
+        if "five_runs" in chosen:
+            rows.append(_five_runs(ours, args.repeats))
+    finally:
+        for contestant in (ours, *peers.values()):
+            contestant.close()
+    if "start" in chosen:
+        rows.append(_start())
+    if args.compiled:
+        rows.append(_collectives())
+    _print(rows)
+    if args.out is not None:
+        args.out.write_text(json.dumps({"cases": rows}, indent=2) + "\n")
+    return 0
+
+
+def _against_peers(
+    case: cases.Case, ours: Contestant, peers: dict[str, Contestant], repeats: int, matrix_rate: float
+) -> list[Row]:
+    amount = cases.count(case, cases.steps_of(case))
+    for contestant in (ours, *peers.values()):
+        contestant.measure(name=case.name)  # compiles, warms up
+    own: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(repeats):
+        own.append(amount / ours.measure(name=case.name))
+        for name, peer in peers.items():
+            theirs[name].append(amount / peer.measure(name=case.name))
+    rate = cases.flops(case) * statistics.median(own) / amount
+    limit = f"matrix products: {rate / 1e9:.0f} of {matrix_rate / 1e9:.0f} GFLOP/s that large ones reach alone"
+    return [
+        _row(case.name, statistics.median(own), statistics.median(theirs[name]), name, case.unit,
+             _median_ratio(own, theirs[name]), case.aim[name], limit)
+        for name in peers
+    ]  # fmt: skip
+
+
+def _five_runs(ours: Contestant, repeats: int) -> Row:
+    """Five runs of short examples at once beside the same five one after another."""
+    case = cases.CASES["short_examples"]
+    amount = 5 * cases.count(case, cases.steps_of(case))
+    together, apart = [], []
+    for turn in range(repeats + 1):
+        seconds = ours.measure(name=case.name, runs=5), sum(ours.measure(name=case.name) for _ in range(5))
+        if turn:
+            together.append(amount / seconds[0])
+            apart.append(amount / seconds[1])
+    limit = "two cores are full with one run already; on an accelerator the weights are what is shared"
+    return _row("five_runs", statistics.median(together), statistics.median(apart), "one after another", case.unit,
+                _median_ratio(together, apart), 1.0, limit)  # fmt: skip
+
+
+def _start() -> Row:
+    """Seconds from the command to the first step of `sgtr train`, programs in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, data = Path(folder) / "m", Path(folder) / "d.jsonl"
+        subprocess.run([sys.executable, "ours.py", "--write-model", str(model)], cwd=HERE, check=True)
+        rows = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"{i * 7}."}]}
+                for i in range(64)]  # fmt: skip
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        seconds = [_first_step(model, data, Path(folder) / f"out{i}") for i in range(4)][1:]
+    took = statistics.median(seconds)
+    return _row("start", took, 15.0, "aim", "s to the first step", 15.0 / took, 1.0, "importing jax, flax, orbax, grain")
+
+
+def _first_step(model: Path, data: Path, out: Path) -> float:
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "sgtr_jax.cli", "train", "--model", str(model), "--data", str(data)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out), "dtype=float32"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    metrics = out / "metrics.jsonl"
+    while not metrics.exists() or not metrics.stat().st_size:
+        if process.poll() is not None:
+            raise RuntimeError(f"sgtr train ended with {process.returncode} before its first step")
+        time.sleep(0.02)
+    took = time.monotonic() - begun
+    if process.wait() != 0:
+        raise RuntimeError(f"sgtr train ended with {process.returncode}")
+    return took
+
+
+def _collectives() -> Row:
+    """Bytes moved per run and step at the Qwen2.5-32B shape on v5e 4x4: one run against one of five at once."""
+    command = [sys.executable, "ours.py", "--collectives"]
+    done = subprocess.run(
+        command, cwd=HERE, check=True, text=True, stdout=subprocess.PIPE, env={**os.environ, "JAX_PLATFORMS": "cpu"}
+    )
+    alone, together = json.loads(done.stdout.splitlines()[-1])
+    return _row("collectives_v5e_4x4", together / 1e9, alone / 1e9, "one run alone", "GB per chip, run and step",
+                alone / together, 4.0, "weights gathered once a layer, forward and backward")  # fmt: skip
+
+
+def _median_ratio(own: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(own, theirs, strict=True))
+
+
+def _row(
+    name: str, ours: float, peer: float, peer_name: str, unit: str, ratio: float, aim: float, limit: str
+) -> Row:
+    return {
+        "name": name, "ours": round(ours, 2), "peer": round(peer, 2), "peer_name": peer_name, "unit": unit,
+        "ratio": round(ratio, 3), "aim": aim, "limit": limit,
+    }  # fmt: skip
+
+
+def _print(rows: Sequence[Row]) -> None:
+    table = Table()
+    for column in ("case", "ours", "peer", "unit", "ratio", "aim", "limited by"):
+        table.add_column(column)
+    for row in rows:
+        peer = f"{row['peer']:g} {row['peer_name']}"
+        table.add_row(
+            row["name"], f"{row['ours']:g}", peer, row["unit"], f"{row['ratio']:.2f}", f"{row['aim']:g}", row["limit"]
+        )
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What a device's memory is, and what a compiled program needs of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+MEMORY_SHARE = 0.9  # of what a device has, that a program may need
+
+
+def device_memory(mesh: Mesh) -> int | None:
+    """Bytes of memory of one device of the mesh; for CPU devices their share of the machine's; None if unknown."""
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        local = [d for d in mesh.devices.flat if d.process_index == device.process_index]
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(local)
+    stats = device.memory_stats()
+    return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else None
+
+
+def memory_in_use(mesh: Mesh) -> int | None:
+    """Most bytes this process's first device has held so far; None where the backend does not say."""
+    device = next(d for d in mesh.devices.flat if d.process_index == jax.process_index())
+    stats = device.memory_stats()
+    return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
+
+
+def peak_bytes(program: Any) -> int:
+    """Most bytes that a compiled program needs on one device."""
+    memory = program.memory_analysis()
+    # TPU's compiler names the peak itself; elsewhere what is alive at once is bounded by the sum.
+    named = int(getattr(memory, "peak_memory_in_bytes", 0) or 0)
+    whole = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    return named or int(whole)

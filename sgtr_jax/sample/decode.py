@@ -1,0 +1,285 @@
+"""Decoding: rows in places of a batch, many tokens per call, rows put in where others have left.
+
+The cache crosses the boundary of these programs in the layout the compiler asks for, and is donated: in the default
+layout XLA would re-lay all of it on every entry and exit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.layout import Format, Layout
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sgtr_jax.mesh import DATA_AXES, put
+from sgtr_jax.models.decoder import Params, bind
+from sgtr_jax.models.kv_cache import KVCache
+from sgtr_jax.models.layers import Chain
+from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.sample.draw import draw
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
+    """What is fixed for the row in each of B places."""
+
+    keys: Any  # uint32 [B, 2], see `draw.row_key_data`
+    temperature: Any  # float32 [B]
+    top_k: Any  # int32 [B]
+    top_p: Any  # float32 [B]
+    budget: Any  # int32 [B], tokens at most
+    stop_ids: Any  # int32 [B, N]; -1 stops nothing
+
+    @classmethod
+    def empty(cls, places: int, stop_ids: int) -> Rows:
+        """Host arrays to fill in."""
+        zeros, whole = partial(np.zeros, places), np.int32
+        stops = np.full((places, stop_ids), -1, np.int32)
+        pairs = np.zeros((places, 2), np.uint32)
+        return cls(pairs, zeros(np.float32), zeros(whole), np.ones(places, np.float32), zeros(whole), stops)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class State:
+    """What changes as tokens are generated. A place that is not active holds nothing."""
+
+    cache: KVCache
+    hidden: jax.Array  # [B, D], whose logits choose the next token
+    length: jax.Array  # int32 [B], tokens before the next one, prompt included
+    count: jax.Array  # int32 [B], tokens generated
+    active: jax.Array  # bool [B]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Step:
+    """What a call generated: row b's new tokens are `tokens[b, :count[b] - count before]`."""
+
+    tokens: jax.Array  # int32 [B, C]
+    count: jax.Array  # int32 [B]
+    active: jax.Array  # bool [B]
+    logprobs: jax.Array  # float32 [B, C], of the tokens; C is 0 where none are wanted
+    top_tokens: jax.Array  # int32 [B, C, K]
+    top_logprobs: jax.Array  # float32 [B, C, K]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a decode program is compiled for."""
+
+    places: int  # B
+    slots: int  # S of the cache
+    stop_ids: int  # N
+    tokens: int  # C, at most per call
+    draws: bool  # whether any row draws; else all are greedy
+    cuts: bool  # whether any row has top-k or top-p
+    tops: int | None  # likeliest tokens to report; None for no log-probabilities
+
+
+def decode(
+    params: Params, chain: Chain, state: State, rows: Rows, leave: jax.Array, *, spec: ModelSpec, shape: Shape
+) -> tuple[State, Step]:
+    """Generate until every row is done, `leave` (int32 []) rows are, or C tokens are generated."""
+    decoder = bind(spec, params)
+    B, C = shape.places, shape.tokens
+    wanted = 0 if shape.tops is None else C
+    started = jnp.sum(state.active)
+
+    def going(carry: Any) -> jax.Array:
+        index, state, _ = carry
+        active = jnp.sum(state.active)
+        return (index < C) & (active > 0) & (started - active < leave)
+
+    def one(carry: Any) -> Any:
+        index, state, step = carry
+        logits = decoder.logits(state.hidden)
+        if shape.draws:
+            cut = (rows.top_k, rows.top_p) if shape.cuts else None
+            token = draw(logits, rows.keys, state.count, rows.temperature, cut)
+        else:
+            token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        if shape.tops is not None:
+            step = _with_logprobs(step, logits, token, index, shape.tops)
+        step = replace(step, tokens=jax.lax.dynamic_update_slice(step.tokens, token[:, None], (0, index)))
+        was = state.active
+        count = state.count + was
+        done = jnp.any(token[:, None] == rows.stop_ids, axis=1) | (count >= rows.budget)
+        place = state.length[:, None]
+        # A place without a row writes padding, which only it sees.
+        segment = was.astype(jnp.int32)[:, None]
+        hidden, cache = decoder(token[:, None], place, segment, chain=chain, cache=state.cache)
+        assert cache is not None
+        after = State(cache, hidden[:, 0], state.length + was, count, was & ~done)
+        return index + 1, after, step
+
+    step = Step(
+        jnp.zeros((B, C), jnp.int32), state.count, state.active, jnp.zeros((B, wanted)),
+        jnp.zeros((B, wanted, shape.tops or 0), jnp.int32), jnp.zeros((B, wanted, shape.tops or 0)),
+    )  # fmt: skip
+    _, state, step = jax.lax.while_loop(going, one, (jnp.int32(0), state, step))
+    return state, replace(step, count=state.count, active=state.active)
+
+
+def _with_logprobs(step: Step, logits: jax.Array, token: jax.Array, index: jax.Array, tops: int) -> Step:
+    every = jax.nn.log_softmax(logits, axis=-1)
+    chosen = jnp.take_along_axis(every, token[:, None], axis=1)
+    step = replace(step, logprobs=jax.lax.dynamic_update_slice(step.logprobs, chosen, (0, index)))
+    if tops:
+        values, ids = jax.lax.top_k(every, tops)
+        step = replace(
+            step,
+            top_tokens=jax.lax.dynamic_update_slice(step.top_tokens, ids[:, None].astype(jnp.int32), (0, index, 0)),
+            top_logprobs=jax.lax.dynamic_update_slice(step.top_logprobs, values[:, None], (0, index, 0)),
+        )
+    return step
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Prompts:
+    """Prefilled prompts. Token j of prompt p lies in slot j, or, behind its prefix of n tokens, in `rest + j - n`."""
+
+    cache: KVCache  # [L, P, K, T, H]
+    hidden: jax.Array  # [P, D], of the last token
+    length: Any  # int32 [P]
+    prefix: Any  # int32 [P], n
+    rest: Any  # int32 [], slots of the longest prefix; 0 where there are none
+
+
+def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
+    """Put prompt `source[b]` (int32 `[B]`) into place b, and nothing where it is -1."""
+    chosen = source >= 0
+    source = jnp.maximum(source, 0)
+    length, prefix = prompts.length[source], prompts.prefix[source]
+    S, T = state.cache.keys.shape[3], prompts.cache.keys.shape[3]
+    # The token in slot s of the ring, counted so that the last one lies just before the slot written next.
+    token = (jnp.arange(S)[None, :] - state.cache.slot + length[:, None]) % S
+    held = chosen[:, None] & (token < length[:, None])
+    stored = jnp.where(token < prefix[:, None], token, prompts.rest + token - prefix[:, None])
+    stored = jnp.clip(stored, 0, T - 1)
+
+    def fill(layer: jax.Array, caches: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # A layer at a time, so that no second cache is ever held.
+        filled = []
+        for cache, made in zip(caches, (prompts.cache.keys, prompts.cache.values), strict=True):
+            own = jax.lax.dynamic_index_in_dim(made, layer, keepdims=False)[source]  # [B, K, T, H]
+            rolled = jnp.take_along_axis(own, stored[:, None, :, None], axis=2)
+            before = jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)
+            after = jnp.where(held[:, None, :, None], rolled.astype(cache.dtype), before)
+            filled.append(jax.lax.dynamic_update_index_in_dim(cache, after, layer, 0))
+        return filled[0], filled[1]
+
+    keys, values = jax.lax.fori_loop(0, state.cache.keys.shape[0], fill, (state.cache.keys, state.cache.values))
+    cache = replace(
+        state.cache,
+        keys=keys,
+        values=values,
+        positions=jnp.where(chosen[:, None], jnp.where(held, token, 0), state.cache.positions),
+        segments=jnp.where(chosen[:, None], jnp.where(held, 1, -1), state.cache.segments),
+    )
+    return State(
+        cache,
+        jnp.where(chosen[:, None], prompts.hidden[source].astype(state.hidden.dtype), state.hidden),
+        jnp.where(chosen, length, state.length),
+        jnp.where(chosen, 0, state.count),
+        state.active | chosen,
+    )
+
+
+class DecodeProgram:
+    """`decode` compiled for one shape, and what makes and fills its state in the layout it asks for."""
+
+    def __init__(self, spec: ModelSpec, mesh: Mesh, params: Params, chain: Chain, shape: Shape) -> None:
+        self._mesh = mesh
+        dtype = params["embedding"].dtype
+        abstract = jax.eval_shape(partial(_empty, spec, shape, dtype))
+        place = state_shardings(spec, mesh)
+        rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), Rows.empty(1, 1))
+        whole = NamedSharding(mesh, PartitionSpec())
+        free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), place)
+        # Small things keep their layout: they also go to programs that do not ask for another.
+        asked = _with_cache(place, free.cache.keys, free.cache.values)
+        with jax.set_mesh(mesh):
+            compiled = (
+                jax.jit(
+                    partial(decode, spec=spec, shape=shape),
+                    in_shardings=(None, None, asked, rows, whole),
+                    out_shardings=(asked, whole),
+                    donate_argnums=2,
+                )
+                .lower(params, chain, abstract, _abstract_rows(shape), jax.ShapeDtypeStruct((), jnp.int32))
+                .compile()
+            )
+        self.compiled = compiled
+        found = compiled.input_formats[0][2]
+        formats = _with_cache(place, found.cache.keys, found.cache.values)
+        self._rows = rows
+        self._insert = jax.jit(
+            insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0
+        )
+        self._empty = jax.jit(partial(_empty, spec, shape, dtype), out_shardings=formats)
+
+    def empty(self) -> State:
+        """A state without rows."""
+        state: State = self._empty()
+        return state
+
+    def insert(self, state: State, prompts: Prompts, source: np.ndarray) -> State:
+        """See `insert`. The state is used up."""
+        with jax.set_mesh(self._mesh):
+            filled: State = self._insert(state, prompts, put(source.astype(np.int32), self._rows.keys))
+        return filled
+
+    def __call__(self, params: Params, chain: Chain, state: State, rows: Rows, leave: int) -> tuple[State, Step]:
+        """See `decode`. The state is used up; the step's arrays are on the host."""
+        placed = jax.tree.map(put, rows, self._rows)
+        whole = NamedSharding(self._mesh, PartitionSpec())
+        state, step = self.compiled(params, chain, state, placed, put(np.int32(leave), whole))
+        return state, jax.tree.map(np.asarray, step)
+
+
+class DecodePrograms:
+    """Decode programs of one base model, each compiled once whoever asks."""
+
+    def __init__(self, spec: ModelSpec, mesh: Mesh) -> None:
+        self._spec, self._mesh = spec, mesh
+        self._made: dict[Any, DecodeProgram] = {}
+
+    def get(self, params: Params, chain: Chain, shape: Shape) -> DecodeProgram:
+        """The program for arrays like these."""
+        leaves, structure = jax.tree.flatten((params, chain))
+        key = (shape, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+        if key not in self._made:
+            self._made[key] = DecodeProgram(self._spec, self._mesh, params, chain, shape)
+        return self._made[key]
+
+
+def state_shardings(spec: ModelSpec, mesh: Mesh) -> State:
+    """Rows over the data axes, key-value heads over `tensor`."""
+    rows = NamedSharding(mesh, PartitionSpec(DATA_AXES))
+    cache = NamedSharding(mesh, PartitionSpec(None, DATA_AXES, "tensor"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    held: Any = KVCache(*(cache, cache, rows, rows, whole))  # type: ignore[arg-type]
+    return State(held, *(rows,) * 4)  # type: ignore[arg-type]
+
+
+def _empty(spec: ModelSpec, shape: Shape, dtype: Any) -> State:
+    B = shape.places
+    cache = KVCache.empty(spec, B, shape.slots, dtype)
+    zeros = jnp.zeros(B, jnp.int32)
+    return State(cache, jnp.zeros((B, spec.hidden_size), dtype), zeros, zeros, jnp.zeros(B, bool))
+
+
+def _abstract_rows(shape: Shape) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), Rows.empty(shape.places, shape.stop_ids))
+
+
+def _with_cache(place: State, keys: Any, values: Any) -> Any:
+    return replace(place, cache=replace(place.cache, keys=keys, values=values))

@@ -1,0 +1,99 @@
+"""The host's side of the rows being sampled: what is fixed for each, and what each has generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sgtr_jax.sample.decode import Rows, Shape, Step
+from sgtr_jax.sample.draw import row_key_data
+from sgtr_jax.sample.request import Completion, Request, TokenLogprob
+
+
+@dataclass
+class _Row:
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+class RowReader:
+    """Keeps `rows`, which the device reads, and turns what the device generates into completions."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        chain_of: Sequence[str],
+        shape: Shape,
+        stop_ids: tuple[int, ...],
+        decode: Callable[[Sequence[int]], str] | None,
+    ) -> None:
+        self._requests, self._chain_of, self._stop_ids, self._decode = requests, chain_of, stop_ids, decode
+        self.rows = Rows.empty(shape.places, shape.stop_ids)
+        self._at: dict[int, _Row] = {}
+
+    def enter(self, place: int, index: int) -> None:
+        """Request `index` takes a place."""
+        request, rows = self._requests[index], self.rows
+        rows.keys[place] = row_key_data(request.seed, self._chain_of[index], request.prompt_id, request.sample)
+        rows.temperature[place], rows.top_k[place] = request.temperature, request.top_k
+        rows.top_p[place], rows.budget[place] = request.top_p, request.max_tokens
+        stops = self._stops(request)
+        rows.stop_ids[place] = -1
+        rows.stop_ids[place, : len(stops)] = stops
+        self._at[place] = _Row(index)
+
+    def read(self, step: Step, rows: Sequence[int | None]) -> Iterator[tuple[int, int, Completion]]:
+        """Take in what a call generated; (place, request, completion) for every row that is done."""
+        for place, index in enumerate(rows):
+            if index is None:
+                continue
+            row, request = self._at[place], self._requests[index]
+            new = int(step.count[place]) - len(row.tokens)
+            row.tokens += step.tokens[place, :new].tolist()
+            if request.logprobs is not None:
+                row.logprobs += _logprobs(step, place, new, request.logprobs)
+            cut = self._stop_text(row.tokens, new, request)
+            if cut is not None or not step.active[place]:
+                self.rows.budget[place] = 0  # the device may not know yet that the row has ended
+                yield place, index, self._completion(row, request, cut)
+
+    def _stops(self, request: Request) -> tuple[int, ...]:
+        return tuple(dict.fromkeys((*self._stop_ids, *request.stop_ids)))
+
+    def _stop_text(self, tokens: list[int], new: int, request: Request) -> int | None:
+        """With how many tokens the text first holds a stop text, the last `new` tokens being new; None if not yet.
+
+        Independent of how many tokens come at a time.
+        """
+        if not request.stop or not new:
+            return None
+        assert self._decode is not None
+        if not any(stop in self._decode(tokens) for stop in request.stop):
+            return None
+        for count in range(len(tokens) - new + 1, len(tokens) + 1):
+            if any(stop in self._decode(tokens[:count]) for stop in request.stop):
+                return count
+        return None
+
+    def _completion(self, row: _Row, request: Request, cut: int | None) -> Completion:
+        tokens = row.tokens if cut is None else row.tokens[:cut]
+        ended = bool(tokens) and tokens[-1] in self._stops(request)
+        logprobs = None if request.logprobs is None else tuple(row.logprobs[: len(tokens)])
+        kept = tokens[:-1] if ended else tokens
+        text = self._decode(kept) if self._decode is not None else ""
+        for stop in request.stop if cut is not None else ():
+            text = text.partition(stop)[0]
+        finish = "stop" if ended or cut is not None else "length"
+        return Completion(tuple(kept), finish, text, logprobs)
+
+
+def _logprobs(step: Step, place: int, new: int, tops: int) -> list[TokenLogprob]:
+    found = []
+    for t in range(new):
+        ids, values = step.top_tokens[place, t, :tops], step.top_logprobs[place, t, :tops]
+        top = tuple((int(i), float(v)) for i, v in zip(ids, values, strict=True))
+        found.append(TokenLogprob(int(step.tokens[place, t]), float(step.logprobs[place, t]), top))
+    return found
+
+

@@ -1,0 +1,49 @@
+"""Training steps compiled for TPU slices that are not here. Needs libtpu (`make slow` installs it)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+pytest.importorskip("libtpu")
+pytestmark = pytest.mark.slow
+
+from sgtr_jax.data.packing import Shape
+from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.plan.collectives import collective_bytes
+from sgtr_jax.plan.topology import compile_step, topology_mesh
+from sgtr_jax.train.config import TrainConfig
+
+QWEN_32B: dict[str, Any] = {
+    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "vocab_size": 152064,
+    "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+    "num_key_value_heads": 8, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+    "tie_word_embeddings": False, "eos_token_id": 151645,
+}  # fmt: skip
+
+
+def spec_32b(layers: int) -> ModelSpec:
+    return dataclasses.replace(spec_from_config(QWEN_32B, "Qwen2.5-32B"), num_layers=layers)
+
+
+def test_five_runs_at_once_gather_the_weights_once() -> None:
+    """Short-example steps, fsdp over 16 chips: what a run moves, alone and among five."""
+    mesh = topology_mesh("v5e:4x4", (1, 16, 1))
+    spec, shape = spec_32b(layers=4), Shape(16, 64, 24)
+    alone, together = (
+        sum(collective_bytes(compile_step(spec, TrainConfig(), mesh, runs, shape)).values()) / runs for runs in (1, 5)
+    )
+    weights = 2 * spec.num_layers * sum(a * b for a, b in spec.projections.values())
+    # Forward and backward each gather every weight.
+    assert 1.8 * weights < alone < 3 * weights
+    assert together <= alone / 4
+
+
+@pytest.mark.parametrize(("head_dim", "length"), [(128, 2048), (64, 512)])
+def test_splash_attention_is_compiled_in(head_dim: int, length: int) -> None:
+    spec = dataclasses.replace(spec_32b(layers=2), head_dim=head_dim)
+    compiled = compile_step(spec, TrainConfig(), topology_mesh("v6e:2x2", (1, 2, 2)), 1, Shape(4, length, 8))
+    # Forward, its repetition in the backward pass, and two kernels of the backward pass.
+    assert compiled.as_text().count("tpu_custom_call") >= 4
