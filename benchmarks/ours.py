@@ -58,7 +58,13 @@ class Ours:
             for run in range(runs)
         ]
         fixed = [
-            Fixed((), jnp.float32(self.config.lora.scale), np.asarray([0, run], np.uint32), jnp.float32(1e-5), jnp.int32(100))
+            Fixed(
+                (),
+                jnp.float32(self.config.lora.scale),
+                np.asarray([0, run], np.uint32),
+                jnp.float32(1e-5),
+                jnp.int32(100),
+            )
             for run in range(runs)
         ]
         state, both = stack_runs(states, fixed, runs, self.mesh)

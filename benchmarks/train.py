@@ -14,18 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cases
 from contest import Contestant
 from peers import environment_of
-from rich.console import Console
-from rich.table import Table
+from table import Row, median_ratio, report, row
 
 HERE = Path(__file__).parent
-Row = dict[str, Any]
 
 
 def main() -> int:
@@ -59,9 +55,7 @@ def main() -> int:
         rows.append(_start())
     if args.compiled:
         rows.append(_collectives())
-    _print(rows)
-    if args.out is not None:
-        args.out.write_text(json.dumps({"cases": rows}, indent=2) + "\n")
+    report(rows, args.out)
     return 0
 
 
@@ -80,8 +74,8 @@ def _against_peers(
     rate = cases.flops(case) * statistics.median(own) / amount
     limit = f"matrix products: {rate / 1e9:.0f} of {matrix_rate / 1e9:.0f} GFLOP/s that large ones reach alone"
     return [
-        _row(case.name, statistics.median(own), statistics.median(theirs[name]), name, case.unit,
-             _median_ratio(own, theirs[name]), case.aim[name], limit)
+        row(case.name, statistics.median(own), statistics.median(theirs[name]), name, case.unit,
+             median_ratio(own, theirs[name]), case.aim[name], limit)
         for name in peers
     ]  # fmt: skip
 
@@ -97,8 +91,8 @@ def _five_runs(ours: Contestant, repeats: int) -> Row:
             together.append(amount / seconds[0])
             apart.append(amount / seconds[1])
     limit = "two cores are full with one run already; on an accelerator the weights are what is shared"
-    return _row("five_runs", statistics.median(together), statistics.median(apart), "one after another", case.unit,
-                _median_ratio(together, apart), 1.0, limit)  # fmt: skip
+    return row("five_runs", statistics.median(together), statistics.median(apart), "one after another", case.unit,
+                median_ratio(together, apart), 1.0, limit)  # fmt: skip
 
 
 def _start() -> Row:
@@ -111,7 +105,7 @@ def _start() -> Row:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         seconds = [_first_step(model, data, Path(folder) / f"out{i}") for i in range(4)][1:]
     took = statistics.median(seconds)
-    return _row("start", took, 15.0, "aim", "s to the first step", 15.0 / took, 1.0, "importing jax, flax, orbax, grain")
+    return row("start", took, 15.0, "aim", "s to the first step", 15.0 / took, 1.0, "importing jax, flax, orbax, grain")
 
 
 def _first_step(model: Path, data: Path, out: Path) -> float:
@@ -139,33 +133,8 @@ def _collectives() -> Row:
         command, cwd=HERE, check=True, text=True, stdout=subprocess.PIPE, env={**os.environ, "JAX_PLATFORMS": "cpu"}
     )
     alone, together = json.loads(done.stdout.splitlines()[-1])
-    return _row("collectives_v5e_4x4", together / 1e9, alone / 1e9, "one run alone", "GB per chip, run and step",
+    return row("collectives_v5e_4x4", together / 1e9, alone / 1e9, "one run alone", "GB per chip, run and step",
                 alone / together, 4.0, "weights gathered once a layer, forward and backward")  # fmt: skip
-
-
-def _median_ratio(own: Sequence[float], theirs: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(own, theirs, strict=True))
-
-
-def _row(
-    name: str, ours: float, peer: float, peer_name: str, unit: str, ratio: float, aim: float, limit: str
-) -> Row:
-    return {
-        "name": name, "ours": round(ours, 2), "peer": round(peer, 2), "peer_name": peer_name, "unit": unit,
-        "ratio": round(ratio, 3), "aim": aim, "limit": limit,
-    }  # fmt: skip
-
-
-def _print(rows: Sequence[Row]) -> None:
-    table = Table()
-    for column in ("case", "ours", "peer", "unit", "ratio", "aim", "limited by"):
-        table.add_column(column)
-    for row in rows:
-        peer = f"{row['peer']:g} {row['peer_name']}"
-        table.add_row(
-            row["name"], f"{row['ours']:g}", peer, row["unit"], f"{row['ratio']:.2f}", f"{row['aim']:g}", row["limit"]
-        )
-    Console(width=160).print(table)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
-from sgtr_jax.sample.request import Request
 from sgtr_jax.sample.forward import all_logits
+from sgtr_jax.sample.request import Request
 from sgtr_jax.tokenizer import load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import load_params, open_checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ def inputs(T: int, H: int, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Arr
     segments = np.zeros((2, T), np.int32)
     positions = np.zeros((2, T), np.int32)
     for row, cuts in enumerate(((0, 5, T // 2, T - 9), (0, T // 3, T - 30))):
-        for number, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False), start=1):
+        for number, (start, end) in enumerate(itertools.pairwise(cuts), start=1):
             segments[row, start:end] = number
             positions[row, start:end] = np.arange(end - start)
     both = (jnp.asarray(positions), jnp.asarray(segments))

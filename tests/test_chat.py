@@ -128,3 +128,41 @@ def test_the_real_templates_without_a_system_prompt(mirror: Path) -> None:
         chat = ChatFormat(byte_tokenizer((mirror / "templates" / file).read_text()), "none")
         text = chat.prompt([{"role": "user", "content": "Hi"}])
         assert "system" not in text and "Hi" in text, file
+
+
+def thinking_chat() -> ChatFormat:
+    tokenizer = byte_tokenizer(CHATML + "{# <seed:think> </seed:think> #}")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["</seed:think>", "</seed:cot_budget_reflect>"]})
+    return ChatFormat(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("<seed:think>hm, a</seed:think>\nyes", ("hm, a", "yes")),
+        # The prompt of thinking_budget=0 may leave the block open: the model closes it.
+        ("</seed:cot_budget_reflect></seed:think>yes", ("", "yes")),
+        # Out of tokens before the end of thinking: there is no answer.
+        ("<seed:think>hm, a", ("hm, a", "")),
+        (" plain ", (None, " plain ")),
+    ],
+)
+def test_what_was_thought_is_apart_from_the_answer(written: str, wanted: tuple[str | None, str]) -> None:
+    chat = thinking_chat()
+    assert chat.separate(chat.tokenizer.encode(written, add_special_tokens=False)) == wanted
+
+
+def test_marks_of_another_family_are_text() -> None:
+    chat = ChatFormat(byte_tokenizer(CHATML))
+    assert chat.separate(chat.tokenizer.encode("<think>x</think>y")) == (None, "<think>x</think>y")
+
+
+def test_a_system_prompt_may_stand_in_for_the_templates_own() -> None:
+    asked = [{"role": "user", "content": "Hi"}]
+    rendered = {system: ChatFormat(byte_tokenizer(CHATML), system).prompt(asked) for system in ("none", "", "Be odd.")}
+    assert rendered["none"].startswith("<|im_start|>user")
+    assert rendered[""].startswith("<|im_start|>system\n<|im_end|>")
+    assert rendered["Be odd."].startswith("<|im_start|>system\nBe odd.<|im_end|>")
+    own = [{"role": "system", "content": "Mine."}, *asked]
+    assert ChatFormat(byte_tokenizer(CHATML), "Be odd.").prompt(own).count("<|im_start|>system") == 1
+    assert "Mine." in ChatFormat(byte_tokenizer(CHATML), "Be odd.").prompt(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_a_fraction_of_all_rows_at_even_distances(rows: int, fraction: float, ot
     mixed = [i for i, example in enumerate(epoch) if len(example.tokens) == 6]
     assert abs(len(mixed) - fraction * len(epoch)) <= 0.5 + 1e-9
     assert len(epoch) - len(mixed) == rows and len({e.id for e in epoch if len(e.tokens) == 5}) == rows
-    gaps = [b - a for a, b in zip(mixed, mixed[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(mixed)]
     assert not gaps or max(gaps) - min(gaps) <= 1
     # No row of the other set comes twice before every one has come once.
     names = [epoch[i].id for i in mixed[:others]]

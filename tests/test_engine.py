@@ -111,9 +111,7 @@ def test_cut_draws_follow_the_exact_distribution(
     logits = jnp.tile(jnp.asarray(scores, jnp.float32), (count, 1))
     keys = jnp.asarray(np.stack([row_key_data(seed, "c", "p", i) for i in range(count)]))
     cut = (jnp.full(count, top_k, jnp.int32), jnp.full(count, top_p, jnp.float32))
-    drawn = np.asarray(
-        draw(logits, keys, jnp.zeros(count, jnp.int32), jnp.full(count, temperature, jnp.float32), cut)
-    )
+    drawn = np.asarray(draw(logits, keys, jnp.zeros(count, jnp.int32), jnp.full(count, temperature, jnp.float32), cut))
     assert set(drawn) <= set(kept.tolist())
     expected = count * wanted[kept] / wanted[kept].sum()
     found = np.bincount(drawn, minlength=len(scores))[kept]
@@ -210,8 +208,8 @@ def test_shared_prefixes_change_nothing(model: Model) -> None:
     assert sum(len(batch.prefixes) for batch in plan) >= 3
     plain = model.engine_for({"base": ()}, share_prefixes=False)
     options = [(4, 5, 6)] * len(prompts)
-    scored = zip(model.engine.next_token_logprobs(prompts, options), plain.next_token_logprobs(prompts, options))
-    for a, b in scored:
+    shares, whole = (engine.next_token_logprobs(prompts, options) for engine in (model.engine, plain))
+    for a, b in zip(shares, whole, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
     tails = [prompt(5, 3)] * len(prompts)
     for a, b in zip(model.engine.score(prompts, tails), plain.score(prompts, tails), strict=True):

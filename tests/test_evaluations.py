@@ -111,10 +111,26 @@ async def test_generation_is_the_engines(model: Model) -> None:
 
 
 @pytest.mark.anyio
+async def test_settings_are_honoured(model: Model) -> None:
+    llm = inspect_model(model)
+    plain = (await llm.generate("Hello", config=GenerateConfig(max_tokens=12, seed=1))).completion
+    again = inspect_model(model)
+    cut = GenerateConfig(max_tokens=12, seed=1, stop_seqs=[plain[3:5]], logprobs=True, top_logprobs=4)
+    output = await again.generate("Hello", config=cut)
+    assert output.completion == plain[: plain.index(plain[3:5])] and output.stop_reason == "stop"
+    logprobs = output.choices[0].logprobs
+    assert logprobs is not None and all(len(one.top_logprobs or ()) == 4 for one in logprobs.content)
+    top = GenerateConfig(max_tokens=6, temperature=1.0, top_k=1, num_choices=3)
+    assert len({c.message.text for c in (await llm.generate("Hello", config=top)).choices}) == 1
+    nucleus = GenerateConfig(max_tokens=6, temperature=1.0, top_p=1e-6, num_choices=3)
+    assert len({c.message.text for c in (await llm.generate("Hello", config=nucleus)).choices}) == 1
+
+
+@pytest.mark.anyio
 async def test_what_cannot_be_honoured_is_refused(model: Model) -> None:
     llm = inspect_model(model)
-    with pytest.raises(Exception, match="top_p"):
-        await llm.generate("Hello", config=GenerateConfig(max_tokens=2, top_p=0.5))
+    with pytest.raises(Exception, match="frequency_penalty"):
+        await llm.generate("Hello", config=GenerateConfig(max_tokens=2, frequency_penalty=0.5))
     options = GenerateConfig(max_tokens=1, logprobs=True, extra_body={OPTIONS_KEY: ["two words"]})
     with pytest.raises(Exception, match="log-probability scoring needs one"):
         await llm.generate("Hello", config=options)

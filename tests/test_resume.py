@@ -106,7 +106,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
 
 @pytest.mark.slow
 def test_killed_at_random_moments_gives_the_same_bits(model: Path, tmp_path: Path) -> None:
-    """kill -9, five times: at steps, and while a checkpoint is being written (one is, every second step)."""
+    """Kill -9, five times: at steps, and while a checkpoint is being written (one is, every second step)."""
     data = write_records(tmp_path / "d.jsonl", preferences(64, 0, False))
     command = [sys.executable, "-m", "sgtr_jax.cli", "train", "--model", str(model), "--data", str(data), *FAST]
     command += ["epochs=6", "lora.dropout=0.1", "checkpoint.every_steps=2", "--out"]

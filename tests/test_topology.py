@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("libtpu")
-pytestmark = pytest.mark.slow
-
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
 from sgtr_jax.plan.collectives import collective_bytes
 from sgtr_jax.plan.topology import compile_step, topology_mesh
 from sgtr_jax.train.config import TrainConfig
+
+pytest.importorskip("libtpu")
+pytestmark = pytest.mark.slow
 
 QWEN_32B: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "vocab_size": 152064,

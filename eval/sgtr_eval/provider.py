@@ -207,9 +207,7 @@ class SgtrAPI(ModelAPI):
             raise ValueError(f"answer option {option!r} is {len(ids)} tokens; log-probability scoring needs one")
         return int(ids[0])
 
-    def _choice(
-        self, text: str, reasoning: str | None, finish: str, logprobs: Logprobs | None
-    ) -> ChatCompletionChoice:
+    def _choice(self, text: str, reasoning: str | None, finish: str, logprobs: Logprobs | None) -> ChatCompletionChoice:
         content: Any = text if reasoning is None else [ContentReasoning(reasoning=reasoning), ContentText(text=text)]
         message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
         stop_reason: StopReason = "stop" if finish == "stop" else "max_tokens"

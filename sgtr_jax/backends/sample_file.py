@@ -148,9 +148,14 @@ def _recipe(
     for prompt in prompts:
         digest.update(json.dumps([prompt.id, list(prompt.messages)]).encode())
     return {
-        "model": model_fingerprint(model.folder)[:16], "dtype": str(model.params["embedding"].dtype), "chains": dict(chains), **draws.model_dump(mode="json"),
-        "system": chat.system, "template": chat.template_kwargs, "prompts": digest.hexdigest(),
-    }  # fmt: skip
+        "model": model_fingerprint(model.folder)[:16],
+        "dtype": str(model.params["embedding"].dtype),
+        "chains": dict(chains),
+        **draws.model_dump(mode="json"),
+        "system": chat.system,
+        "template": chat.template_kwargs,
+        "prompts": digest.hexdigest(),
+    }
 
 
 def _differing(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

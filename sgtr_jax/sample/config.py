@@ -26,17 +26,14 @@ class SampleConfig(Config):
         return ChatFormat(tokenizer, self.system, kwargs)
 
 
-class DrawConfig(Config):
-    """How the tokens of a row are drawn, and when it ends."""
+class Cuts(Config):
+    """What a draw is cut to, when a row ends, and what is said about it."""
 
-    max_tokens: PositiveInt = 256
-    temperature: Annotated[float, Field(ge=0)] = 1.0  # 0 is greedy
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: no nucleus
     top_k: Annotated[int, Field(ge=0)] = 0  # 0: all
     stop: tuple[str, ...] = ()  # texts before which a completion is cut
     stop_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()  # besides the model's own end-of-turn tokens
     logprobs: Annotated[int, Field(ge=0, le=100)] | None = None  # k likeliest tokens beside each; null: none
-    seed: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("stop")
     @classmethod
@@ -46,21 +43,22 @@ class DrawConfig(Config):
         return stop
 
 
-class SampleCommand(SampleConfig):
+class DrawConfig(Cuts):
+    """How the tokens of a row are drawn."""
+
+    max_tokens: PositiveInt = 256
+    temperature: Annotated[float, Field(ge=0)] = 1.0  # 0 is greedy
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class SampleCommand(SampleConfig, Cuts):
     """Settings of `sgtr sample` that have no flag of their own."""
 
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    stop: tuple[str, ...] = ()
-    stop_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
     batch_rows: PositiveInt | None = None  # rows at once; null: as many as memory holds, 256 at most
     share_prefixes: bool = True  # long common beginnings of prompts are run once
     mesh: MeshConfig | None = None  # null: one device
 
     def draws(self, max_tokens: int, temperature: float, seed: int) -> DrawConfig:
         """These settings with those that are flags."""
-        return DrawConfig(
-            max_tokens=max_tokens, temperature=temperature, seed=seed, top_p=self.top_p, top_k=self.top_k,
-            stop=self.stop, stop_ids=self.stop_ids, logprobs=self.logprobs,
-        )  # fmt: skip
+        cuts = {name: getattr(self, name) for name in Cuts.model_fields}
+        return DrawConfig(max_tokens=max_tokens, temperature=temperature, seed=seed, **cuts)

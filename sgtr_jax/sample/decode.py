@@ -221,9 +221,7 @@ class DecodeProgram:
         found = compiled.input_formats[0][2]
         formats = _with_cache(place, found.cache.keys, found.cache.values)
         self._rows = rows
-        self._insert = jax.jit(
-            insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0
-        )
+        self._insert = jax.jit(insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0)
         self._empty = jax.jit(partial(_empty, spec, shape, dtype), out_shardings=formats)
 
     def empty(self) -> State:

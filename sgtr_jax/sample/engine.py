@@ -6,7 +6,7 @@ its slowest row. What happens next is decided on the host from gathered values a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import DecodeProgram, DecodePrograms, Shape
-from sgtr_jax.sample.forward import Forward
+from sgtr_jax.sample.forward import Filled, Forward
 from sgtr_jax.sample.places import Places
 from sgtr_jax.sample.request import Completion, Request
 from sgtr_jax.sample.rows import RowReader
@@ -32,6 +32,7 @@ _MAX_CHAINS = 8  # at once; each has adapters in memory for its own places
 _TOKENS_PER_CALL = 32
 _LEAVE = 1 / 8  # of the places: so many rows done are replaced together
 
+_Prompt = tuple[str, tuple[int, ...]]  # chain, tokens
 OnDone = Callable[[int, Completion], None]
 
 
@@ -147,29 +148,19 @@ class Engine:
         places = Places(waiting, groups, shape.places // groups)
         reader = RowReader(requests, chain_of, shape, stop_ids, self._decode)
         state = program.empty()
-        prompts: dict[tuple[str, tuple[int, ...]], Any] = {}
+        filled = _FilledPrompts(self._forward, self._chains)
         while True:
             if places.assign() and groups > 1:
                 adapters = self._side_by_side([self._chains[name] for name in places.chains])
             entering = places.fill()
-            for name in dict.fromkeys(places.chains):
-                rows = {b: i for b, i in entering.items() if chain_of[i] == name}
-                missing = dict.fromkeys(requests[i].tokens for i in rows.values() if (name, requests[i].tokens) not in prompts)
-                made = self._forward.prefill(self._chains[name], list(missing))
-                prompts.update({(name, tokens): where for tokens, where in zip(missing, made, strict=True)})
-                for batch in dict.fromkeys(prompts[name, requests[i].tokens][0] for i in rows.values()):
-                    source = np.full(shape.places, -1)
-                    for b, i in rows.items():
-                        own, place = prompts[name, requests[i].tokens]
-                        if own is batch:
-                            source[b] = place
-                    state = program.insert(state, batch.prompts, source)
+            wanted = {b: (chain_of[i], requests[i].tokens) for b, i in entering.items()}
+            for batch, source in filled.sources(wanted, shape.places):
+                state = program.insert(state, batch.prompts, source)
             for b, i in entering.items():
                 reader.enter(b, i)
             if not places.busy:
                 break
-            still = {(chain_of[i], requests[i].tokens) for i in places.waiting()}
-            prompts = {key: where for key, where in prompts.items() if key in still}
+            filled.keep({(chain_of[i], requests[i].tokens) for i in places.waiting()})
             leave = max(1, int(_LEAVE * shape.places)) if places.any_waiting else shape.places + 1
             state, step = program(self.params, adapters, state, reader.rows, leave)
             for b, i, completion in reader.read(step, places.rows):
@@ -184,7 +175,6 @@ class Engine:
         needed = groups * _power_of_two(most)
         wanted = min(-(-needed // multiple) * multiple, self._most_places(multiple))
         adapters = self._side_by_side([self._chains[first]] * groups) if groups > 1 else self._chains[first]
-        logprobs = [request.logprobs for request in requests if request.logprobs is not None]
         longest = max(_slots(request) for request in requests)
         slots = min(_rounded(longest), _power_of_two(longest))
         own_stops = max(len(request.stop_ids) for request in requests)
@@ -197,7 +187,7 @@ class Engine:
                 tokens=min(_TOKENS_PER_CALL, _power_of_two(max(request.max_tokens for request in requests))),
                 draws=any(request.temperature > 0 for request in requests),
                 cuts=any(request.top_p < 1 or request.top_k > 0 for request in requests),
-                tops=_power_of_two(max(logprobs)) if logprobs and max(logprobs) else 0 if logprobs else None,
+                tops=_tops([request.logprobs for request in requests]),
             )
             try:
                 program = self._programs.get(self.params, adapters, shape)
@@ -235,8 +225,43 @@ class Engine:
         return (Adapter(placed, put(scale, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))),)
 
 
+class _FilledPrompts:
+    """Prompts of (chain, tokens) that have been run, kept while a row of them waits."""
+
+    def __init__(self, forward: Forward, chains: Mapping[str, Chain]) -> None:
+        self._forward, self._chains = forward, chains
+        self._where: dict[_Prompt, tuple[Filled, int]] = {}
+
+    def sources(self, wanted: Mapping[int, _Prompt], places: int) -> Iterator[tuple[Filled, np.ndarray]]:
+        """For each pass that holds some of the wanted prompts, which of its rows goes to each place, or -1."""
+        missing: dict[str, dict[tuple[int, ...], None]] = {}
+        for name, tokens in wanted.values():
+            if (name, tokens) not in self._where:
+                missing.setdefault(name, {})[tokens] = None
+        for name, prompts in missing.items():
+            made = self._forward.prefill(self._chains[name], list(prompts))
+            self._where.update({(name, tokens): at for tokens, at in zip(prompts, made, strict=True)})
+        sources: dict[Filled, np.ndarray] = {}
+        for place, prompt in wanted.items():
+            batch, row = self._where[prompt]
+            sources.setdefault(batch, np.full(places, -1))[place] = row
+        yield from sources.items()
+
+    def keep(self, waiting: Set[_Prompt]) -> None:
+        """Let go of all others."""
+        self._where = {prompt: at for prompt, at in self._where.items() if prompt in waiting}
+
+
 def _with_axis(spec: Any) -> Any:
     return jax.sharding.PartitionSpec(spec[0], None, *spec[1:])
+
+
+def _tops(wanted: Sequence[int | None]) -> int | None:
+    """How many likeliest tokens to report, rounded up to a power of two; None if nobody wants log-probabilities."""
+    numbers = [number for number in wanted if number is not None]
+    if not numbers:
+        return None
+    return _power_of_two(max(numbers)) if max(numbers) else 0
 
 
 def _slots(request: Request) -> int:

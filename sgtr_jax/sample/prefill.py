@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -136,7 +137,7 @@ def _shared_prefixes(prompts: Sequence[Tokens], ends: Sequence[int]) -> list[int
     """
     common = [
         min(_common(a, b), *limits)
-        for a, b, limits in zip(prompts, prompts[1:], zip(ends, ends[1:], strict=False), strict=False)
+        for a, b, limits in zip(prompts, prompts[1:], itertools.pairwise(ends), strict=False)
     ]
     lengths = [0] * len(prompts)
     stretches = [(0, len(prompts))]
@@ -158,7 +159,7 @@ def _shared_prefixes(prompts: Sequence[Tokens], ends: Sequence[int]) -> list[int
 
 def _saving(prompts: Sequence[Tokens], prefix_of: Sequence[int]) -> int:
     prefixes = [prompt[:length] for prompt, length in zip(prompts, prefix_of, strict=True)]
-    return sum(len(b) for a, b in zip(prefixes, prefixes[1:], strict=False) if a == b)
+    return sum(len(b) for a, b in itertools.pairwise(prefixes) if a == b)
 
 
 def _common(a: Tokens, b: Tokens) -> int:

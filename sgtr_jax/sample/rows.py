@@ -95,5 +95,3 @@ def _logprobs(step: Step, place: int, new: int, tops: int) -> list[TokenLogprob]
         top = tuple((int(i), float(v)) for i, v in zip(ids, values, strict=True))
         found.append(TokenLogprob(int(step.tokens[place, t]), float(step.logprobs[place, t]), top))
     return found
-
-

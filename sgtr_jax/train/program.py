@@ -17,6 +17,7 @@ from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.step import Fixed, TrainState, make_step
 
+
 def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
     """The implementation that `config.attention` stands for on these devices."""
     if config.attention != "auto":
