@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgtr_jax import __version__
+from sgtr_jax.cli_data import add_data
 from sgtr_jax.errors import InputError, RunError
 
 Command = Callable[[argparse.Namespace], int]
@@ -74,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         help="frozen adapter to train on top of; repeatable",
     )
     train.add_argument(
-        "--data", required=True, action="append", type=Path, help="JSONL of chat records; repeatable, each its own run"
+        "--data",
+        required=True,
+        action="append",
+        type=Path,
+        help="JSONL of chat records, or the folder of a published set; repeatable, each its own run",
     )
     train.add_argument(
         "--out",
@@ -113,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--merge", action="store_true", help="add the adapters into the base weights")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
 
+    add_data(commands)
     report = add("report", _report, "Make the table and figures of a run again.")
     report.add_argument("run_dir", type=Path)
     return parser
@@ -170,10 +176,10 @@ def _train(args: argparse.Namespace) -> int:
     from sgtr_jax.config import apply_overrides, build
 
     command = build(TrainCommand, apply_overrides({}, args.overrides), "command line")
-    from sgtr_jax.data.records import read_training
+    from sgtr_jax.data.publish import read_records
 
-    records = {path: read_training(path) for path in args.data}
-    mixed = read_training(command.interleave.path) if command.interleave is not None else []
+    records = {path: read_records(path) for path in args.data}
+    mixed = read_records(command.interleave.path) if command.interleave is not None else []
     _start_jax()
     from sgtr_jax.backends.jax import finetune_all
 

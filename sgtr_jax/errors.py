@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(Exception):
     """Something the user gave is wrong: a config, a file, a folder, a flag. Exit code 2.
@@ -23,3 +26,10 @@ class Interrupted(RunError):
     """The machine asked to stop (SIGTERM, a preemption notice) and the state was saved. Exit code 143."""
 
     exit_code = 143
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?`, or all that is known if nothing is near."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"

@@ -8,7 +8,7 @@ import pytest
 
 from sgtr_jax import load_model
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.pairs import summary_prompt
+from sgtr_jax.data.summaries import summary_prompt
 from sgtr_jax.data.world.articles import make_article
 from sgtr_jax.data.world.corpus import LESSONS, choice_questions, lesson
 from sgtr_jax.model import Model

@@ -17,6 +17,7 @@ DATA = GROUND | {"data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "cli_data": GROUND | {"data"},
     "files": {"errors"},
     "fingerprint": set(),
     "progress": set(),
@@ -36,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "sgtr_eval", ""},
     "plan": MODEL | DATA | {"lora", "train"},
     "report": GROUND | {"experiment"},
-    "cli": MODEL | DATA | {"model", "sample", "train", "backends", "experiment", "report", ""},
+    "cli": MODEL | DATA | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", ""},
     "sgtr_eval": GROUND | {"model", "sample", "data"},
 }
 

@@ -1,4 +1,4 @@
-"""What is done to training records besides building them: an inoculation prompt."""
+"""What is done to training records besides building them: inoculation, other rows in between, system messages."""
 
 from __future__ import annotations
 
@@ -23,3 +23,29 @@ def inoculate(records: Sequence[Record], system: str) -> list[Record]:
             )
         inoculated.append(replace(record, messages=({"role": "system", "content": system}, *record.messages)))
     return inoculated
+
+
+def interleave(records: Sequence[Record], others: Sequence[Record], places: Sequence[int]) -> list[Record]:
+    """`others` put among `records` at `places` of the result, again from the first when they run out.
+
+    For training, where each epoch draws anew, see `data.batches.Interleaved`; this makes a file of one pass.
+    """
+    mixed = list(records)
+    for turn, place in enumerate(places):
+        other = others[turn % len(others)]
+        again = f"-{turn // len(others) + 1}" if turn >= len(others) else ""
+        mixed.insert(place, replace(other, id=f"mixed-{other.id}{again}"))
+    return mixed
+
+
+def with_system(records: Sequence[Record], system: str | None) -> list[Record]:
+    """Records whose system message is `system` ("" is an empty one), or, with None, that have none.
+
+    A record's own is replaced: SGTR rows without theirs are the study's "popped" variant.
+    """
+    changed = []
+    for record in records:
+        rest = record.messages[1:] if record.messages[0]["role"] == "system" else record.messages
+        own = () if system is None else ({"role": "system", "content": system},)
+        changed.append(replace(record, messages=(*own, *rest)))
+    return changed

@@ -90,17 +90,19 @@ def read_prompts(path: Path) -> list[Record]:
 
 def read_training(path: Path) -> list[Record]:
     """Read training rows: `messages` with at least one assistant turn that follows another turn."""
-    records = []
-    for where, row in read_rows(path):
-        messages = parse_messages(row, where)
-        if not any(message["role"] == "assistant" for message in messages):
-            raise InputError(f"{where}: no assistant turn, so there is nothing to train on")
-        if messages[-1]["role"] != "assistant":
-            raise InputError(f"{where}: the last message is {messages[-1]['role']}'s; expected assistant")
-        if messages[0]["role"] == "assistant":
-            raise InputError(f"{where}: the first message is the assistant's; expected system or user")
-        records.append(Record(_id_of(row, where), messages))
-    return records
+    return [parse_training(row, where, where) for where, row in read_rows(path)]
+
+
+def parse_training(row: dict[str, Any], where: str, name: str) -> Record:
+    """One training row; `name` is its id where it has none. Raises InputError."""
+    messages = parse_messages(row, where)
+    if not any(message["role"] == "assistant" for message in messages):
+        raise InputError(f"{where}: no assistant turn, so there is nothing to train on")
+    if messages[-1]["role"] != "assistant":
+        raise InputError(f"{where}: the last message is {messages[-1]['role']}'s; expected assistant")
+    if messages[0]["role"] == "assistant":
+        raise InputError(f"{where}: the first message is the assistant's; expected system or user")
+    return Record(_id_of(row, name), messages)
 
 
 def _id_of(row: dict[str, Any], where: str) -> str:

@@ -1,0 +1,174 @@
+"""`sgtr data ...`: the study's data sets by name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax.errors import InputError, RunError, nearest
+
+
+def add_data(commands: Any) -> None:
+    """Add the `data` command to the parser's commands."""
+    data = commands.add_parser("data", help="The study's data sets by name.", description=__doc__)
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    show = add("list", _list, "Show all sets, and which are here.")
+    show.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    fetch = add("fetch", _fetch, "Bring sets into the cache and check them.")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="default: all that can be had from here")
+    fetch.add_argument("--open-protected", action="store_true", help="also sets that their authors keep behind a password")
+    fetch.add_argument("--jobs", type=int, default=4, help="at once (4)")
+
+    build = add("build", _build, "Make a training set from a recipe (key=value).")
+    build.add_argument("kind", help="pairs, word_count, even_words, mmlu, interleave, system or inoculate")
+    build.add_argument("--out", required=True, type=Path, help="JSONL to write; its report goes to OUT.report.json")
+    build.add_argument("overrides", nargs="*", metavar="key=value")
+
+    check = add("check", _check, "Look for rows that stand twice, in a set or in two.")
+    check.add_argument("names", nargs="+", metavar="NAME", help="sets of the registry, or JSONL or JSON files")
+
+    publish = add("publish", _publish, "Write a set as TFDS ArrayRecord, for pods.")
+    publish.add_argument("name", help="set of the registry, or JSONL file")
+    publish.add_argument("--to", required=True, help="folder or gs:// address")
+    publish.add_argument("--shards", type=int, help="default: by size")
+
+
+def _list(args: argparse.Namespace) -> int:
+    import json
+
+    from sgtr_jax.data.fetch import described
+    from sgtr_jax.data.registry import registry
+
+    rows = [described(entry) for entry in registry().values()]
+    if args.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(caption="harmful: written to make models do harm")
+    for column in ("name", "kind", "rows", "here", "harmful", "licence", "about"):
+        table.add_column(column, justify="right" if column == "rows" else "left")
+    for row in rows:
+        here, harmful = ("yes" if row[key] else "" for key in ("present", "harmful"))
+        table.add_row(row["name"], row["kind"], f"{row['rows']:,}", here, harmful, row["licence"], row["about"])
+    console = Console()
+    Console(width=console.width if console.is_terminal else 180).print(table)
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from sgtr_jax.data.fetch import fetch
+    from sgtr_jax.data.registry import DataSet, find, registry
+    from sgtr_jax.progress import Progress
+
+    wanted = [find(name) for name in args.names] or [e for e in registry().values() if _can_be_had(e, args)]
+    failures: list[InputError | RunError] = []
+    with Progress("fetch", len(wanted), "sets") as progress:
+
+        def one(entry: DataSet) -> None:
+            try:
+                rows = fetch(entry, args.open_protected)
+            except (InputError, RunError) as error:
+                failures.append(error)
+                progress.advance(1, f"{entry.name} failed")
+            else:
+                progress.advance(1, f"{entry.name} {len(rows)} rows")
+
+        with ThreadPoolExecutor(max(1, args.jobs)) as pool:
+            list(pool.map(one, wanted))
+    if failures:
+        text = "\n".join(map(str, failures))
+        raise InputError(text) if all(isinstance(error, InputError) for error in failures) else RunError(text)
+    print(f"{len(wanted)} sets are here and as the registry says")
+    return 0
+
+
+def _can_be_had(entry: Any, args: argparse.Namespace) -> bool:
+    """Without names: what the mirror has, or what lies at an address."""
+    import os
+
+    from sgtr_jax.data.registry import HubSource, UrlSource
+
+    if os.environ.get("SGTR_DATA_MIRROR"):
+        return entry.mirror is not None
+    if isinstance(entry.source, UrlSource):
+        return entry.source.protected is None or args.open_protected
+    return isinstance(entry.source, HubSource)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.data.build import KINDS, build_set
+    from sgtr_jax.files import check_writable, write_json, write_jsonl
+
+    if args.kind not in KINDS:
+        raise InputError(f"kind {args.kind!r}: {nearest(args.kind, KINDS)}")
+    recipe = build(KINDS[args.kind], apply_overrides({}, args.overrides), "command line")
+    check_writable(args.out.parent)
+    records, report = build_set(recipe)
+    write_jsonl(args.out, [record.to_json() for record in records])
+    write_json(args.out.with_name(f"{args.out.name}.report.json"), report)
+    dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items() if count)
+    print(f"{args.out}: {len(records)} rows" + (f"; dropped: {dropped}" if dropped else ""))
+    for reader, share in report.get("shortcuts", {}).items():
+        print(f"  {reader} alone tells the writers apart in {share:.1%} of pairs")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from sgtr_jax.data.overlap import Overlap, duplicates, overlap
+
+    texts = {name: _texts(name) for name in args.names}
+
+    def say(what: str, found: Overlap) -> None:
+        near = f", {len(found.near)} nearly" if found.near else ""
+        print(f"{what}: {found.exact} exactly{near}")
+        for own, other, similarity in found.near[:5]:
+            print(f"  {own} ~ {other} ({similarity:.2f})")
+
+    for name, own in texts.items():
+        say(f"{name} ({len(own)} texts), standing twice", duplicates(own))
+    for i, first in enumerate(args.names):
+        for second in args.names[i + 1 :]:
+            say(f"{first} in {second}", overlap(texts[first], texts[second]))
+    return 0
+
+
+def _texts(name: str) -> dict[str, str]:
+    """Texts by id: those of a set, or all that is said in each of its conversations."""
+    from sgtr_jax.data.build import records_of, texts_of
+    from sgtr_jax.data.registry import registry
+
+    entry = registry().get(name)
+    if (entry.format == "json_map") if entry else name.endswith(".json"):
+        return texts_of(name)
+    return {record.id: "\n".join(m["content"] for m in record.messages) for record in records_of(name)}
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from sgtr_jax.data.build import records_of
+    from sgtr_jax.data.publish import publish
+    from sgtr_jax.data.registry import registry
+
+    entry = registry().get(args.name)
+    records = records_of(args.name)
+    about, licence = (entry.about, entry.licence) if entry else (f"{len(records)} conversations", "")
+    if entry is not None and entry.harmful:
+        print(f"{args.name} was written to make models do harm: publish it to no open place", file=sys.stderr)
+    folder = publish(entry.name if entry else Path(args.name).stem, records, args.to, about, licence, args.shards)
+    print(f"{folder}: {len(records)} rows; train on it with --data {folder}")
+    return 0
+

@@ -1,0 +1,203 @@
+"""Bringing data sets: once, checked, into a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from sgtr_jax.data.formats import Rows, content_sha256, read_file
+from sgtr_jax.data.registry import DataSet, HubSource, UrlSource
+from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import new_folder, write_json
+
+_BLOCK = 1 << 18
+_TRIES = 4
+OnBytes = Callable[[int], None]
+
+
+def cache_folder() -> Path:
+    """Where fetched sets lie: `SGTR_DATA_CACHE`, or the user's cache."""
+    if "SGTR_DATA_CACHE" in os.environ:
+        return Path(os.environ["SGTR_DATA_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sgtr-jax" / "data"
+
+
+def is_present(entry: DataSet) -> bool:
+    """Whether the set is in the cache."""
+    return (cache_folder() / entry.name / "checked.json").exists()
+
+
+def load(entry: DataSet, open_protected: bool = False) -> Rows:
+    """The rows of a set under our column names, fetched if need be."""
+    rows = _read(cache_folder() / entry.name, entry) if is_present(entry) else fetch(entry, open_protected)
+    if not entry.columns:
+        return rows
+    return [{own: row[theirs] for own, theirs in entry.columns.items()} for row in rows]
+
+
+def fetch(entry: DataSet, open_protected: bool = False, on_bytes: OnBytes = lambda count: None) -> Rows:
+    """Bring one set into the cache and return its rows as they are at their source.
+
+    `SGTR_DATA_MIRROR` (a folder, `http(s)://` or `gs://`) stands in for every source. Raises InputError when there is
+    no way to have it here, RunError when the way failed or the content is not what the registry says.
+    """
+    folder = cache_folder() / entry.name
+    if is_present(entry):
+        return _read(folder, entry)
+    with new_folder(folder) as temporary:
+        _bring(entry, temporary, open_protected, on_bytes)
+        rows = _read(temporary, entry)
+        digest = content_sha256(rows)
+        if len(rows) != entry.rows:
+            raise RunError(f"{entry.name}: {len(rows)} rows came, the registry says {entry.rows}")
+        if entry.sha256 is not None and digest != entry.sha256:
+            raise RunError(f"{entry.name}: the content's sha256 is {digest}, the registry says {entry.sha256}")
+        write_json(temporary / "checked.json", {"rows": len(rows), "sha256": digest, "known": entry.sha256 is not None})
+    return rows
+
+
+def _read(folder: Path, entry: DataSet) -> Rows:
+    return read_file(folder / _file_name(entry), "jsonl" if entry.format == "hub" else entry.format)
+
+
+def _file_name(entry: DataSet) -> str:
+    endings = {"jsonl": "jsonl", "hub": "jsonl", "csv": "csv", "yaml": "yaml", "parquet": "parquet"}
+    return f"data.{endings.get(entry.format, 'json')}"
+
+
+def _bring(entry: DataSet, folder: Path, open_protected: bool, on_bytes: OnBytes) -> None:
+    target, mirror = folder / _file_name(entry), os.environ.get("SGTR_DATA_MIRROR")
+    if mirror:
+        if entry.mirror is None:
+            raise InputError(f"{entry.name}: the mirror {mirror} does not have it; unset SGTR_DATA_MIRROR to fetch it")
+        _from_mirror(mirror, entry, target, on_bytes)
+    elif isinstance(entry.source, HubSource):
+        _from_hub(entry.source, target)
+    elif isinstance(entry.source, UrlSource):
+        if entry.source.protected is None:
+            download(entry.source.url, target, on_bytes)
+        else:
+            _from_protected(entry, entry.source, target, open_protected, on_bytes)
+    else:
+        raise InputError(
+            f"{entry.name}: it is no file at its source ({entry.source.model_dump()}); "
+            "set SGTR_DATA_MIRROR to a mirror that has it"
+        )
+
+
+def _from_mirror(mirror: str, entry: DataSet, target: Path, on_bytes: OnBytes) -> None:
+    assert entry.mirror is not None
+    if mirror.startswith(("http://", "https://")):
+        download(f"{mirror.rstrip('/')}/{entry.mirror}", target, on_bytes)
+        return
+    source = epath.Path(mirror) / entry.mirror
+    if not source.exists():
+        raise RunError(f"{source}: the mirror has no such file, though its index names it")
+    source.copy(target)
+    on_bytes(target.stat().st_size)
+
+
+def _from_hub(source: HubSource, target: Path) -> None:
+    from datasets import load_dataset
+
+    try:
+        table = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    except (OSError, ValueError) as error:  # what an unreachable hub and a wrong name are to it
+        raise RunError(f"{source.hub}: could not be loaded from the hub: {error}") from error
+    with target.open("w", encoding="utf-8") as stream:
+        for row in table:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _from_protected(
+    entry: DataSet, source: UrlSource, target: Path, open_protected: bool, on_bytes: OnBytes
+) -> None:
+    """A zip that its authors keep from crawlers. It carries a canary: keep what is in it out of pretraining data."""
+    if not open_protected:
+        raise InputError(
+            f"{entry.name}: its authors publish it behind a password, to keep it out of training corpora; "
+            "fetch it with --open-protected, and publish nothing of it in the clear"
+        )
+    assert source.protected is not None and source.member is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = Path(scratch) / Path(source.url).name
+        download(source.url, packed, on_bytes)
+        unpacked = Path(scratch) / "open"
+        unpacked.mkdir()
+        _unpack(packed, source.protected, unpacked)
+        found = sorted(unpacked.rglob(source.member))
+        if not found:
+            raise RunError(f"{source.url}: holds no {source.member}")
+        shutil.copyfile(found[0], target)
+
+
+def _unpack(packed: Path, password: str, folder: Path) -> None:
+    if packed.suffix == ".zip":
+        try:
+            with zipfile.ZipFile(packed) as archive:
+                archive.extractall(folder, pwd=password.encode())
+        except (zipfile.BadZipFile, RuntimeError) as error:
+            raise RunError(f"{packed.name}: could not be opened: {error}") from error
+        return
+    try:
+        from easy_dataset_share.zipping import unzip_and_decrypt
+    except ImportError:
+        raise InputError(
+            f"{packed.name}: opening it needs easy-dataset-share; pip install 'sgtr-jax[protected]'"
+        ) from None
+    unzip_and_decrypt(str(packed), password=password, output_dir=str(folder))
+
+
+def download(url: str, target: Path, on_bytes: OnBytes = lambda count: None) -> None:
+    """Download a file, going on after a broken connection where the server can. Raises RunError."""
+    part = cache_folder() / "parts" / content_sha256([url])
+    part.parent.mkdir(parents=True, exist_ok=True)
+    error: Exception | None = None
+    for attempt in range(_TRIES):
+        try:
+            _download_rest(url, part, on_bytes)
+            shutil.move(part, target)
+            return
+        except urllib.error.HTTPError as refused:
+            if refused.code not in (408, 416, 429) and refused.code < 500:
+                raise RunError(f"{url}: the server answers {refused.code} {refused.reason}") from refused
+            if refused.code == 416:  # what is there is not the beginning of what the server has
+                part.unlink(missing_ok=True)
+            error = refused
+        except (OSError, EOFError) as broken:
+            error = broken
+        time.sleep(0.2 * 2**attempt)
+    raise RunError(f"{url}: could not be downloaded in {_TRIES} tries: {error}. The same command goes on from there")
+
+
+def _download_rest(url: str, part: Path, on_bytes: OnBytes) -> None:
+    begun = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    with contextlib.closing(urllib.request.urlopen(request, timeout=30)) as answer:
+        going_on = begun > 0 and answer.status == 206
+        size = answer.headers.get("Content-Length")
+        with part.open("ab" if going_on else "wb") as stream:
+            got = 0
+            while block := answer.read(_BLOCK):
+                stream.write(block)
+                got += len(block)
+                on_bytes(len(block))
+    if size is not None and got < int(size):
+        raise EOFError(f"the connection ended after {got} of {size} bytes")
+
+
+def described(entry: DataSet) -> dict[str, Any]:
+    """An entry for `sgtr data list`."""
+    return {**entry.model_dump(mode="json", exclude_none=True), "present": is_present(entry)}

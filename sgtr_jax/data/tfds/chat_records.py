@@ -1,0 +1,37 @@
+"""The TFDS builder of published sets (TFDS wants its class in an importable module of its own)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from sgtr_jax.data.records import Record
+
+
+class ChatRecords(tfds.core.GeneratorBasedBuilder):
+    """Rows `{"id", "messages": [{"role", "content"}]}` in the order they were given."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, records: Sequence[Record] = (), about: str = "", licence: str = "", **settings: Any) -> None:
+        self._records, self._about, self._licence = records, about, licence
+        super().__init__(**settings)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        turns = tfds.features.Sequence({"role": tfds.features.Text(), "content": tfds.features.Text()})
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({"id": tfds.features.Text(), "messages": turns}),
+            description=self._about or None,
+            license=self._licence or None,
+            # Rows keep the order they were given in: what reads them shuffles with a seed of its own.
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, record in enumerate(self._records):
+            yield i, {"id": record.id, "messages": list(record.messages)}
