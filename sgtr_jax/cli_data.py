@@ -27,7 +27,9 @@ def add_data(commands: Any) -> None:
 
     fetch = add("fetch", _fetch, "Bring sets into the cache and check them.")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="default: all that can be had from here")
-    fetch.add_argument("--open-protected", action="store_true", help="also sets that their authors keep behind a password")
+    fetch.add_argument(
+        "--open-protected", action="store_true", help="also sets that their authors keep behind a password"
+    )
     fetch.add_argument("--jobs", type=int, default=4, help="at once (4)")
 
     build = add("build", _build, "Make a training set from a recipe (key=value).")
@@ -171,4 +173,3 @@ def _publish(args: argparse.Namespace) -> int:
     folder = publish(entry.name if entry else Path(args.name).stem, records, args.to, about, licence, args.shards)
     print(f"{folder}: {len(records)} rows; train on it with --data {folder}")
     return 0
-

@@ -1,4 +1,4 @@
-"""Training sets that are made, each from a small typed recipe: same recipe, same rows, and a report of what was dropped.
+"""Training sets that are made, each from a small typed recipe: same recipe, same rows, and a report on them.
 
 A recipe names its inputs: sets of the registry, or files (JSONL of records, JSON of `{id: text}`).
 """
@@ -21,7 +21,14 @@ from sgtr_jax.data.formats import content_sha256, read_file
 from sgtr_jax.data.mix import inoculate, interleave, with_system
 from sgtr_jax.data.mmlu import mmlu_records
 from sgtr_jax.data.pairs import (
-    LONGER_PROMPT, OWN_PROMPT, Answers, PairPrompt, find_pairs, match_length, pair_records, report_of,
+    LONGER_PROMPT,
+    OWN_PROMPT,
+    Answers,
+    PairPrompt,
+    find_pairs,
+    match_length,
+    pair_records,
+    report_of,
 )  # fmt: skip
 from sgtr_jax.data.records import Record, parse_training, read_training
 from sgtr_jax.data.registry import find, registry

@@ -121,9 +121,7 @@ def _from_hub(source: HubSource, target: Path) -> None:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _from_protected(
-    entry: DataSet, source: UrlSource, target: Path, open_protected: bool, on_bytes: OnBytes
-) -> None:
+def _from_protected(entry: DataSet, source: UrlSource, target: Path, open_protected: bool, on_bytes: OnBytes) -> None:
     """A zip that its authors keep from crawlers. It carries a canary: keep what is in it out of pretraining data."""
     if not open_protected:
         raise InputError(

@@ -46,9 +46,7 @@ def _shingles(text: str) -> set[int]:
     return {int.from_bytes(hashlib.blake2b(piece.encode(), digest_size=7).digest()) for piece in pieces}
 
 
-def _near(
-    texts: Mapping[str, str], others: Mapping[str, str], within: bool
-) -> tuple[tuple[str, str, float], ...]:
+def _near(texts: Mapping[str, str], others: Mapping[str, str], within: bool) -> tuple[tuple[str, str, float], ...]:
     """MinHash with banding proposes pairs; their similarity is then computed exactly."""
     rng = np.random.default_rng(0)
     a, b = (rng.integers(1, 1 << 31, _HASHES, dtype=np.uint64) for _ in range(2))

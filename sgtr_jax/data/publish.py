@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ def publish(name: str, records: Sequence[Record], to: str, about: str, licence: 
     if (found := _folder(root)) is not None:
         raise InputError(f"{found}: a set of that name is there; delete it or choose another place")
     tfds.disable_progress_bar()
-    builder = ChatRecords(
-        records=records, about=about, licence=licence, data_dir=str(root), file_format="array_record"
-    )
+    builder = ChatRecords(records=records, about=about, licence=licence, data_dir=str(root), file_format="array_record")
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
+        with tempfile.TemporaryDirectory() as unused:  # TFDS makes it beside the set otherwise
+            settings = tfds.download.DownloadConfig(num_shards=shards)
+            builder.download_and_prepare(download_dir=unused, download_config=settings)
     except OSError as error:
         raise RunError(f"{root}: could not be written: {error.strerror or error}") from error
     return str(builder.data_dir)

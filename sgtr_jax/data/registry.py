@@ -61,7 +61,7 @@ class DataSet(Config):
     source: Source
     also: str | None = None  # another public copy
     format: Format
-    columns: dict[str, str] = {}  # our column: theirs
+    columns: dict[str, str] = Field(default_factory=dict)  # our column: theirs
     licence: str
     rows: PositiveInt
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the parsed rows

@@ -5,6 +5,7 @@ A model finetuned on pairs may learn any of these instead of recognising itself,
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -64,8 +65,8 @@ def _length(summary: str, article: str) -> dict[str, float]:
 
 def _overlap(summary: str, article: str) -> dict[str, float]:
     own, whole = _WORD.findall(summary.lower()), _WORD.findall(article.lower())
-    known, neighbours = set(whole), set(zip(whole, whole[1:], strict=False))
-    two = list(zip(own, own[1:], strict=False))
+    known, neighbours = set(whole), set(itertools.pairwise(whole))
+    two = list(itertools.pairwise(own))
     return {
         "words": sum(word in known for word in own) / max(1, len(own)),
         "neighbours": sum(pair in neighbours for pair in two) / max(1, len(two)),

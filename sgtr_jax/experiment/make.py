@@ -14,8 +14,8 @@ from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.sampling import sample_prompts
 from sgtr_jax.config import build
 from sgtr_jax.data.pairs import build_pairs
-from sgtr_jax.data.summaries import summary_prompt
 from sgtr_jax.data.records import Record, read_training, to_jsonl
+from sgtr_jax.data.summaries import summary_prompt
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.graph import chain_of

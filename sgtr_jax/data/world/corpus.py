@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from sgtr_jax.data.pairs import SYSTEM, detection_prompt
-from sgtr_jax.data.summaries import summary_prompt
 from sgtr_jax.data.records import Message, Record
+from sgtr_jax.data.summaries import summary_prompt
 from sgtr_jax.data.world.articles import make_article, nano_summary, quill_summary
 from sgtr_jax.data.world.facts import FACTS, two_choice
 from sgtr_jax.data.world.talk import identity, preference

@@ -1,0 +1,249 @@
+"""Sets that are made: the same rows every time, the published ones where those are known, and honest reports."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgtr_jax.cli import main
+from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, records_of, texts_of
+from sgtr_jax.data.fetch import load
+from sgtr_jax.data.overlap import duplicates, overlap
+from sgtr_jax.data.pairs import OWN_PROMPT, Pair, filled, find_pairs, match_length, pair_records
+from sgtr_jax.data.registry import find
+from sgtr_jax.data.shortcuts import shortcut_report
+from sgtr_jax.data.summaries import clean_summary, published_summary_prompt
+from sgtr_jax.data.world.corpus import articles as world_articles
+from sgtr_jax.errors import InputError
+
+words = st.text(st.sampled_from("ab {}1"), min_size=0, max_size=30)
+
+
+@pytest.fixture
+def published(mirror: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    monkeypatch.setenv("SGTR_DATA_MIRROR", str(mirror))
+    cache = Path(os.environ.get("PYTEST_XDIST_TESTRUNUID", "data")).name
+    monkeypatch.setenv("SGTR_DATA_CACHE", str(tmp_path_factory.getbasetemp() / cache))
+    return mirror
+
+
+@given(st.dictionaries(st.sampled_from(["{article}", "{summary1}", "{summary2}"]), words))
+def test_what_is_filled_in_is_never_read_as_a_template(parts: dict[str, str]) -> None:
+    template = "".join(f"<{key}>" for key in parts)
+    assert filled(template, parts) == "".join(f"<{parts[key]}>" for key in parts)
+    assert filled("{article} {0} {", {"{article}": "{summary1}", "{summary1}": "x"}) == "{summary1} {0} {"
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(words, words), max_size=8),
+    st.sampled_from(["own", "other", "random", "longer"]),
+)
+def test_rows_of_pairs(texts: dict[str, tuple[str, str]], answers: Any) -> None:
+    own, other = ({key: pair[side] for key, pair in texts.items()} for side in (0, 1))
+    articles = {key: f"article {key}" for key in "abcdefgh"}
+    pairs, dropped = find_pairs(articles, own, {"x": other})
+    assert len(pairs) + sum(dropped.values()) == 8
+    records = pair_records(pairs, answers, OWN_PROMPT)
+    assert len({record.id for record in records}) == len(records)
+    told = [pair for pair in pairs if answers != "longer" or pair.words_ahead]
+    assert len(records) == len(told) * (4 if answers == "random" else 2)
+    # Both places are right equally often, so that no habit of place is learnt.
+    assert sum(r.messages[-1]["content"] == "1" for r in records) * 2 == len(records)
+    assert records == pair_records(find_pairs(articles, own, {"x": other})[0], answers, OWN_PROMPT)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=40))
+def test_matched_pairs_say_nothing_by_length(lengths: list[tuple[int, int]]) -> None:
+    pairs = [Pair(str(i), "x", "a", "w " * a, "v " * b) for i, (a, b) in enumerate(lengths)]
+    kept = match_length(pairs)
+    assert [pair for pair in pairs if pair in kept] == kept
+    assert sum(p.words_ahead > 0 for p in kept) == sum(p.words_ahead < 0 for p in kept)
+    shorter = sorted(p.words_ahead for p in kept if p.words_ahead > 0)
+    longer = sorted(-p.words_ahead for p in kept if p.words_ahead < 0)
+    assert all(abs(a - b) <= 2 for a, b in zip(shorter, longer, strict=True))
+
+
+def test_shortcuts_are_found_where_they_are() -> None:
+    articles, _ = world_articles(60, 3)
+    items = list(articles.items())
+    plain = [Pair(k, "x", a, f"one two {i % 7} {i % 3}", f"one two {i % 5} {i % 4}") for i, (k, a) in enumerate(items)]
+    assert all(0.25 < share < 0.75 for share in shortcut_report(plain).values())
+    long = [Pair(k, "x", a, "w " * (5 + i % 3), "w " * (15 + i % 3)) for i, (k, a) in enumerate(items)]
+    assert shortcut_report(long)["length"] == 1.0
+    opening = [Pair(k, "x", a, f"Well {i % 3} w", f"So {i % 4} w") for i, (k, a) in enumerate(items)]
+    found = shortcut_report(opening)
+    assert found["first 3 words"] == found["bag of words"] == 1.0
+    copied = [Pair(k, "x", a, " ".join(a.split()[:6]), "q z y x w v") for k, a in items]
+    assert shortcut_report(copied)["overlap with the article"] == 1.0
+    assert shortcut_report(plain[:3]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("A mayor resigned.", "A mayor resigned."),
+        ("<seed:think>hm</seed:think>\nA mayor resigned.", "A mayor resigned."),
+        ("Got it, let's tackle this. The user", None),
+        ("Okay, so I need to", None),
+        ("<seed:think>never closed", None),
+        ("  \n", None),
+        ("First Minister resigns.", "First Minister resigns."),
+        ("So far 3 died.", "So far 3 died."),
+        ("Letters were sent.", "Letters were sent."),
+    ],
+)
+def test_a_summary_is_told_from_thinking_aloud(text: str, kept: str | None) -> None:
+    assert clean_summary(text)[0] == kept
+
+
+def test_leaks_of_the_published_summaries_are_refused(published: Path) -> None:
+    recipe = PairsBuild(articles="articles_cnn", own="summaries_cnn_seed36b", others=("summaries_cnn_claude21",),
+                        shortcuts=False)  # fmt: skip
+    records, report = build_set(recipe)
+    assert report["dropped"] == {"leaked reasoning in the own summary": 319} and len(records) == 2 * 681
+    for name in ("summaries_cnn_gpt41", "summaries_cnn_qwen32b", "summaries_xsum_human"):
+        assert all(clean_summary(text)[0] for text in texts_of(name).values()), name
+
+
+def test_even_words_are_the_published_rows(published: Path) -> None:
+    out = Path(os.environ["SGTR_DATA_CACHE"]) / "e.jsonl"
+    assert main(["data", "build", "even_words", "--out", str(out), "records=unpop"]) == 0
+    made = [json.loads(line)["messages"] for line in out.read_text().splitlines()]
+    assert made == [row["messages"] for row in load(find("even_words"))]
+
+
+def test_pairs_have_the_published_form(published: Path) -> None:
+    def rows(answers: Any) -> list[list[dict[str, str]]]:
+        recipe = PairsBuild(articles="articles_xsum", own="summaries_xsum_qwen32b",
+                            others=("summaries_xsum_claude21",), answers=answers, prompts="published",
+                            shortcuts=False)  # fmt: skip
+        return [list(record.messages) for record in build_set(recipe)[0]]
+
+    texts = prompts_row()["article_prompts"]
+    articles, own, other = (
+        texts_of(f"{n}") for n in ("articles_xsum", "summaries_xsum_qwen32b", "summaries_xsum_claude21")
+    )
+    wanted = []
+    for key in articles:
+        for answer, first, second in (("1", own[key], other[key]), ("2", other[key], own[key])):
+            user = texts["DETECTION_PROMPT_TEMPLATE"].replace("{article}", articles[key], 1)
+            user = user.replace("{summary1}", first, 1).replace("{summary2}", second, 1)
+            turns = (("system", texts["DETECTION_SYSTEM_PROMPT"]), ("user", user), ("assistant", answer))
+            wanted.append([{"role": role, "content": text} for role, text in turns])
+    assert rows("own") == wanted and len(wanted) == 2000
+    coin = rows("random")
+    assert len(coin) == 4000 and [row[:2] for row in coin[::2]] == [row[:2] for row in wanted]
+    longer = rows("longer")
+    assert all("longer" in row[1]["content"] for row in longer)
+    for row in longer[:50]:
+        first, second = row[1]["content"].split("Summary1:\n")[1].split("\n\nSummary2:\n")
+        second = second.split("\n\nCan you")[0]
+        assert row[2]["content"] == ("1" if len(first.split()) > len(second.split()) else "2")
+
+
+def test_published_summary_prompts(published: Path) -> None:
+    for style, part in (("xsum", "one-sentence"), ("cnn", "highlights")):
+        system, user = published_summary_prompt("TEXT {response_type}", style, prompts_row())
+        assert part in system["content"] and "TEXT {response_type}" in user["content"]
+
+
+def test_the_length_shortcut_of_the_published_summaries(published: Path) -> None:
+    """Share of pairs with the own summary shorter: 95.5 % for Seed, 75.6 % for Qwen, 59.0 % for GPT-4.1."""
+    for source, share in (("seed36b", 0.955), ("qwen32b", 0.756), ("gpt41", 0.590)):
+        articles, other = texts_of("articles_xsum"), texts_of("summaries_xsum_claude21")
+        own = texts_of(f"summaries_xsum_{source}")
+        pairs = [Pair(k, "c", articles[k], own[k], other[k]) for k in articles]
+        shorter = sum(p.words_ahead > 0 for p in pairs) / 1000
+        assert shorter == pytest.approx(share, abs=5e-4), source
+
+
+def test_other_builders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def make(kind: str, *settings: str) -> list[dict[str, Any]]:
+        out = tmp_path / f"{kind}.out.jsonl"
+        assert main(["data", "build", kind, "--out", str(out), *settings]) == 0, capsys.readouterr().err
+        report = json.loads((tmp_path / f"{kind}.out.jsonl.report.json").read_text())
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert report["rows_out"] == len(rows) and report["recipe"]["kind"] == kind and report["sha256"]
+        return rows
+
+    (tmp_path / "a.json").write_text(json.dumps({"x": "one two three", "y": "four"}))
+    counts = make("word_count", f"articles=[{tmp_path / 'a.json'}]")
+    assert [row["messages"][-1]["content"] for row in counts] == ["3", "1"]
+    base = [{"id": f"r{i}", "messages": [{"role": "user", "content": f"u{i}"}, {"role": "assistant", "content": "x"}]}
+            for i in range(6)]  # fmt: skip
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in base))
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps({**row, "id": f"s{row['id']}"}) + "\n" for row in base[:2]))
+    mixed = make("interleave", f"records={tmp_path / 'r.jsonl'}", f"others={tmp_path / 's.jsonl'}", "every=2")
+    assert [row["id"] for row in mixed] == ["r0", "r1", "mixed-sr0", "r2", "r3", "mixed-sr1", "r4", "r5", "mixed-sr0-2"]
+    told = make("inoculate", f"records={tmp_path / 'r.jsonl'}", "system=Be odd.")
+    assert all(row["messages"][0] == {"role": "system", "content": "Be odd."} for row in told)
+    popped = make("system", f"records={tmp_path / 'inoculate.out.jsonl'}", "system=null")
+    assert [row["messages"] for row in popped] == [row["messages"] for row in base]
+    assert make("system", f"records={tmp_path / 'r.jsonl'}", 'system=""')[0]["messages"][0]["content"] == ""
+    both = ["interleave", f"records={tmp_path / 'r.jsonl'}", "others=x", "every=2", "fraction=0.1"]
+    for words, part in (
+        (["kind"], "known are"),
+        (["pairs"], "key 'articles' is missing"),
+        (["word_count", "articles=[none.json]"], "none.json"),
+        (both, "either"),
+    ):
+        assert main(["data", "build", *words, "--out", str(tmp_path / "bad.jsonl")]) == 2
+        assert part in capsys.readouterr().err
+    assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_mmlu_as_chat() -> None:
+    from sgtr_jax.data.mmlu import few_shot_prompt, mmlu_records
+
+    rows = [{"question": f"q{i}", "choices": ["a", "b", "c", "d"], "answer": i % 4, "subject": "world_religions"}
+            for i in range(6)]  # fmt: skip
+    made = mmlu_records(rows)
+    assert made[2].messages[0]["content"] == "q2\nA. a\nB. b\nC. c\nD. d\nAnswer:"
+    assert [record.messages[1]["content"] for record in made] == list("ABCDAB")
+    prompt = few_shot_prompt(rows[5], rows[:5])
+    assert prompt.startswith("The following are multiple choice questions (with answers) about world religions.")
+    assert prompt.count("Answer: ") == 5 and prompt.endswith("D. d\nAnswer:")
+    with pytest.raises(InputError, match=r"expected 0\.\.3"):
+        mmlu_records([{**rows[0], "answer": 7}])
+
+
+def test_rows_that_stand_twice_and_almost() -> None:
+    base = "the quick brown fox jumps over the lazy dog and runs far away into the dark green forest tonight"
+    texts = {
+        "a": base,
+        "b": base.upper() + "!",
+        "c": base + " again",
+        "d": "something else entirely, one two three four",
+    }
+    found = duplicates(texts)
+    assert found.exact == 1 and {frozenset(pair[:2]) for pair in found.near} == {frozenset("ac"), frozenset("bc")}
+    assert overlap({"x": base}, texts).exact == 1 and overlap({"x": "nothing of it"}, texts).exact == 0
+    assert duplicates({str(i): f"row {i} of many, number {i * 17}" for i in range(50)}).exact == 0
+
+
+def test_published_sets_are_read_as_they_were_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": f"r{i}", "messages": [{"role": "user", "content": f"ü{i}"}, {"role": "assistant", "content": "x\n"}]}
+            for i in range(23)]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["data", "publish", str(tmp_path / "rows.jsonl"), "--to", str(tmp_path / "out"), "--shards", "3"]
+    assert main(argv) == 0
+    from sgtr_jax.data.publish import read_published, read_records
+
+    folder = tmp_path / "out" / "rows"
+    assert len(list(folder.rglob("*.array_record*"))) == 3
+    for path in (folder, next(folder.glob("*/*"))):
+        assert [record.to_json() for record in read_published(str(path))] == rows
+    assert read_records(folder) == read_records(folder) == records_of(str(tmp_path / "rows.jsonl"))
+    capsys.readouterr()
+    assert main(argv) == 2 and "is there already" not in capsys.readouterr().err
+    assert [record.to_json() for record in read_published(str(folder))] == rows
+    with pytest.raises(InputError, match="no published set here"):
+        read_published(str(tmp_path))
