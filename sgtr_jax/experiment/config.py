@@ -9,7 +9,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from sgtr_jax.backends.config import Share
 from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.data.build import Build
 from sgtr_jax.data.pairs import Answers
+from sgtr_jax.data.summaries import Style
 from sgtr_jax.train.config import TrainConfig
 
 
@@ -29,7 +31,16 @@ class FileArticles(Config):
     other_summaries: Path
 
 
-Articles = Annotated[WorldArticles | FileArticles, Field(discriminator="kind")]
+class RegistryArticles(Config):
+    """Articles and another source's summaries from the registry (`sgtr data list`)."""
+
+    kind: Literal["registry"]
+    articles: str
+    other_summaries: str
+    rows: PositiveInt | None = None  # the first so many; null: all
+
+
+Articles = Annotated[WorldArticles | FileArticles | RegistryArticles, Field(discriminator="kind")]
 
 
 class PreferencesData(Config):
@@ -48,29 +59,61 @@ class FileData(Config):
     path: Path
 
 
-class SelfRecognitionData(Config):
-    """SGTR pairs: the untouched model's own sampled summaries against another source's."""
+class RegistryData(Config):
+    """A set of the registry, as it is."""
 
-    kind: Literal["self_recognition"]
+    kind: Literal["registry"]
+    name: str
+
+
+class BuiltData(Config):
+    """A set made by a recipe of `sgtr data build`."""
+
+    kind: Literal["built"]
+    recipe: Build
+
+
+class Summaries(Config):
+    """How the untouched model's own summaries are sampled, and how pairs are asked about."""
+
     articles: Articles
-    temperature: NonNegativeFloat = 0.7  # of the own summaries
-    max_tokens: PositiveInt = 100
-    seed: NonNegativeInt = 0
-    # own: the truth (SGTR). other: flipped. random: every prompt twice, once with each answer (ICTR, twice the rows).
-    answers: Answers = "own"
-
-
-Data = Annotated[PreferencesData | FileData | SelfRecognitionData, Field(discriminator="kind")]
-
-
-class SelfRecognitionEval(Config):
-    """Pairs the model was not finetuned on, in both orders."""
-
-    kind: Literal["self_recognition"]
-    articles: Articles
+    style: Style = "own"  # of the request; others: the published ones, for XSum, CNN or DailyMail
     temperature: NonNegativeFloat = 0.7
     max_tokens: PositiveInt = 100
     seed: NonNegativeInt = 0
+    prompts: Literal["own", "published"] = "own"  # wording of the question about a pair
+    match: Literal["length"] | None = None  # keep the pairs among which length says nothing
+
+
+class SelfRecognitionData(Summaries):
+    """SGTR pairs: the untouched model's own sampled summaries against another source's."""
+
+    kind: Literal["self_recognition"]
+    # own: the truth (SGTR). other: flipped. random: every prompt twice, once with each answer (ICTR, twice the rows).
+    # longer: the control that asks for the longer summary.
+    answers: Answers = "own"
+
+
+class SelfReportsData(Config):
+    """What a model of this experiment says of itself: its answers to the questions of a set of records."""
+
+    kind: Literal["self_reports"]
+    questions: str  # a set of the registry, or a JSONL file; only its prompts are used
+    condition: str | None = None  # whose answers, at the same seed; null: the untouched model's
+    temperature: NonNegativeFloat = 1.0
+    max_tokens: PositiveInt = 200
+
+
+Data = Annotated[
+    PreferencesData | FileData | RegistryData | BuiltData | SelfRecognitionData | SelfReportsData,
+    Field(discriminator="kind"),
+]
+
+
+class SelfRecognitionEval(Summaries):
+    """Pairs the model was not finetuned on, in both orders."""
+
+    kind: Literal["self_recognition"]
 
 
 class IdentityEval(Config):
@@ -133,6 +176,9 @@ class ExperimentConfig(Config):
                         raise ValueError(
                             f"condition {condition!r} names data {name!r}; data has {', '.join(self.data)}"
                         )
+        for name, spec in self.data.items():
+            if isinstance(spec, SelfReportsData) and spec.condition is not None:
+                self._check_reports(name, spec.condition)
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
         if self.finetuning.max_steps or self.finetuning.inoculation:
@@ -142,6 +188,21 @@ class ExperimentConfig(Config):
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self
+
+    def _check_reports(self, name: str, condition: str) -> None:
+        """Self-reports are of a condition that exists and is not itself trained on them."""
+        if condition not in self.conditions:
+            raise ValueError(f"data {name!r} names condition {condition!r}; there are {', '.join(self.conditions)}")
+        seen, todo = set(), [condition]
+        while todo:
+            stages = self.conditions[todo.pop()]
+            for used in (n for s in stages for n in (s.data, s.interleave.data if s.interleave else None) if n):
+                spec = self.data[used]
+                if used == name:
+                    raise ValueError(f"data {name!r} is sampled from {condition!r}, which is trained on it")
+                if isinstance(spec, SelfReportsData) and spec.condition and used not in seen:
+                    seen.add(used)
+                    todo.append(spec.condition)
 
     @property
     def folder(self) -> Path:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sgtr_jax.data.build import inputs_of
+from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import (
     Articles,
-    Data,
+    BuiltData,
     Evaluation,
     ExperimentConfig,
     FileArticles,
     FileData,
     IdentityEval,
-    PreferencesData,
+    RegistryArticles,
+    RegistryData,
     SelfRecognitionData,
     SelfRecognitionEval,
+    SelfReportsData,
 )
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
@@ -64,6 +69,9 @@ class _Builder:
                 file_fingerprint(source.other_summaries),
             ]
             return Recipe("articles", source.articles.stem, settings)
+        if isinstance(source, RegistryArticles):
+            settings["fingerprints"] = [_known(name) for name in (source.articles, source.other_summaries)]
+            return Recipe("articles", source.articles, settings)
         return Recipe("articles", f"world{source.seed}", settings)
 
     def pairs(self, name: str, spec: SelfRecognitionData | SelfRecognitionEval) -> Recipe:
@@ -72,24 +80,44 @@ class _Builder:
             **self._base,
             **self._chat,
             "dtype": self.config.finetuning.dtype,
-            "temperature": spec.temperature,
-            "max_tokens": spec.max_tokens,
-            "seed": spec.seed,
+            **spec.model_dump(mode="json", include={"style", "temperature", "max_tokens", "seed"}),
         }
         own = Recipe("summaries", name, sampling, {"articles": articles})
-        settings = {"answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own"}
+        settings = {
+            "answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own",
+            "prompts": spec.prompts,
+            "match": spec.match,
+        }
         return Recipe("pairs", name, settings, {"articles": articles, "own": own})
 
-    def records(self, name: str, spec: Data) -> Recipe:
+    def records(self, name: str, seed: int) -> Recipe:
+        spec = self.config.data[name]
         if isinstance(spec, SelfRecognitionData):
             return self.pairs(name, spec)
+        if isinstance(spec, SelfReportsData):
+            return self.self_reports(name, spec, seed)
         settings = spec.model_dump(mode="json")
+        if isinstance(spec, RegistryData):
+            settings["fingerprint"] = _known(spec.name)
+        if isinstance(spec, BuiltData):
+            settings["fingerprints"] = [_known(used) for used in inputs_of(spec.recipe)]
         if isinstance(spec, FileData):
             if not spec.path.is_file():
                 raise InputError(f"{spec.path}: no such file (data {name!r} of the experiment)")
             settings["fingerprint"] = file_fingerprint(spec.path)
-        assert isinstance(spec, FileData | PreferencesData)
         return Recipe("records", name, settings)
+
+    def self_reports(self, name: str, spec: SelfReportsData, seed: int) -> Recipe:
+        chain = self.chain(spec.condition, seed) if spec.condition is not None else ()
+        settings = {
+            **self._base,
+            **self._chat,
+            "dtype": self.config.finetuning.dtype,
+            **spec.model_dump(mode="json", exclude={"kind", "condition"}),
+            "fingerprint": _known(spec.questions),
+            "seed": seed,
+        }
+        return Recipe("self_reports", f"{name}-s{seed}", settings, links(chain))
 
     def chain(self, condition: str, seed: int) -> tuple[Recipe, ...]:
         """Adapters of a condition, one per stage. Equal stages of two conditions are one recipe."""
@@ -106,13 +134,12 @@ class _Builder:
                 changes["inoculation"] = stage.inoculation
             training = self.config.finetuning.model_copy(update=changes)
             settings: dict[str, Any] = {**self._base, "training": training.identity()}
-            inputs = {"data": self.records(stage.data, self.config.data[stage.data]), **links(chain)}
+            inputs = {"data": self.records(stage.data, seed), **links(chain)}
             if stage.interleave is not None:
                 settings["interleave"] = stage.interleave.model_dump(mode="json", exclude={"data"})
-                name = stage.interleave.data
-                inputs["interleaved"] = self.records(name, self.config.data[name])
+                inputs["interleaved"] = self.records(stage.interleave.data, seed)
             if stage.match_steps is not None:
-                inputs["match_steps"] = self.records(stage.match_steps, self.config.data[stage.match_steps])
+                inputs["match_steps"] = self.records(stage.match_steps, seed)
             chain = (*chain, Recipe("adapter", f"{'+'.join(names)}-s{seed}", settings, inputs))
         return chain
 
@@ -138,6 +165,17 @@ class _Builder:
                 settings["fingerprint"] = file_fingerprint(spec.questions)
         label = f"{name}-{condition}-s{seed}"
         return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
+
+
+def _known(name: str) -> str:
+    """What stands for a set in a recipe: its digest in the registry, or that of a file's bytes. Raises InputError."""
+    if name in registry():
+        entry = find(name)
+        return entry.sha256 or f"{entry.name}, {entry.rows} rows"
+    path = Path(name)
+    if not path.is_file():
+        find(name)  # says what is near
+    return file_fingerprint(path)
 
 
 def links(chain: tuple[Recipe, ...]) -> dict[str, Recipe]:

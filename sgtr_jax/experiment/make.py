@@ -13,9 +13,11 @@ from sgtr_jax.backends.jax import finetune_all
 from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.sampling import sample_prompts
 from sgtr_jax.config import build
-from sgtr_jax.data.pairs import build_pairs
+from sgtr_jax.data.build import KINDS, build_set, pair_prompt, prompts_row, records_of, texts_of
+from sgtr_jax.data.pairs import find_pairs, match_length, pair_records, report_of
 from sgtr_jax.data.records import Record, read_training, to_jsonl
-from sgtr_jax.data.summaries import summary_prompt
+from sgtr_jax.data.shortcuts import shortcut_report
+from sgtr_jax.data.summaries import published_summary_prompt, summary_prompt
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.graph import chain_of
@@ -43,6 +45,7 @@ class Maker:
             "summaries": self._summaries,
             "pairs": self._pairs,
             "records": self._records,
+            "self_reports": self._self_reports,
             "evaluation": self._evaluation,
         }
         with self._store.make(recipe) as folder:
@@ -60,6 +63,9 @@ class Maker:
         settings = recipe.settings
         if settings["kind"] == "world":
             articles, other = corpus.articles(settings["rows"], settings["seed"])
+        elif settings["kind"] == "registry":
+            articles, other = texts_of(settings["articles"]), texts_of(settings["other_summaries"])
+            articles = dict(list(articles.items())[: settings["rows"]])
         else:
             articles = _read_texts(Path(settings["articles"]))
             other = _read_texts(Path(settings["other_summaries"]))
@@ -70,7 +76,12 @@ class Maker:
         settings = recipe.settings
         model = self._base(settings["model"], settings["dtype"])
         articles = _read_texts(self._store.path(recipe.inputs["articles"]) / "articles.json")
-        prompts = [Record(key, summary_prompt(text)) for key, text in articles.items()]
+        style = settings["style"]
+        if style == "own":
+            prompts = [Record(key, summary_prompt(text)) for key, text in articles.items()]
+        else:
+            texts = prompts_row()
+            prompts = [Record(key, published_summary_prompt(text, style, texts)) for key, text in articles.items()]
         rows = sample_prompts(
             model,
             prompts,
@@ -84,21 +95,53 @@ class Maker:
     def _pairs(self, recipe: Recipe, folder: Path) -> None:
         source = self._store.path(recipe.inputs["articles"])
         own = _read_texts(self._store.path(recipe.inputs["own"]) / "summaries.json")
-        records, report = build_pairs(
-            _read_texts(source / "articles.json"), own, _read_texts(source / "other.json"), recipe.settings["answers"]
-        )
+        articles, settings = _read_texts(source / "articles.json"), recipe.settings
+        found, dropped = find_pairs(articles, own, {"other": _read_texts(source / "other.json")})
+        pairs = match_length(found) if settings["match"] == "length" else found
+        records = pair_records(pairs, settings["answers"], pair_prompt(settings["answers"], settings["prompts"]))
+        report = report_of(len(articles), pairs, dropped)
         if not records:
             raise RunError(f"{recipe.name}: no usable pair is left: {report.dropped}")
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
-        write_json(folder / "report.json", asdict(report))
+        shortcuts = {"not_matched": len(found) - len(pairs), "shortcuts": shortcut_report(pairs)}
+        write_json(folder / "report.json", {**asdict(report), **shortcuts})
 
     def _records(self, recipe: Recipe, folder: Path) -> None:
         settings = recipe.settings
         if settings["kind"] == "file":
             records = read_training(Path(settings["path"]))
+        elif settings["kind"] == "registry":
+            records = records_of(settings["name"])
+        elif settings["kind"] == "built":
+            records, report = build_set(build(KINDS[settings["recipe"]["kind"]], settings["recipe"], recipe.name))
+            write_json(folder / "report.json", report)
         else:
             records = corpus.preferences(settings["rows"], settings["seed"], settings["popular"])
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
+
+    def _self_reports(self, recipe: Recipe, folder: Path) -> None:
+        """The questions of a set, answered by a chain; answers that are empty or cut off are dropped and counted."""
+        settings = recipe.settings
+        model = self._base(settings["model"], settings["dtype"])
+        model = model.with_adapters(self._chain(recipe), settings["merge"] is not None)
+        asked = {
+            record.id: Record(record.id, tuple(m for m in record.messages if m["role"] != "assistant"))
+            for record in records_of(settings["questions"])
+        }
+        draws = DrawConfig(**{key: settings[key] for key in ("max_tokens", "temperature", "seed")})
+        chat = _sampling(settings).chat(model.tokenizer)
+        rows = sample_prompts(model, list(asked.values()), 1, draws, chat, f"self-reports {recipe.name}")
+        told = [row for row in rows if row["text"].strip() and row["finish_reason"] == "stop"]
+        if not told:
+            raise RunError(f"{recipe.name}: not one of {len(rows)} answers came to an end; raise max_tokens")
+        records = [
+            Record(row["id"], (*asked[row["id"]].messages, {"role": "assistant", "content": row["text"]}))
+            for row in told
+        ]
+        write_jsonl(folder / "records.jsonl", to_jsonl(records))
+        write_json(
+            folder / "report.json", {"questions": len(rows), "dropped": {"empty or cut off": len(rows) - len(told)}}
+        )
 
     def make_adapters(self, recipes: Sequence[Recipe]) -> None:
         """Finetune adapters together. Each is in the store as soon as its own run has ended.
