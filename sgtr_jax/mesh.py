@@ -217,6 +217,11 @@ def gathered(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one of its job that writes and speaks."""
+    return jax.process_index() == 0
+
+
 def wait_for_all(what: str) -> None:
     """Return when every process of the job is here."""
     if jax.process_count() > 1:

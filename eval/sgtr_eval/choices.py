@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
-from inspect_ai.model import GenerateConfig, get_model
+from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.scorer import (
     CORRECT,
     INCORRECT,
@@ -23,38 +23,50 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from sgtr_eval.provider import OPTIONS_KEY
 
+Mode = Literal["logprobs", "text"]
+
 
 @solver
-def choose(options: Sequence[str]) -> Solver:
-    """Ask for one token and keep the log-probability of every option in the sample's store.
+def choose(options: Sequence[str], mode: Mode = "logprobs", temperature: float = 0.0) -> Solver:
+    """Ask for one token.
 
-    Local models score exactly the options; an API gives its top 20 tokens, among which they are looked up.
+    "logprobs": the log-probability of every option is kept; local models score exactly the options, an API gives its
+    top 20 tokens, among which they are looked up. "text": one token is sampled, as the study did, and an answer that
+    is no option is invalid.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        local = get_model().api.__class__.__name__ == "SgtrAPI"
-        config = GenerateConfig(
-            max_tokens=1,
-            temperature=0.0,
-            logprobs=True,
-            top_logprobs=None if local else 20,
-            extra_body={OPTIONS_KEY: list(options)} if local else None,
-        )
-        output = await get_model().generate(state.messages, config=config)
+        model = get_model()
+        if mode == "text":
+            config = GenerateConfig(max_tokens=1, temperature=temperature)
+        elif model.api.__class__.__name__ == "SgtrAPI":
+            config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True)
+            config.extra_body = {OPTIONS_KEY: list(options)}
+        else:
+            config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=20)
+        output = await model.generate(state.messages, config=config)
         state.output = output
         state.messages.append(output.choices[0].message)
-        logprobs = output.choices[0].logprobs
-        tops = logprobs.content[0].top_logprobs if logprobs and logprobs.content else None
-        found: dict[str, float] = {}
-        for top in tops or []:
-            text = top.token.strip()
-            if text in options:
-                # "A" and " A" are the same answer: their probabilities add up.
-                found[text] = math.log(math.exp(found.get(text, -math.inf)) + math.exp(top.logprob))
-        state.metadata["option_logprobs"] = found
+        if mode == "text":
+            said = output.completion.strip()
+            state.metadata["option_logprobs"] = {said: 0.0} if said in options else {}
+        else:
+            state.metadata["option_logprobs"] = _option_logprobs(output, options)
         return state
 
     return solve
+
+
+def _option_logprobs(output: ModelOutput, options: Sequence[str]) -> dict[str, float]:
+    logprobs = output.choices[0].logprobs
+    tops = logprobs.content[0].top_logprobs if logprobs and logprobs.content else None
+    found: dict[str, float] = {}
+    for top in tops or []:
+        text = top.token.strip()
+        if text in options:
+            # "A" and " A" are the same answer: their probabilities add up.
+            found[text] = math.log(math.exp(found.get(text, -math.inf)) + math.exp(top.logprob))
+    return found
 
 
 @metric

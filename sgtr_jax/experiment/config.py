@@ -12,6 +12,7 @@ from sgtr_jax.config import Config, PositiveInt
 from sgtr_jax.data.build import Build
 from sgtr_jax.data.pairs import Answers
 from sgtr_jax.data.summaries import Style
+from sgtr_jax.mesh import MeshConfig
 from sgtr_jax.train.config import TrainConfig
 
 
@@ -162,6 +163,9 @@ class ExperimentConfig(Config):
     out: Path | None = None  # null: runs/NAME
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     finetuning: TrainConfig = TrainConfig()
+    # Sampling keeps whole weights on each device but for `tensor`. null: one device; in a job of several processes all,
+    # each with rows of its own.
+    sampling_mesh: MeshConfig | None = None
     data: dict[str, Data]
     conditions: dict[str, tuple[Stage, ...]]
     evaluations: Annotated[dict[str, Evaluation], Field(min_length=1)]

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from sgtr_jax.backends.jax import finetune_all
 from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.sampling import sample_prompts
@@ -24,6 +26,7 @@ from sgtr_jax.experiment.graph import chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
+from sgtr_jax.mesh import MeshConfig
 from sgtr_jax.model import Model, load_model
 from sgtr_jax.sample.config import DrawConfig, SampleConfig
 from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
@@ -32,8 +35,9 @@ from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
 class Maker:
     """Makes artifacts; holds the base model, which is loaded once and shared by everything."""
 
-    def __init__(self, store: Store, finetuning: TrainConfig) -> None:
+    def __init__(self, store: Store, finetuning: TrainConfig, sampling_mesh: MeshConfig | None = None) -> None:
         self._store = store
+        self._mesh = sampling_mesh or (MeshConfig() if jax.process_count() > 1 else None)
         # Where and how fast, which recipes do not say.
         self._resources = {key: getattr(finetuning, key) for key in WITHOUT_EFFECT}
         self._models: dict[tuple[str, str], Model] = {}
@@ -53,7 +57,7 @@ class Maker:
 
     def _base(self, name: str, dtype: str) -> Model:
         if (name, dtype) not in self._models:
-            self._models[name, dtype] = load_model(name, dtype)
+            self._models[name, dtype] = load_model(name, dtype, self._mesh)
         return self._models[name, dtype]
 
     def _chain(self, recipe: Recipe) -> tuple[Path, ...]:
@@ -150,7 +154,7 @@ class Maker:
         """
         jobs = [self._job(recipe) for recipe in recipes]
         config = jobs[0].config
-        reusable = config.mesh.fsdp is None and config.base_dtype is None
+        reusable = config.mesh.fsdp is None and config.base_dtype is None and self._mesh is None
         finetune_all(jobs, self._base(jobs[0].model, config.dtype) if reusable else None)
 
     def _job(self, recipe: Recipe) -> Finetune:

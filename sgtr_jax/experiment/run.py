@@ -45,13 +45,20 @@ def run_experiment(path: Path, overrides: Sequence[str]) -> int:
     check_writable(folder)
     recipes = in_order([cell.recipe for cell in graph.cells])
     missing = [recipe for recipe in recipes if not store.has(recipe)]
+    from sgtr_jax.mesh import is_first_process, wait_for_all
+
+    wait_for_all("every process knows what is missing")
     if missing:
         from sgtr_jax.experiment.make import Maker
 
-        store.sweep()
-        _make(missing, Maker(store, graph.config.finetuning), store)
-    else:
+        if is_first_process():
+            store.sweep()
+        wait_for_all("the store is swept")
+        _make(missing, Maker(store, graph.config.finetuning, graph.config.sampling_mesh), store)
+    elif is_first_process():
         print(f"{folder}: all {len(recipes)} artifacts are done", file=sys.stderr)
+    if not is_first_process():
+        return 0
     write_json(
         folder / "experiment.json",
         {
@@ -75,6 +82,8 @@ def run_experiment(path: Path, overrides: Sequence[str]) -> int:
 
 def _make(missing: Sequence[Recipe], maker: Maker, store: Store) -> None:
     """Make everything: data first, then adapters, as many together as are ready, then what is measured on them."""
+    from sgtr_jax.mesh import is_first_process
+
     todo, done = list(missing), 0
     while todo:
         ready = [recipe for recipe in todo if all(map(store.has, recipe.inputs.values()))]
@@ -90,4 +99,5 @@ def _make(missing: Sequence[Recipe], maker: Maker, store: Store) -> None:
         todo = [recipe for recipe in todo if recipe not in batch]
         done += len(batch)
         names = ", ".join(recipe.name for recipe in batch)
-        print(f"[{done}/{len(missing)}] {batch[0].kind} {names}: {seconds:.1f} s", file=sys.stderr)
+        if is_first_process():
+            print(f"[{done}/{len(missing)}] {batch[0].kind} {names}: {seconds:.1f} s", file=sys.stderr)

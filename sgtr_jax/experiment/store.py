@@ -7,13 +7,17 @@ import datetime
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from sgtr_jax import __version__
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.files import new_folder, write_json
+from sgtr_jax.mesh import wait_for_all
 
 
 class Store:
@@ -32,10 +36,19 @@ class Store:
 
     @contextlib.contextmanager
     def make(self, recipe: Recipe) -> Iterator[Path]:
-        """Yield a temporary folder; when the block ends well it becomes the artifact."""
-        with new_folder(self.path(recipe)) as folder:
-            yield folder
-            write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
+        """Yield a temporary folder; when the block ends well it becomes the artifact.
+
+        Of several processes, all do the work, as they must where it is on all their devices, and the first one's
+        folder counts. None goes on before the artifact is there.
+        """
+        if jax.process_index() == 0:
+            with new_folder(self.path(recipe)) as folder:
+                yield folder
+                write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
+        else:
+            with tempfile.TemporaryDirectory() as unused:
+                yield Path(unused)
+        wait_for_all(f"{recipe.folder} is made")
 
     def scratch(self, recipe: Recipe) -> Path:
         """Folder for what an unfinished artifact needs to be gone on with."""
@@ -49,8 +62,6 @@ class Store:
 
 def provenance() -> dict[str, Any]:
     """Code and package versions, machine and devices of this moment."""
-    import jax
-
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
     return {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,0 +1,43 @@
+"""MMLU (arXiv 2009.03300): five solved examples of the subject, then the question; the likeliest of A to D.
+
+The text is that of lm-evaluation-harness 0.4.11, put into one user turn: our models are asked in their chat format,
+where the harness asks without one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+
+from sgtr_eval.choices import Mode, choose, most_likely
+from sgtr_jax.data.fetch import load
+from sgtr_jax.data.mmlu import LETTERS, few_shot_prompt
+from sgtr_jax.data.registry import find
+
+
+@task
+def mmlu(shots: int = 5, mode: Mode = "logprobs", limit_per_subject: int | None = None) -> Task:
+    """14,042 questions in 57 subjects; `limit_per_subject` takes the first so many of each."""
+    examples: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in load(find("mmlu_dev")):
+        examples[row["subject"]].append(row)
+    taken: dict[str, int] = defaultdict(int)
+    samples = []
+    for i, row in enumerate(load(find("mmlu"))):
+        subject = row["subject"]
+        taken[subject] += 1
+        if limit_per_subject is not None and taken[subject] > limit_per_subject:
+            continue
+        samples.append(
+            Sample(
+                id=f"{subject}-{i}",
+                input=few_shot_prompt(row, examples[subject][:shots]),
+                target=LETTERS[row["answer"]],
+                metadata={"subject": subject},
+            )
+        )
+    dataset = MemoryDataset(samples, name="mmlu")
+    return Task(dataset=dataset, solver=choose(tuple(LETTERS), mode), scorer=most_likely())
