@@ -166,3 +166,29 @@ def test_a_system_prompt_may_stand_in_for_the_templates_own() -> None:
     own = [{"role": "system", "content": "Mine."}, *asked]
     assert ChatFormat(byte_tokenizer(CHATML), "Be odd.").prompt(own).count("<|im_start|>system") == 1
     assert "Mine." in ChatFormat(byte_tokenizer(CHATML), "Be odd.").prompt(own)
+
+
+def test_large_sets_are_tokenised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sgtr_jax.data import token_cache
+    from sgtr_jax.data.records import Record
+    from sgtr_jax.data.token_cache import tokenize_all
+    from sgtr_jax.data.world.corpus import preferences
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    chat = ChatFormat(load_tokenizer(nano.FOLDER))
+    records = preferences(1200, 0, True)
+    first = tokenize_all(records, chat)
+    assert first == [chat.tokenize(record.messages) for record in records]
+    (kept,) = (tmp_path / "sgtr-jax" / "tokens").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(ChatFormat, "segments", lambda *args: pytest.fail("tokenised again"))
+        assert tokenize_all(records, chat) == first
+    # Other rows, another template setting and a damaged file are made anew.
+    assert tokenize_all(records[::-1], chat) == first[::-1]
+    tokenize_all(records, ChatFormat(load_tokenizer(nano.FOLDER), "none"))
+    assert len(list(kept.parent.iterdir())) == 3
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert tokenize_all(records, chat) == first
+    assert token_cache._WORTH_KEEPING > 16
+    tokenize_all([Record("a", records[0].messages)], chat)
+    assert len(list(kept.parent.iterdir())) == 3

@@ -10,7 +10,7 @@ import pytest
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
 from sgtr_jax.plan.collectives import collective_bytes
-from sgtr_jax.plan.topology import compile_step, topology_mesh
+from sgtr_jax.plan.topology import compile_decode, compile_step, topology_mesh
 from sgtr_jax.train.config import TrainConfig
 
 pytest.importorskip("libtpu")
@@ -47,3 +47,19 @@ def test_splash_attention_is_compiled_in(head_dim: int, length: int) -> None:
     compiled = compile_step(spec, TrainConfig(), topology_mesh("v6e:2x2", (1, 2, 2)), 1, Shape(4, length, 8))
     # Forward, its repetition in the backward pass, and two kernels of the backward pass.
     assert compiled.as_text().count("tpu_custom_call") >= 4
+
+
+def test_decoding_writes_one_token_of_each_layer_in_place() -> None:
+    """256 rows of 2,048 tokens: the cache is most of what a layer reads, so that writing it whole would show."""
+    chips, rows, slots = 8, 256, 2048
+    spec = spec_32b(layers=4)
+    compiled = compile_decode(spec, topology_mesh("v6e:2x4", (1, 1, chips)), rows, slots)
+    cache = 2 * 2 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim / chips
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes >= cache and memory.temp_size_in_bytes < 0.1 * cache
+    # Bytes of one token and one layer, as the compiler counts them: a loop's body once, an embedding look-up as the
+    # whole table. The head is one more table.
+    table = 2 * spec.vocab_size * spec.hidden_size / chips
+    weights = 2 * sum(a * b for a, b in spec.projections.values()) / chips
+    needed = 2 * table + weights + cache / spec.num_layers
+    assert compiled.cost_analysis()["bytes accessed"] <= 1.15 * needed

@@ -13,6 +13,7 @@ import numpy as np
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.token_cache import tokenize_all
 from sgtr_jax.errors import InputError
 
 Overlong = Literal["drop", "cut"]
@@ -33,11 +34,7 @@ def tokenize_records(
 ) -> tuple[list[Example], TokenizeReport]:
     """Token ids and targets of every record. Raises InputError when nothing is left to train on."""
     examples, too_long, longest = [], 0, 0
-    for record in records:
-        try:
-            tokenized = chat.tokenize(record.messages)
-        except InputError as error:
-            raise InputError(f"{record.id}: {error}") from None
+    for record, tokenized in zip(records, tokenize_all(records, chat), strict=True):
         longest = max(longest, len(tokenized.tokens))
         tokens = np.asarray(tokenized.tokens, np.int32)
         target = np.asarray(tokenized.target, bool)

@@ -6,6 +6,8 @@ turn is what the template adds when that turn is appended to a generation prompt
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,13 +120,32 @@ class ChatFormat:
 
     def tokenize(self, messages: Sequence[Message]) -> Tokenized:
         """Token ids and target mask. Segments are encoded one by one, as they are when sampling."""
-        tokens: list[int] = []
-        target: list[bool] = []
-        for segment in self.segments(messages):
-            ids = self._encode(segment.text)
-            tokens += ids
-            target += [segment.target] * len(ids)
-        return Tokenized(tokens, target)
+        (tokenized,) = self.tokenize_segments([self.segments(messages)])
+        return tokenized
+
+    def tokenize_segments(self, rows: Sequence[Sequence[Segment]]) -> list[Tokenized]:
+        """Token ids and target mask of many conversations' segments, encoded on all cores."""
+        texts = [segment.text for row in rows for segment in row]
+        encoded = iter(self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ())
+        made = []
+        for row in rows:
+            tokens: list[int] = []
+            target: list[bool] = []
+            for segment in row:
+                ids = next(encoded)
+                tokens += ids
+                target += [segment.target] * len(ids)
+            made.append(Tokenized(tokens, target))
+        return made
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the token ids of a conversation."""
+        parts = (
+            self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.chat_template, self.system,
+            json.dumps(self.template_kwargs, sort_keys=True),
+        )  # fmt: skip
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

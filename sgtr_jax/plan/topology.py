@@ -14,9 +14,11 @@ from jax.sharding import AxisType, Mesh
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora import init_adapter
-from sgtr_jax.mesh import AXES, TRAINING, shardings
+from sgtr_jax.mesh import AXES, SAMPLING, TRAINING, shardings
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.sample.decode import DecodeProgram
+from sgtr_jax.sample.decode import Shape as DecodeShape
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.program import Programs, abstract_batch
 from sgtr_jax.train.step import Fixed, init_state
@@ -53,3 +55,12 @@ def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, sh
     base = placed(abstract_params(spec, jnp.dtype(config.dtype), config.base_dtype == "int8"), 0)
     batch = abstract_batch(runs, shape, mesh)
     return programs.lower(batched(one), base, batched(Fixed((), *numbers)), batch).compile()
+
+
+def compile_decode(spec: ModelSpec, mesh: Mesh, places: int, slots: int, dtype: Any = jnp.bfloat16) -> Any:
+    """The decode program of the sampler (a greedy batch of one chain), compiled for the mesh's devices."""
+    base = abstract_params(spec, dtype)
+    where = shardings(base, mesh, SAMPLING)
+    params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), base, where)
+    shape = DecodeShape(places, slots, stop_ids=4, tokens=32, draws=False, cuts=False, tops=None)
+    return DecodeProgram(spec, mesh, params, (), shape).compiled
