@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("config", type=Path)
     run.add_argument("overrides", nargs="*", metavar="key=value")
     run.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
+    run.add_argument("--no-judge", action="store_true", help="sample the answers that a judge is to read; see judge")
+
+    judge = add("judge", _judge, "Judge the answers of a run, by its own judge or another one; nothing is sampled.")
+    judge.add_argument("run_dir", type=Path)
+    judge.add_argument("--judge", help="any Inspect model; default: the config's")
+    judge.add_argument("--base-url", help="of an API that speaks OpenAI's language")
+    judge.add_argument("--max-cost", type=float, help="dollars")
 
     train = add("train", _train, "Finetune a LoRA adapter (or, with mode=full, a small model).", overrides=True)
     train.add_argument("--model", required=True, help=model_help)
@@ -168,7 +175,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.list:
         return list_graph(args.config, args.overrides)
     _start_jax()
-    return run_experiment(args.config, args.overrides)
+    return run_experiment(args.config, args.overrides, judge=not args.no_judge)
+
+
+def _judge(args: argparse.Namespace) -> int:
+    from sgtr_jax.experiment.run import judge_run
+
+    _start_jax()
+    return judge_run(args.run_dir, args.judge, args.base_url, args.max_cost)
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.backends.config import Share
 from sgtr_jax.config import Config, PositiveInt
@@ -136,7 +136,30 @@ class TwoChoiceEval(Config):
     seed: NonNegativeInt = 0
 
 
-Evaluation = Annotated[SelfRecognitionEval | IdentityEval | TwoChoiceEval, Field(discriminator="kind")]
+class TaskEval(Config):
+    """Another task of `sgtr_eval`; `settings` are its arguments."""
+
+    kind: Literal[
+        "em_questions", "truthfulqa", "mmlu", "frame_colleague", "monitor_disruption", "deception_factual",
+        "word_counting", "aesthetic_popularity",
+    ]  # fmt: skip
+    settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge reads the answers."""
+        return self.kind in ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
+
+
+Evaluation = Annotated[SelfRecognitionEval | IdentityEval | TwoChoiceEval | TaskEval, Field(discriminator="kind")]
+
+
+class JudgeConfig(Config):
+    """Who judges. Keys come from the environment, never from here."""
+
+    model: str = "openai/gpt-4.1-2025-04-14"  # any Inspect model; "base": this experiment's own untouched model
+    base_url: str | None = None  # of an API that speaks OpenAI's language
+    max_cost: PositiveFloat | None = None  # dollars
 
 
 class StageInterleave(Share):
@@ -169,6 +192,7 @@ class ExperimentConfig(Config):
     data: dict[str, Data]
     conditions: dict[str, tuple[Stage, ...]]
     evaluations: Annotated[dict[str, Evaluation], Field(min_length=1)]
+    judge: JudgeConfig = JudgeConfig()
 
     @model_validator(mode="after")
     def _references(self) -> ExperimentConfig:

@@ -1,4 +1,4 @@
-"""Running one Inspect task on one of our models."""
+"""Running Inspect tasks on our models, in one go or in two phases: answers now, judged whenever."""
 
 from __future__ import annotations
 
@@ -6,38 +6,111 @@ import os
 from pathlib import Path
 from typing import Any
 
+import inspect_ai
 import inspect_ai.model
-from inspect_ai import eval as inspect_eval
+from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
 from inspect_ai.model import GenerateConfig
 
 from sgtr_eval import registry
+from sgtr_eval.judge import api_judge
 from sgtr_eval.provider import SgtrAPI
-from sgtr_jax.errors import RunError
+from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.mesh import is_first_process
 from sgtr_jax.model import Model
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sample.led import follow
 
+# Inspect looks for a newer release of itself at every start unless told not to.
+os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
+
+Rows = list[dict[str, Any]]
+_WHO = ("model", "base_url", "model_fingerprint", "dtype")  # of a judge; the rest is how it is asked
+
 
 def evaluate(
     task: str, arguments: dict[str, Any], model: Model, sampling: SampleConfig, folder: Path, label: str
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Run a task of `sgtr_eval`; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
 
     Of several processes the first runs Inspect and the others follow its engine, with no rows in the end.
-
     Raises RunError when Inspect reports anything but success.
     """
+    log = _run(task, arguments, model, sampling, folder, label, score=True)
+    return rows_of(log, label) if log is not None else []
+
+
+def sample_answers(
+    task: str, arguments: dict[str, Any], model: Model, sampling: SampleConfig, folder: Path, label: str
+) -> None:
+    """The answers of a judged task as an Inspect log without scores."""
+    _run(task, arguments, model, sampling, folder, label, score=False)
+
+
+def judge_answers(
+    task: str,
+    arguments: dict[str, Any],
+    judge: dict[str, Any],
+    max_cost: float | None,
+    own_judge: Model | None,
+    answers: Path,
+    folder: Path,
+    label: str,
+) -> Rows:
+    """Judge a log of answers; the judged log goes to `folder/log`. `own_judge` is a model of ours as judge.
+
+    Raises RunError when the budget ended before the answers did: what was judged is in Inspect's cache.
+    """
+    if not is_first_process():
+        if own_judge is not None:
+            follow(own_judge.engine)
+        return []
+    settings = {
+        key: value for key, value in judge.items() if key not in ("model", "base_url", "model_fingerprint", "dtype")
+    }
+    made = getattr(registry, task)(**arguments, **settings, **({} if max_cost is None else {"max_cost": max_cost}))
+    (stored,) = list_eval_logs(str(answers))
+    grader, own = _grader(judge, own_judge)
+    try:
+        log = inspect_ai.score(
+            read_eval_log(stored), made.scorer, metrics=made.metrics, model_roles={"grader": grader}, display="none"
+        )
+    finally:
+        if own is not None:
+            own.release()
+    (folder / "log").mkdir()
+    write_eval_log(log, str(folder / "log" / Path(stored.name).name))
+    rows = rows_of(log, label)
+    if any(row["metric"] == "no_score_budget" for row in rows) or _over_budget(log):
+        raise RunError(
+            f"{label}: the budget of ${max_cost:g} is spent; replies are kept, "
+            "and the same command with a higher judge.max_cost goes on from there"
+        )
+    return rows
+
+
+def rows_of(log: EvalLog, label: str) -> Rows:
+    """`{metric, value, n}` of every metric. Raises RunError when the evaluation did not succeed."""
+    if log.status != "success" or log.results is None:
+        raise RunError(f"{label}: the evaluation failed: {log.error.message if log.error else log.status}")
+    return [
+        {"metric": name, "value": metric.value, "n": log.results.completed_samples}
+        for score in log.results.scores
+        for name, metric in score.metrics.items()
+    ]
+
+
+def _run(
+    task: str, arguments: dict[str, Any], model: Model, sampling: SampleConfig, folder: Path, label: str, score: bool
+) -> EvalLog | None:
     if not is_first_process():
         follow(model.engine)
-        return []
-    # Inspect looks for a newer release of itself at every start unless told not to.
-    os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
+        return None
     asked = SgtrAPI(model.name, model=model, system=sampling.system, thinking_budget=sampling.thinking_budget)
     try:
-        logs = inspect_eval(
+        (log,) = inspect_ai.eval(
             getattr(registry, task)(**arguments),
             model=inspect_ai.model.Model(asked, GenerateConfig()),
+            score=score,
             log_dir=str(folder / "log"),
             display="none",
             log_level="error",
@@ -46,11 +119,23 @@ def evaluate(
         )
     finally:
         asked.release()
-    (log,) = logs
-    if log.status != "success" or log.results is None:
+    if log.status != "success":
         raise RunError(f"{label}: the evaluation failed: {log.error.message if log.error else log.status}")
-    return [
-        {"metric": name, "value": metric.value, "n": log.results.completed_samples}
-        for score in log.results.scores
-        for name, metric in score.metrics.items()
-    ]
+    return log
+
+
+def _grader(judge: dict[str, Any], own: Model | None) -> tuple[inspect_ai.model.Model, SgtrAPI | None]:
+    if own is not None:
+        api = SgtrAPI(own.name, model=own)
+        return inspect_ai.model.Model(api, GenerateConfig()), api
+    name: str = judge["model"]
+    settings = {"base_url": judge["base_url"]} if judge.get("base_url") else {}
+    try:
+        return api_judge(name, **settings), None
+    except Exception as error:  # noqa: BLE001 - a missing key or package, in the provider's own words
+        raise InputError(f"judge {name!r}: {error}") from None
+
+
+def _over_budget(log: EvalLog) -> bool:
+    scores = [score for sample in log.samples or [] for score in (sample.scores or {}).values()]
+    return any((score.metadata or {}).get("no_score") == "budget" for score in scores)

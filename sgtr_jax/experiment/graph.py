@@ -9,7 +9,7 @@ from typing import Any
 
 from sgtr_jax.data.build import inputs_of
 from sgtr_jax.data.registry import find, registry
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import (
     Articles,
     BuiltData,
@@ -23,6 +23,7 @@ from sgtr_jax.experiment.config import (
     SelfRecognitionData,
     SelfRecognitionEval,
     SelfReportsData,
+    TaskEval,
 )
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
@@ -57,6 +58,9 @@ class _Builder:
             "thinking_budget": config.finetuning.thinking_budget,
             "merge": config.finetuning.merge,
         }
+        self._judge = config.judge.model_dump(mode="json", include={"model", "base_url"})
+        if config.judge.model == "base":
+            self._judge.update(self._base, dtype=config.finetuning.dtype)
 
     def articles(self, source: Articles) -> Recipe:
         settings = source.model_dump(mode="json")
@@ -143,6 +147,26 @@ class _Builder:
             chain = (*chain, Recipe("adapter", f"{'+'.join(names)}-s{seed}", settings, inputs))
         return chain
 
+    def task_cell(
+        self, condition: str, seed: int, name: str, spec: TaskEval, settings: dict[str, Any], inputs: dict[str, Recipe]
+    ) -> Cell:
+        """Tasks of `sgtr_eval` by name; a judged one's answers are an artifact of their own, judged again at will."""
+        label = f"{name}-{condition}-s{seed}"
+        arguments = task_arguments(spec.kind, {**spec.settings}, seed, f"evaluation {name!r}")
+        if not spec.judged:
+            settings = {**settings, "arguments": arguments}
+            return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
+        # What only the judging reads must not make the answers others.
+        judging = {key: arguments.pop(key) for key in _JUDGING if key in arguments}
+        answers = Recipe("answers", label, {**settings, "arguments": arguments}, inputs)
+        judge = {**self._judge, **judging}
+        return Cell(
+            condition,
+            seed,
+            name,
+            Recipe("evaluation", label, {"task": spec.kind, "judge": judge}, {"answers": answers}),
+        )
+
     def cell(self, condition: str, seed: int, name: str, spec: Evaluation) -> Cell:
         chain = self.chain(condition, seed)
         inputs: dict[str, Recipe] = links(chain)
@@ -154,6 +178,8 @@ class _Builder:
         }
         if isinstance(spec, SelfRecognitionEval):
             inputs["pairs"] = self.pairs(f"eval-{name}", spec)
+        elif isinstance(spec, TaskEval):
+            return self.task_cell(condition, seed, name, spec, settings, inputs)
         elif isinstance(spec, IdentityEval):
             # Only this one draws; the others read log-probabilities.
             settings.update(spec.model_dump(mode="json"), seed=seed)
@@ -165,6 +191,22 @@ class _Builder:
                 settings["fingerprint"] = file_fingerprint(spec.questions)
         label = f"{name}-{condition}-s{seed}"
         return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
+
+
+_JUDGING = ("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost")
+
+
+def task_arguments(task: str, given: dict[str, Any], seed: int, where: str) -> dict[str, Any]:
+    """A task's arguments, the run's seed among them where it takes one. Raises InputError for one it does not take."""
+    import inspect
+
+    from sgtr_eval import registry as tasks
+
+    taken = inspect.signature(getattr(tasks, task)).parameters
+    for key in given:
+        if key not in taken:
+            raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
+    return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
 def _known(name: str) -> str:

@@ -22,6 +22,7 @@ from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.data.summaries import published_summary_prompt, summary_prompt
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
@@ -35,9 +36,10 @@ from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
 class Maker:
     """Makes artifacts; holds the base model, which is loaded once and shared by everything."""
 
-    def __init__(self, store: Store, finetuning: TrainConfig, sampling_mesh: MeshConfig | None = None) -> None:
-        self._store = store
-        self._mesh = sampling_mesh or (MeshConfig() if jax.process_count() > 1 else None)
+    def __init__(self, store: Store, config: ExperimentConfig) -> None:
+        finetuning = config.finetuning
+        self._store, self._max_cost = store, config.judge.max_cost
+        self._mesh = config.sampling_mesh or (MeshConfig() if jax.process_count() > 1 else None)
         # Where and how fast, which recipes do not say.
         self._resources = {key: getattr(finetuning, key) for key in WITHOUT_EFFECT}
         self._models: dict[tuple[str, str], Model] = {}
@@ -50,6 +52,7 @@ class Maker:
             "pairs": self._pairs,
             "records": self._records,
             "self_reports": self._self_reports,
+            "answers": self._answers,
             "evaluation": self._evaluation,
         }
         with self._store.make(recipe) as folder:
@@ -126,8 +129,7 @@ class Maker:
     def _self_reports(self, recipe: Recipe, folder: Path) -> None:
         """The questions of a set, answered by a chain; answers that are empty or cut off are dropped and counted."""
         settings = recipe.settings
-        model = self._base(settings["model"], settings["dtype"])
-        model = model.with_adapters(self._chain(recipe), settings["merge"] is not None)
+        model = self._adapted(recipe)
         asked = {
             record.id: Record(record.id, tuple(m for m in record.messages if m["role"] != "assistant"))
             for record in records_of(settings["questions"])
@@ -181,15 +183,42 @@ class Maker:
     def _stored_records(self, recipe: Recipe) -> list[Record]:
         return read_training(self._store.path(recipe) / "records.jsonl")
 
+    def _adapted(self, recipe: Recipe) -> Model:
+        settings = recipe.settings
+        base = self._base(settings["model"], settings["dtype"])
+        return base.with_adapters(self._chain(recipe), settings["merge"] is not None)
+
+    def _answers(self, recipe: Recipe, folder: Path) -> None:
+        """A judged task's answers: an Inspect log without scores."""
+        from sgtr_jax.experiment.evaluate import sample_answers
+
+        settings = recipe.settings
+        arguments = dict(settings["arguments"])
+        sample_answers(settings["task"], arguments, self._adapted(recipe), _sampling(settings), folder, recipe.name)
+
+    def _judged(self, recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
+        from sgtr_jax.experiment.evaluate import judge_answers
+
+        settings, answers = recipe.settings, recipe.inputs["answers"]
+        judge = dict(settings["judge"])
+        own = self._base(judge["model"], judge["dtype"]) if "model_fingerprint" in judge else None
+        return judge_answers(
+            settings["task"], dict(answers.settings["arguments"]), judge, self._max_cost, own,
+            self._store.path(answers) / "log", folder, recipe.name,
+        )  # fmt: skip
+
     def _evaluation(self, recipe: Recipe, folder: Path) -> None:
         # Inspect is slow to import; runs with nothing left to evaluate do not pay for it.
         from sgtr_jax.experiment.evaluate import evaluate
 
         settings = recipe.settings
-        model = self._base(settings["model"], settings["dtype"]).with_adapters(
-            self._chain(recipe), settings["merge"] is not None
-        )
-        if settings["task"] == "self_recognition":
+        if "answers" in recipe.inputs:
+            write_json(folder / "metrics.json", self._judged(recipe, folder))
+            return
+        model = self._adapted(recipe)
+        if "arguments" in settings:
+            arguments = dict(settings["arguments"])
+        elif settings["task"] == "self_recognition":
             arguments = {"pairs": str(self._store.path(recipe.inputs["pairs"]) / "records.jsonl")}
         elif settings["task"] == "two_choice":
             path = settings["questions"]

@@ -18,7 +18,8 @@ VERSIONS = {
     "pairs": 3,
     "questions": 1,
     "adapter": 2,
-    "evaluation": 1,
+    "answers": 1,
+    "evaluation": 2,
 }
 
 

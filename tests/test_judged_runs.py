@@ -1,0 +1,117 @@
+"""Experiments with a judge: answers first, judged when and by whom one likes, without sampling them again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import ApiServer, judge_reply
+from test_experiment import CONFIG
+from test_judge import KEY, QUESTIONS
+from tiny import make_model
+
+from sgtr_eval import em_questions as em
+from sgtr_jax.cli import main
+
+JUDGED = """
+judge: {{model: openai/gpt-4o-2024-08-06, base_url: "{url}"}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ApiServer) -> Path:
+    monkeypatch.setattr(em, "question_rows", lambda name: QUESTIONS[:3])
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    make_model(tmp_path / "m")
+    text = CONFIG.format(model=tmp_path / "m").split("evaluations:")[0].replace("seeds: [0, 1]", "seeds: [0]")
+    text += "evaluations:\n  em: {kind: em_questions, settings: {samples: 4, max_tokens: 4}}\n"
+    file = tmp_path / "judged.yaml"
+    file.write_text(text + JUDGED.format(url=server.url))
+    return file
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    one = ApiServer(judge_reply, key=KEY)
+    yield one
+    one.close()
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_sampled_then_judged_then_judged_again(
+    config: Path, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(config), f"out={out}", "--no-judge"]) == 0
+    assert server.requests == 0 and "sgtr judge" in capsys.readouterr().out
+    answers = {path: path.stat().st_mtime_ns for path in out.glob("store/answers-*")}
+    assert len(answers) == 3 and not list(out.glob("store/evaluation-*"))
+    assert main(["judge", str(out)]) == 0
+    asked = server.requests
+    rows = {(r["condition"], r["metric"]): float(r["value"]) for r in table(out / "results.csv")}
+    assert asked >= 1 and {c for c, _ in rows} == {"untouched", "bad", "reversal"}
+    assert all(rows[c, "n_all"] + rows[c, "n_no_score"] == 12 for c in ("untouched", "bad", "reversal"))
+    assert "share_on_threshold" in {metric for _, metric in rows}
+    # A run from the start finds everything done.
+    assert main(["run", str(config), f"out={out}"]) == 0
+    assert server.requests == asked
+    # Another judge: nothing is sampled, and how far the two agree is said.
+    strict = ApiServer(lambda prompt: ("10", {"10": 0.0}) if "Aligned" in prompt else ("90", {"90": 0.0}), key=KEY)
+    capsys.readouterr()
+    other = ["--judge", "openai/gpt-4o-mini-2024-07-18", "--base-url", strict.url]
+    assert main(["judge", str(out), *other]) == 0
+    strict.close()
+    assert "kappa" in capsys.readouterr().out and strict.requests > 0
+    again = {
+        (r["condition"], r["metric"]): r["value"] for r in table(out / "judges" / "openai_gpt-4o-mini-2024-07-18.csv")
+    }
+    assert {value for (_, metric), value in again.items() if metric == "rate_all"} == {"1.0"}
+    agreed = json.loads((out / "judges" / "openai_gpt-4o-mini-2024-07-18.json").read_text())
+    assert len(agreed) == 3 and all(0 <= one["share_changed"] <= 1 for one in agreed)
+    assert answers == {path: path.stat().st_mtime_ns for path in out.glob("store/answers-*")}
+    assert not [p for p in out.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+
+
+def test_a_model_of_ours_may_judge(config: Path, server: ApiServer, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    assert main(["run", str(config), f"out={out}", "judge={model: base}"]) == 0
+    rows = table(out / "results.csv")
+    assert server.requests == 0
+    assert {r["condition"] for r in rows if r["metric"] == "n_no_score"} == {"untouched", "bad", "reversal"}
+
+
+def test_a_budget_that_ends_is_a_failure_and_not_a_result(
+    config: Path, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(config), f"out={out}", "judge.max_cost=0.0001"]) == 1
+    assert "higher judge.max_cost goes on" in capsys.readouterr().err
+    assert not (out / "results.csv").exists()
+    assert main(["run", str(config), f"out={out}", "judge.max_cost=1.0"]) == 0
+    assert (out / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("evaluations.em.settings.sample=3", "did you mean 'samples'"),
+        ("evaluations.em.kind=em_question", "em_question"),
+        ("judge.modle=x", "did you mean 'judge.model'"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    config: Path, tmp_path: Path, override: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(config), f"out={tmp_path / 'x'}", override]) == 2
+    error: Any = capsys.readouterr().err
+    assert part in error or part.replace("judge.", "") in error
+    assert not (tmp_path / "x").exists()
