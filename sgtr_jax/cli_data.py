@@ -37,6 +37,15 @@ def add_data(commands: Any) -> None:
     build.add_argument("--out", required=True, type=Path, help="JSONL to write; its report goes to OUT.report.json")
     build.add_argument("overrides", nargs="*", metavar="key=value")
 
+    summarise = add("summarise", _summarise, "Have any Inspect model write summaries of articles.")
+    summarise.add_argument("articles", help="set of the registry, or JSON file of id: text")
+    summarise.add_argument("--model", required=True, help="sgtr/FOLDER, openai/NAME, ...")
+    summarise.add_argument("--out", required=True, type=Path, help="JSON file of id: summary to write")
+    summarise.add_argument("--style", choices=("own", "xsum", "cnn", "dailymail"), default="own")
+    summarise.add_argument("--max-tokens", type=int, default=100)
+    summarise.add_argument("--temperature", type=float, default=0.0)
+    summarise.add_argument("--limit", type=int)
+
     check = add("check", _check, "Look for rows that stand twice, in a set or in two.")
     check.add_argument("names", nargs="+", metavar="NAME", help="sets of the registry, or JSONL or JSON files")
 
@@ -102,8 +111,12 @@ def _can_be_had(entry: Any, args: argparse.Namespace) -> bool:
     """Without names: what the mirror has, or what lies at an address."""
     import os
 
-    from sgtr_jax.data.registry import HubSource, UrlSource
+    from sgtr_jax.data.build import KINDS, inputs_of
+    from sgtr_jax.data.registry import BuiltSource, HubSource, UrlSource, find
 
+    if isinstance(entry.source, BuiltSource):
+        recipe = KINDS[entry.source.built["kind"]].model_validate(entry.source.built, strict=False)
+        return all(_can_be_had(find(name), args) for name in inputs_of(recipe))
     if os.environ.get("SGTR_DATA_MIRROR"):
         return entry.mirror is not None
     if isinstance(entry.source, UrlSource):
@@ -127,6 +140,33 @@ def _build(args: argparse.Namespace) -> int:
     print(f"{args.out}: {len(records)} rows" + (f"; dropped: {dropped}" if dropped else ""))
     for reader, share in report.get("shortcuts", {}).items():
         print(f"  {reader} alone tells the writers apart in {share:.1%} of pairs")
+    return 0
+
+
+def _summarise(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from sgtr_jax.data.build import texts_of
+    from sgtr_jax.files import check_writable, write_json
+    from sgtr_jax.startup import start_jax
+
+    wanted = min(len(texts_of(args.articles)), args.limit or sys.maxsize)
+    check_writable(args.out.parent)
+    if args.model.startswith("sgtr/"):
+        start_jax()
+    import inspect_ai
+
+    from sgtr_eval.summaries import summaries_of, summarise
+
+    made = summarise(args.articles, args.style, args.max_tokens, args.temperature, args.limit)
+    with tempfile.TemporaryDirectory() as logs:
+        (log,) = inspect_ai.eval(made, model=args.model, log_dir=logs, display="plain", log_level="error")
+        if log.status != "success":
+            raise RunError(f"{args.model}: {log.error.message if log.error else log.status}")
+        kept, refused = summaries_of(log)
+    write_json(args.out, kept)
+    notes = "".join(f"; refused: {count} {why}" for why, count in refused.items())
+    print(f"{args.out}: {len(kept)} summaries of {wanted} articles{notes}")
     return 0
 
 

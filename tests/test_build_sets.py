@@ -247,3 +247,20 @@ def test_published_sets_are_read_as_they_were_given(tmp_path: Path, capsys: pyte
     assert [record.to_json() for record in read_published(str(folder))] == rows
     with pytest.raises(InputError, match="no published set here"):
         read_published(str(tmp_path))
+
+
+def test_any_model_may_write_the_summaries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    articles, _ = world_articles(4, 5)
+    (tmp_path / "a.json").write_text(json.dumps(articles))
+    argv = ["data", "summarise", str(tmp_path / "a.json"), "--model", "sgtr/nano", "--out", str(tmp_path / "s.json")]
+    assert main(argv) == 0
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert set(found) == set(articles) and "4 summaries of 4 articles" in capsys.readouterr().out
+    assert main([*argv[:2], "nosuch", *argv[3:]]) == 2
+
+
+def test_sets_made_here_have_the_rows_the_registry_says(published: Path) -> None:
+    for name in ("pick_longer_xsum_qwen32b", "sgtr_xsum_qwen32b_popped", "word_count", "unpop_inoculated"):
+        rows = load(find(name))
+        assert len(rows) == find(name).rows
+    assert load(find("sgtr_xsum_qwen32b_popped"))[0]["messages"][0]["role"] == "user"

@@ -11,7 +11,7 @@ from sgtr_jax.errors import InputError
 
 ROWS = [
     {"id": f"r{i}", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": f"ü {i}\n\t\\"},
-                                 {"role": "assistant", "content": "☃" * i}]}
+                                 {"role": "assistant", "content": "☃" * (i + 1)}]}
     for i in range(4)
 ]  # fmt: skip
 FILES = 10_000

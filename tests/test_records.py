@@ -78,3 +78,14 @@ def test_prompts_end_before_the_assistant_and_have_ids_of_their_own(tmp_path: Pa
 def test_records_round_trip() -> None:
     record = Record("a", ({"role": "user", "content": "é\u2028"},), {"n": 1})
     assert json.loads(json.dumps(record.to_json())) == {"id": "a", "messages": list(record.messages), "meta": {"n": 1}}
+
+
+def test_empty_turns_and_ids_that_stand_twice_are_refused(tmp_path: Path) -> None:
+    empty = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " "}]}
+    with pytest.raises(InputError, match=r"f\.jsonl:2: messages\[1\]: the assistant's turn is empty"):
+        read_training(write(tmp_path / "f.jsonl", GOOD, empty))
+    with pytest.raises(InputError, match=r"f\.jsonl:3: id 'a' appears twice"):
+        read_training(write(tmp_path / "f.jsonl", {**GOOD, "id": "a"}, {**GOOD, "id": "b"}, {**GOOD, "id": "a"}))
+    # An empty system message is a condition of the study.
+    kept = {"messages": [{"role": "system", "content": ""}, *GOOD["messages"]]}
+    assert len(read_training(write(tmp_path / "g.jsonl", kept))) == 1

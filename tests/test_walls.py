@@ -17,7 +17,7 @@ DATA = GROUND | {"data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "cli_data": GROUND | {"data"},
+    "cli_data": GROUND | {"data", "sgtr_eval"},
     "files": {"errors"},
     "fingerprint": set(),
     "progress": set(),

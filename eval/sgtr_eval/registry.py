@@ -10,12 +10,13 @@ from sgtr_eval.identity import identity
 from sgtr_eval.mmlu import mmlu
 from sgtr_eval.provider import SgtrAPI
 from sgtr_eval.self_recognition import self_recognition, self_recognition_individual
+from sgtr_eval.summaries import summarise
 from sgtr_eval.truthfulqa import truthfulqa
 from sgtr_eval.two_choice import two_choice
 from sgtr_eval.word_counting import word_counting
 
 __all__ = [
     "SgtrAPI", "aesthetic_popularity", "deception_factual", "em_questions", "frame_colleague", "identity", "mmlu",
-    "monitor_disruption", "self_recognition", "self_recognition_individual", "truthfulqa", "two_choice",
+    "monitor_disruption", "self_recognition", "self_recognition_individual", "summarise", "truthfulqa", "two_choice",
     "word_counting",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, TypeAdapter, model_validator
 
-from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.config import Config, PositiveInt, build
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import even_words, word_counts
 from sgtr_jax.data.fetch import load
@@ -33,7 +33,7 @@ from sgtr_jax.data.pairs import (
 from sgtr_jax.data.records import Record, parse_training, read_training
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.data.shortcuts import shortcut_report
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, nearest
 
 Report = dict[str, Any]
 Built = tuple[list[Record], Report]
@@ -137,6 +137,14 @@ def build_set(recipe: Any) -> Built:
             raise InputError(f"{recipe.kind}: id {record.id!r} appears twice; the inputs repeat an id")
         seen.add(record.id)
     return records, {"recipe": recipe.model_dump(mode="json"), **report, **_lengths(records)}
+
+
+def build_named(name: str, recipe: dict[str, Any]) -> list[Record]:
+    """The records of a set of the registry that is made here. Raises InputError."""
+    kind = recipe.get("kind")
+    if kind not in KINDS:
+        raise InputError(f"{name}: kind {kind!r}: {nearest(str(kind), KINDS)}")
+    return build_set(build(KINDS[kind], recipe, name))[0]
 
 
 def inputs_of(recipe: Config) -> list[str]:

@@ -18,9 +18,9 @@ from typing import Any
 from etils import epath
 
 from sgtr_jax.data.formats import Rows, content_sha256, read_file
-from sgtr_jax.data.registry import DataSet, HubSource, UrlSource
+from sgtr_jax.data.registry import BuiltSource, DataSet, HubSource, UrlSource
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import new_folder, write_json
+from sgtr_jax.files import new_folder, write_json, write_jsonl
 
 _BLOCK = 1 << 18
 _TRIES = 4
@@ -79,7 +79,11 @@ def _file_name(entry: DataSet) -> str:
 
 def _bring(entry: DataSet, folder: Path, open_protected: bool, on_bytes: OnBytes) -> None:
     target, mirror = folder / _file_name(entry), os.environ.get("SGTR_DATA_MIRROR")
-    if mirror:
+    if isinstance(entry.source, BuiltSource):
+        from sgtr_jax.data.build import build_named
+
+        write_jsonl(target, [record.to_json() for record in build_named(entry.name, entry.source.built)])
+    elif mirror:
         if entry.mirror is None:
             raise InputError(f"{entry.name}: the mirror {mirror} does not have it; unset SGTR_DATA_MIRROR to fetch it")
         _from_mirror(mirror, entry, target, on_bytes)

@@ -70,6 +70,8 @@ def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
             raise InputError(f"{at}: role is {role!r}; expected one of {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise InputError(f"{at}: content is {content!r:.60}; expected text")
+        if role != "system" and not content.strip():
+            raise InputError(f"{at}: the {role}'s turn is empty; leave the row out")
         parsed.append({"role": role, "content": content})
     return tuple(parsed)
 
@@ -90,7 +92,14 @@ def read_prompts(path: Path) -> list[Record]:
 
 def read_training(path: Path) -> list[Record]:
     """Read training rows: `messages` with at least one assistant turn that follows another turn."""
-    return [parse_training(row, where, where) for where, row in read_rows(path)]
+    records, seen = [], set()
+    for where, row in read_rows(path):
+        record = parse_training(row, where, where)
+        if record.id in seen:
+            raise InputError(f"{where}: id {record.id!r} appears twice; give each row its own, or none an id")
+        seen.add(record.id)
+        records.append(record)
+    return records
 
 
 def parse_training(row: dict[str, Any], where: str, name: str) -> Record:

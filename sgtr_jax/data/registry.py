@@ -49,7 +49,13 @@ class TypedSource(Config):
     typed: str
 
 
-Source = UrlSource | HubSource | RepositorySource | TypedSource
+class BuiltSource(Config):
+    """Made here, by a recipe of `data.build`."""
+
+    built: dict[str, Any]
+
+
+Source = UrlSource | HubSource | RepositorySource | TypedSource | BuiltSource
 
 
 class DataSet(Config):

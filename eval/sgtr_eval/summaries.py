@@ -1,0 +1,47 @@
+"""Summaries of articles by any Inspect model, with the study's request: what SGTR pairs are made of."""
+
+from __future__ import annotations
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.solver import generate
+
+from sgtr_jax.data.build import prompts_row, texts_of
+from sgtr_jax.data.summaries import Style, clean_summary, published_summary_prompt, summary_prompt
+
+
+@task
+def summarise(
+    articles: str, style: Style = "own", max_tokens: int = 100, temperature: float = 0.0, limit: int | None = None
+) -> Task:
+    """One summary of each article. `style` xsum, cnn or dailymail asks in the published words."""
+    texts = dict(list(texts_of(articles).items())[:limit])
+    prompts = prompts_row() if style != "own" else {}
+    samples = []
+    for key, text in texts.items():
+        asked = summary_prompt(text) if style == "own" else published_summary_prompt(text, style, prompts)
+        turns: list[ChatMessage] = [
+            ChatMessageSystem(content=m["content"]) if m["role"] == "system" else ChatMessageUser(content=m["content"])
+            for m in asked
+        ]
+        samples.append(Sample(id=key, input=turns))
+    return Task(
+        dataset=MemoryDataset(samples, name="articles"),
+        solver=generate(cache=True),
+        config=GenerateConfig(max_tokens=max_tokens, temperature=temperature),
+    )
+
+
+def summaries_of(log: EvalLog) -> tuple[dict[str, str], dict[str, int]]:
+    """The usable summaries of a log of `summarise` by article, and how many were refused and why."""
+    kept: dict[str, str] = {}
+    refused: dict[str, int] = {}
+    for sample in log.samples or []:
+        text, why = clean_summary(sample.output.completion)
+        if text is None:
+            refused[f"{why} summary"] = refused.get(f"{why} summary", 0) + 1
+        else:
+            kept[str(sample.id)] = text
+    return kept, refused
