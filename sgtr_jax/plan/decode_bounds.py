@@ -1,0 +1,76 @@
+"""What bounds decoding on TPU slices, from programs compiled for them: `python -m sgtr_jax.plan.decode_bounds`.
+
+Prints a table in Markdown. Memory is the compiler's own; a bound is arithmetic: every token reads the weights and the
+cache of its chip once, at the chip's published memory bandwidth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from sgtr_jax.models.decoder import abstract_params
+from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
+from sgtr_jax.plan.topology import compile_decode, topology_mesh
+
+# Gigabytes a second from a chip's own memory, as its maker publishes them.
+BANDWIDTH = {"v4": 1228, "v5e": 819, "v5p": 2765, "v6e": 1640}
+
+# Slice, (replica, fsdp, tensor), rows. Key-value heads bound `tensor` to 8; the other chips take rows of their own.
+CASES = (
+    ("v4:2x2x4", (1, 2, 8), 128),
+    ("v5e:4x4", (1, 2, 8), 64),
+    ("v5p:2x2x2", (1, 1, 8), 256),
+    ("v6e:2x4", (1, 1, 8), 128),
+)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One line of the table."""
+
+    slice: str
+    mesh: tuple[int, int, int]
+    rows: int
+    peak_gb: float  # of a chip, as compiled
+    read_gb: float  # per chip and token: weights and cache
+    ms_per_token: float
+    tokens_per_second_per_chip: float
+
+
+def decode_bound(spec: ModelSpec, slice_: str, mesh: tuple[int, int, int], rows: int, slots: int) -> Bound:
+    """Compile decoding in bfloat16 for a slice; see the module."""
+    compiled = compile_decode(spec, topology_mesh(slice_, mesh), rows, slots)
+    chips, tensor = math.prod(mesh), mesh[2]
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(spec)))
+    # The embedding table is looked up, not read.
+    weights = 2 * (parameters - spec.vocab_size * spec.hidden_size * (not spec.tie_embeddings)) / tensor
+    cache = 4 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim / chips
+    read = (weights + cache) / 1e9
+    ms = 1e3 * read / BANDWIDTH[slice_.split(":")[0]]
+    peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
+    return Bound(slice_, mesh, rows, peak, read, ms, 1e3 * rows / ms / chips)
+
+
+def main() -> None:
+    """Print the table of one model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="folder with the model's config.json")
+    parser.add_argument("--slots", type=int, default=2048, help="tokens of prompt and answer (2048)")
+    args = parser.parse_args()
+    spec = spec_from_config(read_config_json(args.config), str(args.config))
+    columns = ("slice", "mesh (replica, fsdp, tensor)", "rows", "peak GB per chip", "GB read per token",
+               "ms per token at least", "tokens/s per chip at most")  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for slice_, mesh, rows in CASES:
+        one = decode_bound(spec, slice_, mesh, rows, args.slots)
+        print(f"| {slice_} | {mesh} | {rows} | {one.peak_gb:.1f} | {one.read_gb:.1f} | {one.ms_per_token:.1f} "
+              f"| {one.tokens_per_second_per_chip:.0f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
