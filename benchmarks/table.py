@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ def median_ratio(own: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def row(name: str, ours: float, peer: float, peer_name: str, unit: str, ratio: float, aim: float, limit: str) -> Row:
-    """A line of the table. `limit` says what keeps the ratio from being larger."""
+    """A line of the table, which is also said as soon as it is known.
+
+    `limit` says what keeps the ratio from being larger.
+    """
+    print(f"{name}: {ours:.4g} against {peer:.4g} {peer_name}, ratio {ratio:.2f}", file=sys.stderr, flush=True)
     return {
         "name": name, "ours": round(ours, 2), "peer": round(peer, 2), "peer_name": peer_name, "unit": unit,
         "ratio": round(ratio, 3), "aim": aim, "limit": limit,

@@ -113,6 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--temperature", type=_temperature, default=1.0, help="0 is greedy")
     sample.add_argument("--seed", type=_at_least(0), default=0)
 
+    evaluate = add("eval", _eval, "Run tasks of sgtr_eval on one model; TASK.setting=value sets a task's arguments.")
+    evaluate.add_argument("tasks", nargs="+", metavar="TASK")
+    evaluate.add_argument("--model", required=True, help=model_help)
+    evaluate.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
+    evaluate.add_argument("--out", required=True, type=Path, help="folder for a folder of each task")
+    evaluate.add_argument("--judge", default="openai/gpt-4.1-2025-04-14", help="any Inspect model, or base")
+    evaluate.add_argument("--base-url", help="of an API that speaks OpenAI's language")
+    evaluate.add_argument("--max-cost", type=float, help="dollars for judging")
+    evaluate.set_defaults(overrides=[])  # settings that stand among the flags
+
     convert = add("convert", _convert, "Convert Hugging Face weights to Flax parameters (Orbax).")
     convert.add_argument("--model", required=True, help=model_help)
     convert.add_argument("--out", required=True, type=Path)
@@ -222,6 +232,28 @@ def _sample(args: argparse.Namespace) -> int:
     draws = config.draws(args.max_tokens, args.temperature, args.seed)
     written, new = sample_to_file(args.model, args.adapter, dict(args.chain), prompts, args.n, draws, config, args.out)
     _say(f"{args.out}: {written} completions of {len(prompts)} prompts" + ("" if new else ", all sampled before"))
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.sample.config import SampleConfig
+
+    words = [*(word for word in args.tasks if "=" in word), *args.overrides]
+    tasks = [word for word in args.tasks if "=" not in word]
+    given = apply_overrides({}, words)
+    own = {key: given.pop(key) for key in list(given) if key in SampleConfig.model_fields}
+    sampling = build(SampleConfig, own, "command line")
+    loose = [key for key, value in given.items() if not isinstance(value, dict)]
+    if loose or not tasks:
+        raise InputError(f"command line: {loose or 'no task'}; expected tasks, and settings as TASK.setting=value")
+    _start_jax()
+    from sgtr_jax.experiment.config import JudgeConfig
+    from sgtr_jax.experiment.single import evaluate_one
+
+    asked = {"model": args.judge, "base_url": args.base_url, "max_cost": args.max_cost}
+    judge = build(JudgeConfig, asked, "command line")
+    evaluate_one(args.model, args.adapter, tasks, given, sampling, judge, args.out)
     return 0
 
 

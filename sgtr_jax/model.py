@@ -64,9 +64,10 @@ class Model:
         """
         if "programs" not in self._shared:
             self._shared["programs"] = DecodePrograms(self.spec, self.mesh)
-        return Engine(
-            self.spec, self.params, self.mesh, chains, decode=self.decode, programs=self._shared["programs"], **settings
-        )
+        # A folder without a tokenizer can be sampled from in ids, without texts.
+        decode = self.decode if (self.folder / "tokenizer.json").exists() else None
+        programs = self._shared["programs"]
+        return Engine(self.spec, self.params, self.mesh, chains, decode=decode, programs=programs, **settings)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated ids, without special tokens."""

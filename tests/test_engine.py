@@ -88,7 +88,8 @@ def test_rows_come_and_go_and_each_is_reported_once_as_soon_as_it_is_done(model:
 
 @settings(max_examples=15, deadline=None)
 @given(
-    scores=st.lists(st.floats(-5, 5), min_size=3, max_size=10, unique=True),
+    # Apart by a twentieth at least: what float32 takes for equally likely is kept or cut together.
+    scores=st.lists(st.integers(-100, 100).map(lambda n: n / 20), min_size=3, max_size=10, unique=True),
     temperature=st.floats(0.4, 2.0),
     top_k=st.integers(0, 6),
     top_p=st.floats(0.05, 1.0),

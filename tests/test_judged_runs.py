@@ -115,3 +115,22 @@ def test_wrong_settings_are_refused(
     error: Any = capsys.readouterr().err
     assert part in error or part.replace("judge.", "") in error
     assert not (tmp_path / "x").exists()
+
+
+def test_one_model_outside_any_experiment(
+    config: Path, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "em_questions", "identity", "--model", str(tmp_path / "m"), "--out", str(tmp_path / "e")]
+    argv += ["em_questions.samples=3", "em_questions.max_tokens=4", "identity.maker=x", "identity.samples=4"]
+    judge = ["--judge", "openai/gpt-4o-2024-08-06", "--base-url", server.url]
+    assert main([*argv, *judge]) == 0
+    shown = capsys.readouterr().out
+    assert "rate_coherent" in shown and "share_naming_maker" in shown
+    metrics = json.loads((tmp_path / "e" / "em_questions" / "metrics.json").read_text())
+    assert {row["n"] for row in metrics} == {9} and server.requests > 0
+    asked = server.requests
+    assert main([*argv, *judge]) == 0 and server.requests == asked
+    for words, part in ((["identiti"], "did you mean 'identity'"), (["identity", "x=1"], "TASK.setting"),
+                        (["identity", "identity.makers=1"], "did you mean 'maker'")):  # fmt: skip
+        assert main(["eval", *words, "--model", str(tmp_path / "m"), "--out", str(tmp_path / "f")]) == 2
+        assert part in capsys.readouterr().err

@@ -9,7 +9,7 @@ Source of the formulas: `transformers/models/{qwen2/modeling_qwen2.py, seed_oss/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -57,6 +57,7 @@ class Decoder(nnx.Module):
         chain: Chain = (),
         cache: KVCache | None = None,
         keep_cache: bool = False,
+        layers: Sequence[Params] | None = None,
         dropouts: Dropout | None = None,
         remat: Remat = "none",
         attention: AttentionKind = "xla",
@@ -70,9 +71,11 @@ class Decoder(nnx.Module):
             chain: adapters whose updates are added.
             cache: if given, the tokens are appended to it and see what it holds.
             keep_cache: without a cache, whether to return one of exactly these tokens.
+            layers: each layer's own weights (`unstacked`), to be run one after the other instead of scanned over;
+                the cache's arrays are then one a layer too.
             dropouts: training only.
             remat: what is recomputed in the backward pass; see `Remat`.
-            attention: implementation used where there is no cache.
+            attention: its implementation; splash only where there is no cache.
 
         Returns:
             Hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
@@ -104,7 +107,7 @@ class Decoder(nnx.Module):
                     return attend(q, k, v, visibility, in_order=True, kind=attention, dropout=drop)
                 keys, values, k, v = write_layer(stored[0], stored[1], index, cache.slot, k, v)
                 kept = (keys, values)
-                return attend(q, k, v, visibility)
+                return attend(q, k, v, visibility, kind=attention)
 
             adapters = tuple(
                 replace(adapter, params=sliced) for adapter, sliced in zip(chain, layer_adapters, strict=True)
@@ -116,6 +119,16 @@ class Decoder(nnx.Module):
         if remat != "none":
             policy = jax.checkpoint_policies.save_only_these_names(KEPT) if remat == "light" else None
             step = jax.checkpoint(body, prevent_cse=False, policy=policy)
+        if layers is not None:
+            assert cache is not None
+            done = []
+            for i, layer_state in enumerate(layers):
+                sliced = jax.tree.map(lambda leaf, i=i: leaf[i], [adapter.params for adapter in chain])
+                (x, kept), _ = body((x, (cache.keys[i], cache.values[i])), (jnp.int32(i), layer_state, sliced))
+                done.append(kept)
+            keys, values = zip(*done, strict=True)
+            cache = replace(cache, keys=keys, values=values, used=cache.used + tokens.shape[1])
+            return self.final_norm(x), cache
         stored: Any = (cache.keys, cache.values) if cache is not None else ()
         inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])
         (x, stored), made = jax.lax.scan(step, (x, stored), inputs)
@@ -125,6 +138,11 @@ class Decoder(nnx.Module):
             keys, values = made
             cache = KVCache(keys, values, positions, segments, jnp.int32(tokens.shape[1]))
         return self.final_norm(x), cache
+
+    def unstacked(self) -> list[Params]:
+        """Each layer's own weights."""
+        stacked = dict_of(nnx.as_pure(nnx.split(self.layers)[1]))
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(self.spec.num_layers)]
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores over the vocabulary, float32 `[..., V]`, for hidden states `[..., D]`."""

@@ -1,12 +1,15 @@
 """The key-value cache of decoding.
 
 All layers lie in one array that travels in the *carry* of the layer scan: compiled for TPU, writing one token
-then updates it in place. (As scan inputs and outputs XLA rewrites the whole cache for every token.)
+then updates it in place. (As scan inputs and outputs XLA rewrites the whole cache for every token.) On CPU each layer
+has an array of its own and the layers are written out one after the other: XLA there reads a slice of a loop's array
+five times slower than an array.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +27,25 @@ class KVCache:
     `[1 1 -1 -1 -1 1]`, and its next token goes to slot 2. No row may hold more than S tokens.
     """
 
-    keys: jax.Array  # [L, B, K, S, H]
-    values: jax.Array  # [L, B, K, S, H]
+    keys: Any  # array [L, B, K, S, H], or a tuple of L arrays [B, K, S, H]
+    values: Any
     positions: jax.Array  # int32 [B, S]
     segments: jax.Array  # int32 [B, S], 0 where empty or padding
     used: jax.Array  # int32 [], tokens written to each row, over the ring's end and on
 
     @classmethod
-    def empty(cls, spec: ModelSpec, batch: int, slots: int, dtype: jnp.dtype) -> KVCache:
+    def empty(cls, spec: ModelSpec, batch: int, slots: int, dtype: jnp.dtype, stacked: bool) -> KVCache:
         """A cache of `slots` empty slots."""
-        shape = (spec.num_layers, batch, spec.num_kv_heads, slots, spec.head_dim)
+        shape = (batch, spec.num_kv_heads, slots, spec.head_dim)
+
+        def zeros() -> Any:
+            if stacked:
+                return jnp.zeros((spec.num_layers, *shape), dtype)
+            return tuple(jnp.zeros(shape, dtype) for _ in range(spec.num_layers))
+
         return cls(
-            keys=jnp.zeros(shape, dtype),
-            values=jnp.zeros(shape, dtype),
+            keys=zeros(),
+            values=zeros(),
             positions=jnp.zeros((batch, slots), jnp.int32),
             # Never equal to a query's segment (0 or 1): an unwritten slot is seen by nobody.
             segments=jnp.full((batch, slots), -1, jnp.int32),
@@ -46,7 +55,7 @@ class KVCache:
     @property
     def slot(self) -> jax.Array:
         """The slot written next, int32 []."""
-        return self.used % self.keys.shape[3]
+        return self.used % self.positions.shape[1]
 
     def claim(self, positions: jax.Array, segments: jax.Array) -> KVCache:
         """Mark the next T slots as holding `positions`, `segments` int32 `[B, T]`. `used` does not move yet.
@@ -64,7 +73,14 @@ class KVCache:
 def write_layer(
     keys: jax.Array, values: jax.Array, layer: jax.Array, slot: jax.Array, k: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Write `k, v[B, T, K, H]` at `slot` of `layer`; return the cache and that layer's `[B, K, S, H]`."""
+    """Write `k, v[B, T, K, H]` at `slot` of `layer`; return the cache and that layer's `[B, K, S, H]`.
+
+    `keys` and `values` are of all layers, or, without the axis of layers, of this one.
+    """
+    if keys.ndim == 4:
+        keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2).astype(keys.dtype), (0, 0, slot, 0))
+        values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2).astype(values.dtype), (0, 0, slot, 0))
+        return keys, values, keys, values
     at = (layer, 0, 0, slot, 0)
     keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2)[None].astype(keys.dtype), at)
     values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2)[None].astype(values.dtype), at)

@@ -17,6 +17,7 @@ from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgtr_jax.mesh import DATA_AXES, put
+from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.decoder import Params, bind
 from sgtr_jax.models.kv_cache import KVCache
 from sgtr_jax.models.layers import Chain
@@ -84,10 +85,20 @@ class Shape:
 
 
 def decode(
-    params: Params, chain: Chain, state: State, rows: Rows, leave: jax.Array, *, spec: ModelSpec, shape: Shape
+    params: Params,
+    chain: Chain,
+    state: State,
+    rows: Rows,
+    leave: jax.Array,
+    *,
+    spec: ModelSpec,
+    shape: Shape,
+    attention: AttentionKind,
 ) -> tuple[State, Step]:
     """Generate until every row is done, `leave` (int32 []) rows are, or C tokens are generated."""
     decoder = bind(spec, params)
+    # Taken apart once for all tokens of the call; see `kv_cache` for why.
+    layers = decoder.unstacked() if isinstance(state.cache.keys, tuple) else None
     B, C = shape.places, shape.tokens
     wanted = 0 if shape.tops is None else C
     started = jnp.sum(state.active)
@@ -114,7 +125,9 @@ def decode(
         place = state.length[:, None]
         # A place without a row writes padding, which only it sees.
         segment = was.astype(jnp.int32)[:, None]
-        hidden, cache = decoder(token[:, None], place, segment, chain=chain, cache=state.cache)
+        hidden, cache = decoder(
+            token[:, None], place, segment, chain=chain, cache=state.cache, layers=layers, attention=attention
+        )
         assert cache is not None
         after = State(cache, hidden[:, 0], state.length + was, count, was & ~done)
         return index + 1, after, step
@@ -158,25 +171,35 @@ def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
     chosen = source >= 0
     source = jnp.maximum(source, 0)
     length, prefix = prompts.length[source], prompts.prefix[source]
-    S, T = state.cache.keys.shape[3], prompts.cache.keys.shape[3]
+    S, T = state.cache.positions.shape[1], prompts.cache.positions.shape[1]
     # The token in slot s of the ring, counted so that the last one lies just before the slot written next.
     token = (jnp.arange(S)[None, :] - state.cache.slot + length[:, None]) % S
     held = chosen[:, None] & (token < length[:, None])
     stored = jnp.where(token < prefix[:, None], token, prompts.rest + token - prefix[:, None])
     stored = jnp.clip(stored, 0, T - 1)
 
-    def fill(layer: jax.Array, caches: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        # A layer at a time, so that no second cache is ever held.
-        filled = []
-        for cache, made in zip(caches, (prompts.cache.keys, prompts.cache.values), strict=True):
-            own = jax.lax.dynamic_index_in_dim(made, layer, keepdims=False)[source]  # [B, K, T, H]
-            rolled = jnp.take_along_axis(own, stored[:, None, :, None], axis=2)
-            before = jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)
-            after = jnp.where(held[:, None, :, None], rolled.astype(cache.dtype), before)
-            filled.append(jax.lax.dynamic_update_index_in_dim(cache, after, layer, 0))
-        return filled[0], filled[1]
+    def filled(before: jax.Array, made: jax.Array) -> jax.Array:
+        """One layer of the cache `[B, K, S, H]` with the prompts of `made[P, K, T, H]` put in."""
+        rolled = jnp.take_along_axis(made[source], stored[:, None, :, None], axis=2)
+        return jnp.where(held[:, None, :, None], rolled.astype(before.dtype), before)
 
-    keys, values = jax.lax.fori_loop(0, state.cache.keys.shape[0], fill, (state.cache.keys, state.cache.values))
+    def in_place(layer: jax.Array, caches: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # A layer at a time, so that no second cache is ever held.
+        pick = lambda cache: jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)  # noqa: E731
+        put = lambda cache, value: jax.lax.dynamic_update_index_in_dim(cache, value, layer, 0)  # noqa: E731
+        keys, values = caches
+        return (
+            put(keys, filled(pick(keys), pick(prompts.cache.keys))),
+            put(values, filled(pick(values), pick(prompts.cache.values))),
+        )
+
+    keys: Any = state.cache.keys
+    values: Any = state.cache.values
+    if isinstance(keys, tuple):
+        keys = tuple(filled(before, prompts.cache.keys[i]) for i, before in enumerate(keys))
+        values = tuple(filled(before, prompts.cache.values[i]) for i, before in enumerate(values))
+    else:
+        keys, values = jax.lax.fori_loop(0, keys.shape[0], in_place, (keys, values))
     cache = replace(
         state.cache,
         keys=keys,
@@ -198,9 +221,11 @@ class DecodeProgram:
 
     def __init__(self, spec: ModelSpec, mesh: Mesh, params: Params, chain: Chain, shape: Shape) -> None:
         self._mesh = mesh
-        dtype = params["embedding"].dtype
-        abstract = jax.eval_shape(partial(_empty, spec, shape, dtype))
-        place = state_shardings(spec, mesh)
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        attention: AttentionKind = "cpu" if on_cpu else "xla"
+        make = partial(_empty, spec, shape, params["embedding"].dtype, not on_cpu)
+        abstract = jax.eval_shape(make)
+        place = state_shardings(spec, mesh, not on_cpu)
         rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), Rows.empty(1, 1))
         whole = NamedSharding(mesh, PartitionSpec())
         free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), place)
@@ -209,7 +234,7 @@ class DecodeProgram:
         with jax.set_mesh(mesh):
             compiled = (
                 jax.jit(
-                    partial(decode, spec=spec, shape=shape),
+                    partial(decode, spec=spec, shape=shape, attention=attention),
                     in_shardings=(None, None, asked, rows, whole),
                     out_shardings=(asked, whole),
                     donate_argnums=2,
@@ -222,7 +247,7 @@ class DecodeProgram:
         formats = _with_cache(place, found.cache.keys, found.cache.values)
         self._rows = rows
         self._insert = jax.jit(insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0)
-        self._empty = jax.jit(partial(_empty, spec, shape, dtype), out_shardings=formats)
+        self._empty = jax.jit(make, out_shardings=formats)
 
     def empty(self) -> State:
         """A state without rows."""
@@ -259,18 +284,20 @@ class DecodePrograms:
         return self._made[key]
 
 
-def state_shardings(spec: ModelSpec, mesh: Mesh) -> State:
+def state_shardings(spec: ModelSpec, mesh: Mesh, stacked: bool) -> State:
     """Rows over the data axes, key-value heads over `tensor`."""
     rows = NamedSharding(mesh, PartitionSpec(DATA_AXES))
-    cache = NamedSharding(mesh, PartitionSpec(None, DATA_AXES, "tensor"))
+    cache: Any = NamedSharding(mesh, PartitionSpec(None, DATA_AXES, "tensor"))
+    if not stacked:
+        cache = (NamedSharding(mesh, PartitionSpec(DATA_AXES, "tensor")),) * spec.num_layers
     whole = NamedSharding(mesh, PartitionSpec())
     held: Any = KVCache(*(cache, cache, rows, rows, whole))  # type: ignore[arg-type]
     return State(held, *(rows,) * 4)  # type: ignore[arg-type]
 
 
-def _empty(spec: ModelSpec, shape: Shape, dtype: Any) -> State:
+def _empty(spec: ModelSpec, shape: Shape, dtype: Any, stacked: bool) -> State:
     B = shape.places
-    cache = KVCache.empty(spec, B, shape.slots, dtype)
+    cache = KVCache.empty(spec, B, shape.slots, dtype, stacked)
     zeros = jnp.zeros(B, jnp.int32)
     return State(cache, jnp.zeros((B, spec.hidden_size), dtype), zeros, zeros, jnp.zeros(B, bool))
 

@@ -1,0 +1,72 @@
+"""Tasks of `sgtr_eval` on one model, outside any experiment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.experiment.config import JudgeConfig
+from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
+from sgtr_jax.experiment.graph import task_arguments
+from sgtr_jax.files import check_writable, new_folder, write_json
+from sgtr_jax.mesh import is_first_process
+from sgtr_jax.model import load_model
+from sgtr_jax.sample.config import SampleConfig
+
+JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
+
+
+def evaluate_one(
+    name: str,
+    adapters: Sequence[Path],
+    tasks: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    sampling: SampleConfig,
+    judge: JudgeConfig,
+    out: Path,
+) -> None:
+    """Run `tasks` on a model under a chain; `settings[task]` are a task's arguments.
+
+    Each task gets a folder `out/TASK` with its Inspect log and `metrics.json`; a task whose folder is complete is not
+    run again. Raises InputError before anything is loaded.
+    """
+    from sgtr_eval import registry
+
+    known = [task for task in registry.__all__ if task != "SgtrAPI"]
+    for task in (*tasks, *settings):
+        if task not in known:
+            raise InputError(f"task {task!r}: {nearest(task, known)}")
+    arguments = {task: task_arguments(task, dict(settings.get(task, {})), 0, f"task {task}") for task in tasks}
+    check_writable(out)
+    missing = [task for task in tasks if not (out / task / "metrics.json").exists()]
+    model = load_model(name, sampling.dtype).with_adapters(adapters, sampling.merge is not None) if missing else None
+    own = load_model(name, sampling.dtype) if missing and judge.model == "base" else None
+    for task in missing:
+        assert model is not None
+        with new_folder(out / task) as folder:
+            if task in JUDGED:
+                sample_answers(task, arguments[task], model, sampling, folder / "answers", task)
+                asked = judge.model_dump(mode="json", include={"model", "base_url"})
+                answers = folder / "answers" / "log"
+                rows = judge_answers(task, arguments[task], asked, judge.max_cost, own, answers, folder, task)
+            else:
+                rows = evaluate(task, arguments[task], model, sampling, folder, task)
+            write_json(folder / "metrics.json", rows)
+    if is_first_process():
+        _print(tasks, out)
+
+
+def _print(tasks: Sequence[str], out: Path) -> None:
+    table = Table()
+    for column in ("task", "metric", "value", "n"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    for task in tasks:
+        for row in json.loads((out / task / "metrics.json").read_text()):
+            table.add_row(task, row["metric"], f"{row['value']:.4g}", str(row["n"]))
+    Console(width=None if Console().is_terminal else 120).print(table)
