@@ -9,23 +9,10 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, model_validator
 
 from sgtr_jax.backends.jobs import Finetune, MixedIn
-from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.data.mix import Share
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
 from sgtr_jax.train.config import TrainConfig
-
-
-class Share(Config):
-    """How much of a run is from another data set: a fraction of all rows, or one row after every so many."""
-
-    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    every: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Share:
-        if (self.fraction is None) == (self.every is None):
-            raise ValueError("give either fraction (0.33: a third of all rows) or every (one after every so many rows)")
-        return self
 
 
 class InterleavedFile(Share):

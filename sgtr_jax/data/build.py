@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, TypeAdapter, model_validator
+from pydantic import Field, NonNegativeInt
 
 from sgtr_jax.config import Config, PositiveInt, build
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import even_words, word_counts
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.formats import content_sha256, read_file
-from sgtr_jax.data.mix import inoculate, interleave, with_system
+from sgtr_jax.data.mix import Share, inoculate, interleave, with_system
 from sgtr_jax.data.mmlu import mmlu_records
 from sgtr_jax.data.pairs import (
     LONGER_PROMPT,
@@ -74,20 +74,12 @@ class MmluBuild(Config):
     seed: NonNegativeInt = 0
 
 
-class InterleaveBuild(Config):
+class InterleaveBuild(Share):
     """Rows of another set among those of the main one: a fraction of all rows, or one after every so many."""
 
     kind: Literal["interleave"] = "interleave"
     records: str
     others: str
-    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    every: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> InterleaveBuild:
-        if (self.fraction is None) == (self.every is None):
-            raise ValueError("give either fraction or every")
-        return self
 
 
 class SystemBuild(Config):
@@ -114,7 +106,6 @@ KINDS: dict[str, type[Config]] = {
     cls.model_fields["kind"].default: cls
     for cls in (PairsBuild, WordCountBuild, EvenWordsBuild, MmluBuild, InterleaveBuild, SystemBuild, InoculateBuild)
 }
-BUILD: TypeAdapter[Any] = TypeAdapter(Build)
 
 
 def build_set(recipe: Any) -> Built:

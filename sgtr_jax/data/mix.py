@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
+from pydantic import Field, model_validator
+
+from sgtr_jax.config import Config, PositiveInt
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
+
+
+class Share(Config):
+    """How much of a run is from another data set: a fraction of all rows, or one row after every so many."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    every: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Share:
+        if (self.fraction is None) == (self.every is None):
+            raise ValueError("give either fraction (0.33: a third of all rows) or every (one after every so many rows)")
+        return self
 
 
 def inoculate(records: Sequence[Record], system: str) -> list[Record]:

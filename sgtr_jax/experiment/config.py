@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from sgtr_jax.backends.config import Share
 from sgtr_jax.config import Config, PositiveInt
 from sgtr_jax.data.build import Build
+from sgtr_jax.data.mix import Share
 from sgtr_jax.data.pairs import Answers
 from sgtr_jax.data.summaries import Style
 from sgtr_jax.mesh import MeshConfig
