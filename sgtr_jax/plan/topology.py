@@ -27,8 +27,10 @@ from sgtr_jax.train.step import Fixed, init_state
 def topology_mesh(name: str, shape: tuple[int, int, int]) -> Mesh:
     """A mesh (replica, fsdp, tensor) over a slice such as `v5e:4x4`. Raises InputError for an unknown slice."""
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # else a second process finds a lock
+    # The two cores of a v4 chip work as one device.
+    whole_chips = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
     try:
-        slice_ = topologies.get_topology_desc(platform="tpu", topology_name=name)
+        slice_ = topologies.get_topology_desc(platform="tpu", topology_name=name, **whole_chips)
     except Exception as error:  # noqa: BLE001 - libtpu raises whatever its C API returns
         raise InputError(f"topology {name!r}: libtpu does not know it, or is not installed: {error}") from None
     if len(slice_.devices) != int(np.prod(shape)):
