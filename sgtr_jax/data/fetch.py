@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +25,7 @@ from sgtr_jax.files import new_folder, write_json, write_jsonl
 
 _BLOCK = 1 << 18
 _TRIES = 4
+_bringing: dict[str, threading.Lock] = {}
 OnBytes = Callable[[int], None]
 
 
@@ -54,18 +56,25 @@ def fetch(entry: DataSet, open_protected: bool = False, on_bytes: OnBytes = lamb
     no way to have it here, RunError when the way failed or the content is not what the registry says.
     """
     folder = cache_folder() / entry.name
-    if is_present(entry):
-        return _read(folder, entry)
-    with new_folder(folder) as temporary:
-        _bring(entry, temporary, open_protected, on_bytes)
-        rows = _read(temporary, entry)
-        digest = content_sha256(rows)
-        if len(rows) != entry.rows:
-            raise RunError(f"{entry.name}: {len(rows)} rows came, the registry says {entry.rows}")
-        if entry.sha256 is not None and digest != entry.sha256:
-            raise RunError(f"{entry.name}: the content's sha256 is {digest}, the registry says {entry.sha256}")
-        write_json(temporary / "checked.json", {"rows": len(rows), "sha256": digest, "known": entry.sha256 is not None})
+    # A set made here may want one that another thread is bringing.
+    with _bringing.setdefault(entry.name, threading.Lock()):
+        if is_present(entry):
+            return _read(folder, entry)
+        with new_folder(folder) as temporary:
+            _bring(entry, temporary, open_protected, on_bytes)
+            rows = _read(temporary, entry)
+            _check(entry, rows, temporary)
     return rows
+
+
+def _check(entry: DataSet, rows: Rows, folder: Path) -> None:
+    """Compare what came with the registry, and say so beside it. Raises RunError."""
+    digest = content_sha256(rows)
+    if len(rows) != entry.rows:
+        raise RunError(f"{entry.name}: {len(rows)} rows came, the registry says {entry.rows}")
+    if entry.sha256 is not None and digest != entry.sha256:
+        raise RunError(f"{entry.name}: the content's sha256 is {digest}, the registry says {entry.sha256}")
+    write_json(folder / "checked.json", {"rows": len(rows), "sha256": digest, "known": entry.sha256 is not None})
 
 
 def _read(folder: Path, entry: DataSet) -> Rows:
