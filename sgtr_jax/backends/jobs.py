@@ -43,7 +43,7 @@ class Finetune:
     out: Path  # gets adapter/ (or model/ in full mode), metrics.jsonl, report.json and, meanwhile, checkpoints/
     label: str = "train"
     mixed_in: MixedIn | None = None
-    on_done: Callable[[], None] = field(default=lambda: None)  # called when everything is in `out`
+    on_done: Callable[[], None] = field(default=lambda: None)  # called in every process when all is in `out`
 
 
 @dataclass(frozen=True, eq=False)

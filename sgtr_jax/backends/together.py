@@ -161,7 +161,8 @@ class Together:
             else:
                 self._save(out / ("model" if self._start is not None else "adapter"), one, params)
                 write_json(out / "report.json", self._report(one, summary, at_once))
-                one.job.on_done()
+        if failure is None:
+            one.job.on_done()
         wait_for_all(f"{one.job.label} is finished")
 
     def _report(self, one: Prepared, summary: Summary, at_once: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from sgtr_jax.experiment.graph import chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
-from sgtr_jax.mesh import MeshConfig
+from sgtr_jax.mesh import MeshConfig, is_first_process
 from sgtr_jax.model import Model, load_model
 from sgtr_jax.sample.config import DrawConfig, SampleConfig
 from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
@@ -173,9 +173,11 @@ class Maker:
 
         def store() -> None:
             with self._store.make(recipe) as folder:
-                for part in ("adapter", "metrics.jsonl", "report.json"):
-                    (scratch / part).rename(folder / part)
-            shutil.rmtree(scratch, ignore_errors=True)
+                if is_first_process():
+                    for part in ("adapter", "metrics.jsonl", "report.json"):
+                        (scratch / part).rename(folder / part)
+            if is_first_process():
+                shutil.rmtree(scratch, ignore_errors=True)
 
         records = self._stored_records(recipe.inputs["data"])
         return Finetune(settings["model"], self._chain(recipe), records, config, scratch, recipe.name, mixed, store)
