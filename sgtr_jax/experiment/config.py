@@ -136,6 +136,10 @@ class TwoChoiceEval(Config):
     seed: NonNegativeInt = 0
 
 
+# Tasks whose answers a judge reads.
+JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
+
+
 class TaskEval(Config):
     """Another task of `sgtr_eval`; `settings` are its arguments."""
 
@@ -148,7 +152,7 @@ class TaskEval(Config):
     @property
     def judged(self) -> bool:
         """Whether a judge reads the answers."""
-        return self.kind in ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
+        return self.kind in JUDGED
 
 
 Evaluation = Annotated[SelfRecognitionEval | IdentityEval | TwoChoiceEval | TaskEval, Field(discriminator="kind")]

@@ -11,15 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.experiment.config import JudgeConfig
+from sgtr_jax.experiment.config import JUDGED, JudgeConfig
 from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
 from sgtr_jax.experiment.graph import task_arguments
 from sgtr_jax.files import check_writable, new_folder, write_json
 from sgtr_jax.mesh import is_first_process
 from sgtr_jax.model import load_model
 from sgtr_jax.sample.config import SampleConfig
-
-JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
 
 
 def evaluate_one(
