@@ -80,17 +80,22 @@ class Model:
         eos = self.tokenizer.eos_token_id
         return tuple(sorted({*self.spec.eos_ids, *([eos] if eos is not None else [])}))
 
-    def with_adapters(self, folders: Sequence[Path], merge: bool = False) -> Model:
+    def with_adapters(self, folders: Sequence[Path], merge: bool = False, chain_id: str | None = None) -> Model:
         """The base under the chain of PEFT folders given, in order.
 
         With `merge` all but the last are merged into a copy of the base and rounded to its dtype, one after the
-        other: the model that `merge: bfloat16` trained the last one on.
+        other: the model that `merge: bfloat16` trained the last one on. `chain_id` takes part in every draw; it is
+        made from the weights unless given. (An experiment gives what the adapters were made from, which is the same
+        where the last bit of a weight is not.)
         """
         loaded = [load_adapter(folder, self.spec, self.mesh, SAMPLING)[0] for folder in folders]
-        digest = hashlib.sha256()
-        for folder in folders:
-            digest.update((folder / "adapter_model.safetensors").read_bytes())
-        chain_id = digest.hexdigest()[:16] if folders else "base"
+        if not folders:
+            chain_id = "base"
+        elif chain_id is None:
+            digest = hashlib.sha256()
+            for folder in folders:
+                digest.update((folder / "adapter_model.safetensors").read_bytes())
+            chain_id = digest.hexdigest()[:16]
         if not merge or len(folders) < 2:
             return dataclasses.replace(self, chain=tuple(loaded), chain_id=chain_id)
         params, _ = merge_in_turn(self.params, loaded[:-1])

@@ -188,7 +188,10 @@ class Maker:
     def _adapted(self, recipe: Recipe) -> Model:
         settings = recipe.settings
         base = self._base(settings["model"], settings["dtype"])
-        return base.with_adapters(self._chain(recipe), settings["merge"] is not None)
+        # The last link's recipe names those before it.
+        links = chain_of(recipe.inputs)
+        chain_id = links[-1].fingerprint[:16] if links else None
+        return base.with_adapters(self._chain(recipe), settings["merge"] is not None, chain_id)
 
     def _answers(self, recipe: Recipe, folder: Path) -> None:
         """A judged task's answers: an Inspect log without scores."""
