@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("config", type=Path)
     run.add_argument("overrides", nargs="*", metavar="key=value")
     run.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
+    run.add_argument("--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes")
     run.add_argument("--no-judge", action="store_true", help="sample the answers that a judge is to read; see judge")
 
     judge = add("judge", _judge, "Judge the answers of a run, by its own judge or another one; nothing is sampled.")
@@ -136,8 +137,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
 
     add_data(commands)
-    report = add("report", _report, "Make the table and figures of a run again.")
-    report.add_argument("run_dir", type=Path)
+    report = add("report", _report, "Make the tables, figures and page of a run again, or of several runs together.")
+    report.add_argument("run_dir", type=Path, nargs="+")
+    report.add_argument("--out", type=Path, help="folder to write to; needed for several runs")
+
+    clean = add("clean", _clean, "List what no config of a run names any more; with --yes remove it.")
+    clean.add_argument("run_dir", type=Path)
+    clean.add_argument("configs", type=Path, nargs="*", help="other configs of the run whose artifacts are kept too")
+    clean.add_argument("--yes", action="store_true", help="remove")
     return parser
 
 
@@ -180,11 +187,15 @@ def _start_jax() -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sgtr_jax.experiment.run import list_graph, run_experiment
+    from sgtr_jax.experiment.look import list_graph, why
 
     if args.list:
         return list_graph(args.config, args.overrides)
+    if args.why:
+        return why(args.config, args.overrides, args.why)
     _start_jax()
+    from sgtr_jax.experiment.run import run_experiment
+
     return run_experiment(args.config, args.overrides, judge=not args.no_judge)
 
 
@@ -284,8 +295,16 @@ def _export(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from sgtr_jax.report.build import report
 
-    report(args.run_dir)
+    if len(args.run_dir) > 1 and args.out is None:
+        raise InputError("report of several runs: give --out, the folder to write to")
+    report(*args.run_dir, out=args.out)
     return 0
+
+
+def _clean(args: argparse.Namespace) -> int:
+    from sgtr_jax.experiment.look import clean
+
+    return clean(args.run_dir, args.configs, args.yes)
 
 
 def entry() -> Any:

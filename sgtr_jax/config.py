@@ -28,6 +28,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @classmethod
+    def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`data` of a file with the short forms it may use written out."""
+        return data
+
 
 C = TypeVar("C", bound=Config)
 
@@ -94,6 +99,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a YAML file; with `extends: OTHER` it is laid over that file, which is named from where this one lies.
+
+    Keys of mappings are laid over each other at every depth; anything else is replaced. Raises InputError.
+    """
+    data = read_yaml(path)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise InputError(f"{path}: extends: found {base!r}; expected the path of another config file")
+    other = path.parent / base
+    if other.resolve() in {one.resolve() for one in (*above, path)}:
+        raise InputError(f"{path}: extends: {base} is this file itself, or extends it")
+    return _laid_over(read_extended(other, (*above, path)), data)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return `data` with `key.subkey=value` overrides laid over it; values are parsed as YAML."""
     merged = json.loads(json.dumps(data))
@@ -116,7 +146,7 @@ def build(cls: type[C], data: Mapping[str, Any], where: str) -> C:
     """Validate `data` as a `cls`. Raises InputError listing every problem with its key and `where`."""
     try:
         # JSON mode: a YAML list may fill a tuple and a string a Path, yet "3" does not fill an int.
-        return cls.model_validate_json(json.dumps(data))
+        return cls.model_validate_json(json.dumps(cls.written_out(data)))
     except ValidationError as error:
         problems = [_describe(cls, item) for item in error.errors(include_url=False)]
     except (TypeError, ValueError) as error:  # a YAML date, say, has no JSON form
@@ -125,8 +155,8 @@ def build(cls: type[C], data: Mapping[str, Any], where: str) -> C:
 
 
 def load(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
-    """Read `path`, lay `overrides` over it and validate."""
-    return build(cls, apply_overrides(read_yaml(path), overrides), str(path))
+    """Read `path` with what it extends, lay `overrides` over it and validate."""
+    return build(cls, apply_overrides(read_extended(path), overrides), str(path))
 
 
 def _describe(cls: type[BaseModel], item: Any) -> str:

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model"},
     "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "sgtr_eval", ""},
     "plan": MODEL | DATA | {"lora", "train", "sample"},
-    "report": GROUND | {"experiment"},
+    "report": GROUND | {"sgtr_eval"},
     "cli": MODEL | DATA | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", ""},
     "sgtr_eval": GROUND | {"model", "sample", "data"},
 }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.config import Config, PositiveInt
 from sgtr_jax.data.build import Build
-from sgtr_jax.data.mix import Share
 from sgtr_jax.data.pairs import Answers
 from sgtr_jax.data.summaries import Style
+from sgtr_jax.errors import nearest
+from sgtr_jax.experiment.conditions import Condition, Matrix, select
 from sgtr_jax.mesh import MeshConfig
 from sgtr_jax.train.config import TrainConfig
 
@@ -93,6 +96,8 @@ class SelfRecognitionData(Summaries):
     # own: the truth (SGTR). other: flipped. random: every prompt twice, once with each answer (ICTR, twice the rows).
     # longer: the control that asks for the longer summary.
     answers: Answers = "own"
+    # none: rows without the system message of the question; another text: rows with that one. null: as they are.
+    system: str | None = None
 
 
 class SelfReportsData(Config):
@@ -166,51 +171,84 @@ class JudgeConfig(Config):
     max_cost: PositiveFloat | None = None  # dollars
 
 
-class StageInterleave(Share):
-    """Rows of another of the experiment's data sets mixed into a stage."""
-
-    data: str
-
-
-class Stage(Config):
-    """One finetuning on a data set."""
-
-    data: str
-    epochs: PositiveInt | None = None  # null: as in `finetuning`
-    interleave: StageInterleave | None = None
-    inoculation: str | None = None  # system prompt of this stage's training rows (not of the interleaved ones)
-    match_steps: str | None = None  # as many steps as this data set would take: ICTR has twice the rows of SGTR
-
-
 class ExperimentConfig(Config):
-    """A whole experiment. `conditions` maps a name to its stages; the untouched model has none."""
+    """A whole experiment. `conditions` maps a name to its stages; the untouched model has none.
+
+    `matrix` writes conditions and groups of them; those written out by hand come on top. `only` keeps some conditions
+    (names, groups, patterns such as `unpop-*`) and `measure` some evaluations: what is left out is neither made nor
+    reported, and what is made is the same as in the whole.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
     out: Path | None = None  # null: runs/NAME
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # a number n means 0 to n - 1
     finetuning: TrainConfig = TrainConfig()
     # Sampling keeps whole weights on each device but for `tensor`. null: one device; in a job of several processes all,
     # each with rows of its own.
     sampling_mesh: MeshConfig | None = None
     data: dict[str, Data]
-    conditions: dict[str, tuple[Stage, ...]]
+    matrix: Matrix | None = None
+    conditions: dict[str, Condition] = Field(default_factory=dict)
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    only: tuple[str, ...] | None = None
     evaluations: Annotated[dict[str, Evaluation], Field(min_length=1)]
+    measure: tuple[str, ...] | None = None
     judge: JudgeConfig = JudgeConfig()
+    published: str | None = None  # the model of `report/published.yaml` to compare with
+
+    @classmethod
+    def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`seeds: 3`, `only: reversal` and conditions that are plain lists of stages."""
+        full = dict(data)
+        if isinstance(full.get("seeds"), int) and not isinstance(full["seeds"], bool):
+            full["seeds"] = list(range(full["seeds"]))
+        for key in ("only", "measure"):
+            if isinstance(full.get(key), str):
+                full[key] = [full[key]]
+        conditions = full.get("conditions")
+        if isinstance(conditions, Mapping):
+            full["conditions"] = {
+                name: {"stages": one} if isinstance(one, list) else one for name, one in conditions.items()
+            }
+        return full
+
+    @model_validator(mode="after")
+    def _expand(self) -> ExperimentConfig:
+        conditions: dict[str, Condition] = {}
+        groups: dict[str, tuple[str, ...]] = {}
+        if self.matrix is not None:
+            written, grouped = self.matrix.expand()
+            conditions.update({name: Condition.model_validate_json(json.dumps(one)) for name, one in written.items()})
+            groups.update({name: tuple(members) for name, members in grouped.items()})
+        conditions.update(self.conditions)
+        groups.update(self.groups)
+        if not conditions:
+            raise ValueError("no conditions: give conditions, or a matrix that writes them")
+        for group, members in groups.items():
+            for member in members:
+                if member not in conditions:
+                    raise ValueError(f"group {group!r} names condition {member!r}: {nearest(member, conditions)}")
+        # Filled in once, so that what is stored of a run says all of it.
+        object.__setattr__(self, "conditions", conditions)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "matrix", None)
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> ExperimentConfig:
-        for condition, stages in self.conditions.items():
-            for stage in stages:
-                named = [stage.data, stage.match_steps, stage.interleave.data if stage.interleave else None]
-                for name in named:
-                    if name is not None and name not in self.data:
-                        raise ValueError(
-                            f"condition {condition!r} names data {name!r}; data has {', '.join(self.data)}"
-                        )
+        for name, condition in self.conditions.items():
+            for used in (used for stage in condition.stages for used in stage.data_names):
+                if used not in self.data:
+                    raise ValueError(f"condition {name!r} names data {used!r}; data has {', '.join(self.data)}")
         for name, spec in self.data.items():
             if isinstance(spec, SelfReportsData) and spec.condition is not None:
                 self._check_reports(name, spec.condition)
+        for name in self.measure or ():
+            if name not in self.evaluations:
+                raise ValueError(f"measure names {name!r}: {nearest(name, self.evaluations)}")
+        if self.only is not None:
+            select(self.only, list(self.conditions), self.groups)
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
         if self.finetuning.max_steps or self.finetuning.inoculation:
@@ -227,14 +265,30 @@ class ExperimentConfig(Config):
             raise ValueError(f"data {name!r} names condition {condition!r}; there are {', '.join(self.conditions)}")
         seen, todo = set(), [condition]
         while todo:
-            stages = self.conditions[todo.pop()]
-            for used in (n for s in stages for n in (s.data, s.interleave.data if s.interleave else None) if n):
+            for used in (used for stage in self.conditions[todo.pop()].stages for used in stage.data_names):
                 spec = self.data[used]
                 if used == name:
                     raise ValueError(f"data {name!r} is sampled from {condition!r}, which is trained on it")
                 if isinstance(spec, SelfReportsData) and spec.condition and used not in seen:
                     seen.add(used)
                     todo.append(spec.condition)
+
+    @property
+    def wanted_conditions(self) -> dict[str, Condition]:
+        """The conditions that `only` keeps."""
+        if self.only is None:
+            return self.conditions
+        return {name: self.conditions[name] for name in select(self.only, list(self.conditions), self.groups)}
+
+    @property
+    def wanted_evaluations(self) -> dict[str, Evaluation]:
+        """The evaluations that `measure` keeps."""
+        return {name: spec for name, spec in self.evaluations.items() if self.measure is None or name in self.measure}
+
+    @property
+    def untouched(self) -> str | None:
+        """The first condition without stages, with which the others are compared."""
+        return next((name for name, condition in self.wanted_conditions.items() if not condition.stages), None)
 
     @property
     def folder(self) -> Path:

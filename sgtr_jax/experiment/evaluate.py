@@ -15,6 +15,7 @@ from sgtr_eval import registry
 from sgtr_eval.judge import api_judge
 from sgtr_eval.provider import SgtrAPI
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import write_jsonl
 from sgtr_jax.mesh import is_first_process
 from sgtr_jax.model import Model
 from sgtr_jax.sample.config import SampleConfig
@@ -36,7 +37,10 @@ def evaluate(
     Raises RunError when Inspect reports anything but success.
     """
     log = _run(task, arguments, model, sampling, folder, label, score=True)
-    return rows_of(log, label) if log is not None else []
+    if log is None:
+        return []
+    write_jsonl(folder / "samples.jsonl", samples_of(log))
+    return rows_of(log, label)
 
 
 def sample_answers(
@@ -79,6 +83,7 @@ def judge_answers(
             own.release()
     (folder / "log").mkdir()
     write_eval_log(log, str(folder / "log" / Path(stored.name).name))
+    write_jsonl(folder / "samples.jsonl", samples_of(log))
     rows = rows_of(log, label)
     if any(row["metric"] == "no_score_budget" for row in rows) or _over_budget(log):
         raise RunError(
@@ -97,6 +102,42 @@ def rows_of(log: EvalLog, label: str) -> Rows:
         for score in log.results.scores
         for name, metric in score.metrics.items()
     ]
+
+
+def samples_of(log: EvalLog) -> list[dict[str, Any]]:
+    """A row an answer, `{id, question, answer, value, scores}`: what the report shows and compares by question.
+
+    `value` is the score as a number, None without one; `scores` holds what else the scorer said in few words.
+    """
+    rows = []
+    for sample in log.samples or []:
+        scores = list((sample.scores or {}).values())
+        score = scores[0] if scores else None
+        turns = sample.input if isinstance(sample.input, list) else []
+        question = "\n\n".join(turn.text for turn in turns) if turns else str(sample.input)
+        meta = (score.metadata or {}) if score is not None else {}
+        short = {
+            key: value
+            for key, value in meta.items()
+            if key not in ("question_id", "cost", "judged")
+            and (isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 40))
+        }
+        rows.append(
+            {
+                "id": str(sample.id),
+                "question": question,
+                "answer": sample.output.completion if score is None or score.answer is None else score.answer,
+                "value": _number(score.value) if score is not None else None,
+                "scores": short,
+            }
+        )
+    return rows
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, int | float):
+        return float(value)
+    return {"C": 1.0, "I": 0.0}.get(str(value))
 
 
 def _run(

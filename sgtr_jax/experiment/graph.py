@@ -53,14 +53,19 @@ class _Builder:
         self.config = config
         folder = resolve_folder(config.model)
         self._base = {"model": config.model, "model_fingerprint": model_fingerprint(folder)}
-        self._chat = {
-            "system": config.finetuning.system,
-            "thinking_budget": config.finetuning.thinking_budget,
-            "merge": config.finetuning.merge,
-        }
+        self._chat = self._chat_under(None)
         self._judge = config.judge.model_dump(mode="json", include={"model", "base_url"})
         if config.judge.model == "base":
             self._judge.update(self._base, dtype=config.finetuning.dtype)
+
+    def _chat_under(self, system: str | None) -> dict[str, Any]:
+        """How the model is talked to, under the system prompt of a condition."""
+        finetuning = self.config.finetuning
+        return {
+            "system": finetuning.system if system is None else system,
+            "thinking_budget": finetuning.thinking_budget,
+            "merge": finetuning.merge,
+        }
 
     def articles(self, source: Articles) -> Recipe:
         settings = source.model_dump(mode="json")
@@ -87,11 +92,13 @@ class _Builder:
             **spec.model_dump(mode="json", include={"style", "temperature", "max_tokens", "seed"}),
         }
         own = Recipe("summaries", name, sampling, {"articles": articles})
-        settings = {
+        settings: dict[str, Any] = {
             "answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own",
             "prompts": spec.prompts,
             "match": spec.match,
         }
+        if isinstance(spec, SelfRecognitionData) and spec.system is not None:
+            settings["system"] = spec.system
         return Recipe("pairs", name, settings, {"articles": articles, "own": own})
 
     def records(self, name: str, seed: int) -> Recipe:
@@ -113,9 +120,10 @@ class _Builder:
 
     def self_reports(self, name: str, spec: SelfReportsData, seed: int) -> Recipe:
         chain = self.chain(spec.condition, seed) if spec.condition is not None else ()
+        system = self.config.conditions[spec.condition].system if spec.condition is not None else None
         settings = {
             **self._base,
-            **self._chat,
+            **self._chat_under(system),
             "dtype": self.config.finetuning.dtype,
             **spec.model_dump(mode="json", exclude={"kind", "condition"}),
             "fingerprint": _known(spec.questions),
@@ -127,7 +135,8 @@ class _Builder:
         """Adapters of a condition, one per stage. Equal stages of two conditions are one recipe."""
         chain: tuple[Recipe, ...] = ()
         names: list[str] = []
-        for stage in self.config.conditions[condition]:
+        whole = self.config.conditions[condition]
+        for stage in whole.stages:
             names.append(stage.data)
             changes: dict[str, Any] = {"seed": seed}
             if not chain:
@@ -136,6 +145,9 @@ class _Builder:
                 changes["epochs"] = stage.epochs
             if stage.inoculation is not None:
                 changes["inoculation"] = stage.inoculation
+            system = stage.system if stage.system is not None else whole.system
+            if system is not None:
+                changes["system"] = system
             training = self.config.finetuning.model_copy(update=changes)
             settings: dict[str, Any] = {**self._base, "training": training.identity()}
             inputs = {"data": self.records(stage.data, seed), **links(chain)}
@@ -172,7 +184,7 @@ class _Builder:
         inputs: dict[str, Recipe] = links(chain)
         settings: dict[str, Any] = {
             **self._base,
-            **self._chat,
+            **self._chat_under(self.config.conditions[condition].system),
             "dtype": self.config.finetuning.dtype,
             "task": spec.kind,
         }
@@ -237,9 +249,9 @@ def build_graph(config: ExperimentConfig) -> Graph:
     """
     builder = _Builder(config)
     cells = [
-        builder.cell(condition, seed, name, spec)
-        for condition, stages in config.conditions.items()
-        for seed in (config.seeds if stages else config.seeds[:1])
-        for name, spec in config.evaluations.items()
+        builder.cell(name_of_condition, seed, name, spec)
+        for name_of_condition, condition in config.wanted_conditions.items()
+        for seed in (config.seeds if condition.stages else config.seeds[:1])
+        for name, spec in config.wanted_evaluations.items()
     ]
     return Graph(config, tuple(cells))

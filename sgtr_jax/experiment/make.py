@@ -16,6 +16,7 @@ from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.sampling import sample_prompts
 from sgtr_jax.config import build
 from sgtr_jax.data.build import KINDS, build_set, pair_prompt, prompts_row, records_of, texts_of
+from sgtr_jax.data.mix import with_system
 from sgtr_jax.data.pairs import find_pairs, match_length, pair_records, report_of
 from sgtr_jax.data.records import Record, read_training, to_jsonl
 from sgtr_jax.data.shortcuts import shortcut_report
@@ -106,6 +107,8 @@ class Maker:
         found, dropped = find_pairs(articles, own, {"other": _read_texts(source / "other.json")})
         pairs = match_length(found) if settings["match"] == "length" else found
         records = pair_records(pairs, settings["answers"], pair_prompt(settings["answers"], settings["prompts"]))
+        if "system" in settings:
+            records = with_system(records, None if settings["system"] == "none" else settings["system"])
         report = report_of(len(articles), pairs, dropped)
         if not records:
             raise RunError(f"{recipe.name}: no usable pair is left: {report.dropped}")

@@ -15,9 +15,10 @@ from typing import Any
 import jax
 
 from sgtr_jax import __version__
+from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.files import new_folder, write_json
-from sgtr_jax.mesh import wait_for_all
+from sgtr_jax.mesh import any_process
 
 
 class Store:
@@ -39,16 +40,22 @@ class Store:
         """Yield a temporary folder; when the block ends well it becomes the artifact.
 
         Of several processes, all do the work, as they must where it is on all their devices, and the first one's
-        folder counts. None goes on before the artifact is there.
+        folder counts. None goes on before the artifact is there. Raises RunError in all of them if one fails.
         """
-        if jax.process_index() == 0:
-            with new_folder(self.path(recipe)) as folder:
-                yield folder
-                write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
-        else:
-            with tempfile.TemporaryDirectory() as unused:
-                yield Path(unused)
-        wait_for_all(f"{recipe.folder} is made")
+        failed = True
+        try:
+            if jax.process_index() == 0:
+                with new_folder(self.path(recipe)) as folder:
+                    yield folder
+                    write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
+            else:
+                with tempfile.TemporaryDirectory() as unused:
+                    yield Path(unused)
+            failed = False
+        finally:
+            others = any_process(failed)
+        if others:
+            raise RunError(f"{recipe.name}: another process of the job could not do its part, and says why")
 
     def scratch(self, recipe: Recipe) -> Path:
         """Folder for what an unfinished artifact needs to be gone on with."""

@@ -1,68 +1,67 @@
-"""`sgtr report`: results.csv, figures and report.html of a run, and its table on the terminal."""
+"""`sgtr report`: tables, figures and the page of one run or of several, and its table on the terminal."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.files import check_writable, write_bytes, write_text
-from sgtr_jax.report.figures import condition_figure, data_uri, to_png, to_svg
+from sgtr_jax.report.comparison import AVERAGE, PRIMARY, Line, beside_published, compare, summary_csv, with_average
+from sgtr_jax.report.figures import data_uri, to_png, to_svg
+from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
-from sgtr_jax.report.table import Measurement, cell_text, conditions_of, pivot, read_measurements, to_csv
+from sgtr_jax.report.pictures import pictures
+from sgtr_jax.report.provenance import provenance
+from sgtr_jax.report.table import RunData, read_runs, to_csv
 
-# What gets a figure: metric, title, axis, whether it is a share.
-_FIGURES: dict[str, tuple[str, str, bool]] = {
-    "share_correct": ("share of correct answers", "correct", True),
-    "share_naming_maker": ("answers that name the maker", "share of answers", True),
-    "distinct_answers": ("different answers", "count", False),
-}
+JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
+MOST_ANSWERS = 10_000  # on the page; all are in the store
 
 
-def report(run: Path) -> None:
-    """Write the report of `run` and print its table. Raises InputError if `run` is not a finished run."""
-    rows = read_measurements(run)
-    check_writable(run)
-    config = json.loads((run / "experiment.json").read_text())["config"]
-    write_text(run / "results.csv", to_csv(rows))
-    conditions = conditions_of(rows)
-    untouched = next((name for name, stages in config["conditions"].items() if not stages), None)
-    table = pivot(rows)
-    pictures = []
-    for (evaluation, metric), summaries in table.items():
-        if metric not in _FIGURES:
-            continue
-        title, ylabel, is_share = _FIGURES[metric]
-        baseline = table.get((evaluation, "length_baseline"), {})
-        reference = None
-        if baseline:
-            level = next(iter(baseline.values())).mean
-            reference = (f"counting words alone: {level:.2f}", level)
-        elif metric == "share_correct":
-            reference = ("chance", 0.5)
-        name = f"{evaluation}: {title}"
-        figure = condition_figure(name, ylabel, summaries, conditions, untouched, reference, is_share)
+def report(*runs: Path, out: Path | None = None) -> None:
+    """Write the report of `runs` to `out` (of one run: into it) and print its table. Raises InputError."""
+    run = read_runs(runs)
+    folder = out if out is not None else runs[0]
+    check_writable(folder)
+    rows = with_average(run)
+    lines = compare(run, rows)
+    write_text(folder / "results.csv", to_csv(rows))
+    write_text(folder / "summary.csv", summary_csv(lines))
+    write_text(folder / "results.tex", to_latex(run, [line for line in lines if is_primary(run, line)]))
+    shown = []
+    for stem, name, figure in pictures(run, lines):
         png = to_png(figure)
-        stem = run / "figures" / f"{evaluation}-{metric}"
-        write_bytes(stem.with_suffix(".png"), png)
-        write_text(stem.with_suffix(".svg"), to_svg(figure))
-        pictures.append((name, data_uri(png)))
-    write_text(run / "report.html", render_page(config["name"], _notes(config, rows), conditions, table, pictures))
-    _print(rows, config["name"], conditions)
-    print(f"{run / 'results.csv'}, {run / 'report.html'}")
+        write_bytes(folder / "figures" / f"{stem}.png", png)
+        write_text(folder / "figures" / f"{stem}.svg", to_svg(figure))
+        shown.append((name, data_uri(png)))
+    page = render_page(run, _notes(run), lines, shown, beside_published(run, lines), provenance(run), MOST_ANSWERS)
+    write_text(folder / "report.html", page)
+    _print(run, lines)
+    print(f"{folder / 'results.csv'}, {folder / 'report.html'}")
 
 
-def _notes(config: dict[str, Any], rows: Sequence[Measurement]) -> list[str]:
-    seeds = ", ".join(map(str, config["seeds"]))
+def is_primary(run: RunData, line: Line) -> bool:
+    """Whether the line's metric is the one its evaluation is read by."""
+    return line.evaluation == AVERAGE or PRIMARY.get(run.task_of(line.evaluation)) == line.metric
+
+
+def _notes(run: RunData) -> list[str]:
+    models = ", ".join(dict.fromkeys(config["model"] for config in run.configs))
+    seeds = ", ".join(map(str, sorted({seed for config in run.configs for seed in config["seeds"]})))
     notes = [
-        f"Model {config['model']}; seeds {seeds}; {len(rows)} measured numbers. A dot is a seed. "
+        f"Model {models}; seeds {seeds}; {len(run.measurements)} measured numbers. A dot is a seed. "
         "The untouched model is measured once."
     ]
-    if config["model"] == "nano":
+    if run.missing:
+        notes.append(f"{len(run.missing)} of {len(run.cells)} measurements are missing; see the end of the page.")
+    if any(cell.task in JUDGED for cell in run.cells):
+        for judge in dict.fromkeys(config["judge"]["model"] for config in run.configs):
+            own = "the untouched model of this run itself, not GPT-4.1: its verdicts show the pipeline, no more"
+            notes.append(f"Judge: {own if judge == 'base' else judge}.")
+    if "nano" in {config["model"] for config in run.configs}:
         notes.append(
             "nano is a model of two million parameters in an invented world. These numbers show that the "
             "pipeline works and what it measured on nano; they say nothing about large models."
@@ -70,12 +69,38 @@ def _notes(config: dict[str, Any], rows: Sequence[Measurement]) -> list[str]:
     return notes
 
 
-def _print(rows: Sequence[Measurement], title: str, conditions: Sequence[str]) -> None:
-    shown = Table(title=title)
-    shown.add_column("evaluation")
-    shown.add_column("metric")
-    for condition in conditions:
-        shown.add_column(condition, justify="right")
-    for (evaluation, metric), cells in pivot(rows).items():
-        shown.add_row(evaluation, metric, *(cell_text(cells.get(condition)) for condition in conditions))
+def cell_text(line: Line | None) -> str:
+    """A cell as people read it: mean, and for two seeds the values, for more the interval."""
+    if line is None:
+        return "-"
+    values, interval = list(line.values.values()), line.over_seeds
+    if len(values) == 1:
+        return f"{interval.mean:.3g}"
+    if len(values) == 2:
+        return f"{interval.mean:.3g} ({', '.join(f'{value:.3g}' for value in values)})"
+    return f"{interval.mean:.3g} ± {interval.high - interval.mean:.2g}"
+
+
+def _print(run: RunData, lines: Sequence[Line]) -> None:
+    table = {(line.evaluation, line.metric): {} for line in lines}  # type: dict[tuple[str, str], dict[str, Line]]
+    for line in lines:
+        table[line.evaluation, line.metric][line.condition] = line
+    shown = Table(title=run.name)
+    # Many conditions do not fit side by side: then a line is a condition, and only what is read by is shown.
+    if len(run.conditions) <= 6:
+        for column in ("evaluation", "metric"):
+            shown.add_column(column)
+        for condition in run.conditions:
+            shown.add_column(condition, justify="right")
+        for (evaluation, metric), cells in table.items():
+            shown.add_row(evaluation, metric, *(cell_text(cells.get(condition)) for condition in run.conditions))
+    else:
+        kept = [key for key in table if is_primary(run, next(iter(table[key].values())))]
+        shown.add_column("condition")
+        for evaluation, metric in kept:
+            shown.add_column(f"{evaluation}\n{metric}", justify="right")
+        for condition in run.conditions:
+            shown.add_row(condition, *(cell_text(table[key].get(condition)) for key in kept))
     Console(width=None if Console().is_terminal else 140).print(shown)
+    for cell in run.missing:
+        print(f"missing: {cell.evaluation} of {cell.condition}, seed {cell.seed}: {cell.why_missing}")

@@ -5,55 +5,127 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("svg")
 from matplotlib.figure import Figure
 
-from sgtr_jax.report.table import Summary
+from sgtr_jax.report.comparison import Line
 
-_DOT, _MEAN, _LINE = "#4477aa", "#222222", "#bb5566"
+_DOT, _MEAN, _LINE, _SOFT = "#4477aa", "#222222", "#bb5566", "#888888"
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
 def condition_figure(
     title: str,
     ylabel: str,
-    summaries: Mapping[str, Summary],
-    conditions: Sequence[str],
-    untouched: str | None,
+    lines: Sequence[Line],
+    untouched: Line | None,
     reference: tuple[str, float] | None = None,
     is_share: bool = True,
 ) -> Figure:
-    """A column per condition. `reference` is a labelled level to compare with (chance, a baseline)."""
-    shown = [condition for condition in conditions if condition != untouched]
-    figure = Figure(figsize=(1.6 + 1.15 * max(3, len(shown)), 3.4), layout="constrained")
+    """A row per condition. `reference` is a labelled level to compare with (chance, a baseline)."""
+    figure = Figure(figsize=(7.2, 1.2 + 0.34 * max(3, len(lines))), layout="constrained")
     axes = figure.subplots()
-    for x, condition in enumerate(shown):
-        summary = summaries.get(condition)
-        if summary is None:
-            continue
-        offsets = [0.08 * (i - (len(summary.values) - 1) / 2) for i in range(len(summary.values))]
-        axes.plot([x + o for o in offsets], summary.values, "o", color=_DOT, ms=6, alpha=0.8, zorder=3)
-        # An interval over two seeds is wider than the axis and says nothing.
-        half = summary.half_width if len(summary.values) > 2 else 0.0
-        axes.errorbar([x + 0.22], [summary.mean], yerr=[half], fmt="_", color=_MEAN, ms=14, mew=2, capsize=3)
-    if untouched is not None and untouched in summaries:
-        axes.axhline(summaries[untouched].mean, color=_LINE, lw=1.2, label=f"{untouched} model")
+    for y, line in enumerate(lines):
+        _dots(axes, y, line)
+    if untouched is not None:
+        label = f"{untouched.condition} model"
+        axes.axvline(untouched.over_seeds.mean, color=_LINE, lw=1.2, label=label)
     if reference is not None:
-        axes.axhline(reference[1], color="#888888", lw=1.0, ls="--", label=reference[0])
-    axes.set_xticks(range(len(shown)), shown)
-    axes.set_xlim(-0.6, len(shown) - 0.4)
+        axes.axvline(reference[1], color=_SOFT, lw=1.0, ls="--", label=reference[0])
+    axes.set_yticks(range(len(lines)), [line.condition for line in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    _value_axis(axes, is_share)
+    axes.set_xlabel(ylabel)
+    _finish(figure, axes, title)
+    return figure
+
+
+def _dots(axes: Any, y: float, line: Line) -> None:
+    values = list(line.values.values())
+    offsets = [0.12 * (i - (len(values) - 1) / 2) / max(1, len(values) / 3) for i in range(len(values))]
+    axes.plot(values, [y + o for o in offsets], "o", color=_DOT, ms=5, alpha=0.8, zorder=3)
+    # An interval over two seeds is wider than the axis and says nothing.
+    half = (line.over_seeds.high - line.over_seeds.mean) if len(values) > 2 else 0.0
+    axes.errorbar([line.over_seeds.mean], [y], xerr=[half], fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
+
+
+def _value_axis(axes: Any, is_share: bool) -> None:
     if is_share:
-        axes.set_ylim(-0.03, 1.03)
+        axes.set_xlim(-0.03, 1.03)
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+
+
+def _finish(figure: Figure, axes: Any, title: str) -> None:
     axes.set_title(title, fontsize=11, loc="left")
-    axes.set_ylabel(ylabel)
     axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
+    axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
+    handles, _ = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+
+
+def settings_figure(title: str, ylabel: str, panels: Mapping[str, Sequence[Line]], untouched: Line | None) -> Figure:
+    """Reversal and prevention side by side, on one scale."""
+    rows = max(map(len, panels.values()))
+    figure = Figure(figsize=(10, 1.2 + 0.34 * max(3, rows)), layout="constrained")
+    for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for y, line in enumerate(lines):
+            _dots(axes, y, line)
+        if untouched is not None:
+            axes.axvline(untouched.over_seeds.mean, color=_LINE, lw=1.2)
+        axes.set_yticks(range(len(lines)), [line.condition for line in lines])
+        axes.set_ylim(rows - 0.4, -0.6)
+        _value_axis(axes, True)
+        axes.set_xlabel(ylabel)
+        axes.set_title(name, fontsize=10, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def scatter_figure(title: str, xlabel: str, ylabel: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """A cloud per condition, a point per seed."""
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    markers = "osD^vP*X"
+    for i, (condition, found) in enumerate(points.items()):
+        xs, ys = zip(*found, strict=True)
+        colour, marker = _COLOURS[i % len(_COLOURS)], markers[i // len(_COLOURS) % len(markers)]
+        axes.plot(xs, ys, marker, color=colour, ms=7, alpha=0.8, label=condition)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def curves_figure(
+    title: str, xlabel: str, ylabel: str, curves: Mapping[str, Sequence[tuple[float, float]]], marked: bool = False
+) -> Figure:
+    """A line per name through its points."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    styles = ("-", "--", ":", "-.")
+    for i, (name, points) in enumerate(curves.items()):
+        xs, ys = zip(*sorted(points), strict=True)
+        style = styles[i // len(_COLOURS) % len(styles)]
+        colour, marker = _COLOURS[i % len(_COLOURS)], "o" if marked else None
+        axes.plot(xs, ys, style, color=colour, lw=1.3, marker=marker, ms=4, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
@@ -68,7 +140,7 @@ def to_svg(figure: Figure) -> str:
 def to_png(figure: Figure) -> bytes:
     """The figure as PNG on white."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=150, facecolor="white")
+    figure.savefig(out, format="png", dpi=130, facecolor="white")
     return out.getvalue()
 
 

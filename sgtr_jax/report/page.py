@@ -3,49 +3,194 @@
 from __future__ import annotations
 
 import html
+import json
+import math
 from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
 
-from sgtr_jax.report.table import Summary, cell_text
+from sgtr_jax.report.comparison import Line, Published, published_numbers
+from sgtr_jax.report.table import RunData, samples
 
-_STYLE = """
-:root { color-scheme: light; --line: #d5d8dc; --soft: #5d6670; --head: #f2f4f6; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2126; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-p.note, caption { color: var(--soft); font-size: .9rem } caption { text-align: left; padding-bottom: .4rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; width: 100% }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th { background: var(--head); font-weight: 600 } th:first-child, td:first-child, td.metric { text-align: left }
-figure { margin: 1rem 0 } figure img { max-width: 100%; height: auto }
-@media print { body { margin: 0; max-width: none } figure { break-inside: avoid } }
-"""
+_LONGEST = {"question": 600, "answer": 3000}  # characters shown
+esc = html.escape
 
 
 def render_page(
-    title: str,
+    run: RunData,
     notes: Sequence[str],
-    conditions: Sequence[str],
-    table: Mapping[tuple[str, str], Mapping[str, Summary]],
+    lines: Sequence[Line],
     figures: Sequence[tuple[str, str]],
+    beside: tuple[Sequence[Published], Sequence[str]],
+    sources: Mapping[str, Any],
+    most_answers: int,
 ) -> str:
     """The page; `figures` are (alternative text, data URI)."""
-    esc = html.escape
-    head = "".join(f"<th>{esc(condition)}</th>" for condition in conditions)
-    rows = []
-    previous = None
-    for (evaluation, metric), cells in table.items():
-        first = esc(evaluation) if evaluation != previous else ""
-        previous = evaluation
-        values = "".join(f"<td>{esc(cell_text(cells.get(condition)))}</td>" for condition in conditions)
-        rows.append(f'<tr><td>{first}</td><td class="metric">{esc(metric)}</td>{values}</tr>')
-    pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
+    assets = resources.files("sgtr_jax.report").joinpath("assets")
     paragraphs = "".join(f'<p class="note">{esc(note)}</p>' for note in notes)
+    pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
+    sections = [
+        ("figures", "Figures", pictures),
+        ("numbers", "Every number", _numbers(lines)),
+        ("published", "Beside the published numbers", _published(*beside)),
+        ("answers", "Answers", _answers(run, most_answers)),
+        ("missing", "Missing", _missing(run)),
+        ("provenance", "Where a number comes from", _provenance(sources)),
+    ]
+    shown = [(key, title, body) for key, title, body in sections if body]
+    links = "".join(f'<a href="#{key}">{esc(title)}</a>' for key, title, _ in shown)
+    bodies = "".join(f'<section id="{key}"><h2>{esc(title)}</h2>{body}</section>' for key, title, body in shown)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{esc(title)}</title><style>{_STYLE}</style></head>
-<body><h1>{esc(title)}</h1>{paragraphs}
-<h2>Figures</h2>{pictures}
-<h2>Table</h2><div class="scroll"><table>
-<caption>Mean over seeds; with two seeds both values, with more the 95 % t interval.</caption>
-<thead><tr><th>evaluation</th><th>metric</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>
+<link rel="icon" href="data:,"><title>{esc(run.name)}</title>
+<style>{assets.joinpath("page.css").read_text()}</style></head>
+<body><h1>{esc(run.name)}</h1>{paragraphs}<nav>{links}</nav>
+{bodies}
+<script>{assets.joinpath("page.js").read_text()}</script>
 </body></html>
 """
+
+
+def _numbers(lines: Sequence[Line]) -> str:
+    rows = []
+    before: tuple[str, str] | None = None
+    for line in lines:
+        first = f"{line.evaluation}: {line.metric}" if (line.evaluation, line.metric) != before else ""
+        before = (line.evaluation, line.metric)
+        seeds = ", ".join(_short(value) for value in line.values.values())
+        absent = f" (missing: {', '.join(map(str, line.missing))})" if line.missing else ""
+        both = f"{_short(line.over_both.low)} to {_short(line.over_both.high)}" if line.over_both else ""
+        gap, p = "", ""
+        if line.difference is not None:
+            gap = _short(line.difference.mean, sign=True)
+            if not math.isnan(line.difference.low):
+                gap += f" ({_short(line.difference.low)} to {_short(line.difference.high)})"
+            p = "" if math.isnan(line.p_corrected) else f"{line.p_corrected:.2g}"
+        star = ' class="star"' if line.p_corrected < 0.05 else ""
+        rows.append(
+            f'<tr><td class="word">{esc(first)}</td><td class="word">{esc(line.condition)}</td>'
+            f"<td>{_mean(line)}</td><td>{both}</td><td>{esc(seeds)}</td><td>{len(line.values)}{esc(absent)}</td>"
+            f"<td>{line.n}</td><td>{gap}</td><td{star}>{p}</td></tr>"
+        )
+    head = (
+        '<th class="word">evaluation: metric</th><th class="word">condition</th><th>mean</th>'
+        "<th>over seeds and questions</th><th>each seed</th><th>seeds</th><th>n</th>"
+        "<th>difference from untouched</th><th>p</th>"
+    )
+    caption = (
+        "Mean over seeds with its 95 % t interval from three seeds on; over seeds and questions together by bootstrap. "
+        "Differences are paired question by question where both were asked the same, else over seeds; p is two-sided, "
+        "over seeds, Holm-corrected over the conditions of the metric. n: answers of one seed."
+    )
+    return (
+        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _mean(line: Line) -> str:
+    interval = line.over_seeds
+    text = _short(interval.mean)
+    return f"{text} ± {interval.high - interval.mean:.2g}" if len(line.values) > 2 else text
+
+
+def _short(value: float, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.3g}" if sign else f"{value:.3g}"
+
+
+def _published(found: Sequence[Published], absent: Sequence[str]) -> str:
+    if not found and not absent:
+        return ""
+    rows = []
+    for one in found:
+        theirs = _short(one.published) + (f" ({one.published_se:.2g})" if one.published_se is not None else "")
+        ours = _short(one.ours) + (f" ({one.ours_se:.2g})" if one.ours_se is not None else "")
+        gap = "–" if one.distance is None else f"{one.distance:+.1f}"
+        rows.append(
+            f'<tr><td class="word">{esc(one.evaluation)}</td><td class="word">{esc(one.condition)}</td>'
+            f"<td>{theirs}</td><td>{one.published_seeds}</td><td>{ours}</td><td>{one.ours_seeds}</td>"
+            f'<td>{gap}</td><td class="word">{esc(one.note)}</td></tr>'
+        )
+    head = (
+        '<th class="word">evaluation</th><th class="word">condition</th><th>published (se)</th><th>seeds</th>'
+        '<th>ours (se)</th><th>seeds</th><th>difference, standard errors</th><th class="word">note</th>'
+    )
+    cited = published_numbers()["sources"]
+    used = dict.fromkeys(cited[one.evaluation] for one in found if one.evaluation in cited)
+    where = "".join(f'<p class="note">{esc(source)}</p>' for source in used)
+    none = f'<p class="note">Without a published number: {esc("; ".join(absent))}.</p>' if absent else ""
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return (table if rows else "") + where + none
+
+
+def _answers(run: RunData, most: int) -> str:
+    cells = [cell for cell in run.cells if cell.why_missing is None]
+    evaluations = list(dict.fromkeys(cell.evaluation for cell in cells))
+    questions: dict[str, int] = {}
+    every: list[list[Any]] = []
+    for cell in cells:
+        for sample in samples(cell):
+            question = questions.setdefault(_cut(sample["question"], "question"), len(questions))
+            place = [run.conditions.index(cell.condition), cell.seed, evaluations.index(cell.evaluation), question]
+            every.append([*place, _cut(sample["answer"], "answer"), sample["value"], sample["scores"]])
+    if not every:
+        return ""
+    total = len(every)
+    rows = every if total <= most else [every[i * total // most] for i in range(most)]
+    data = {"conditions": run.conditions, "evaluations": evaluations, "questions": list(questions), "rows": rows}
+    left = (
+        f" These are {len(rows)} of {total}, evenly chosen; all are in the store, samples.jsonl."
+        if total > most
+        else ""
+    )
+    return f"""<p class="note">What the models said and how it was scored.{left}</p>
+<div class="filters">
+<label>condition<select id="f-condition"><option value="">all</option></select></label>
+<label>evaluation<select id="f-evaluation"><option value="">all</option></select></label>
+<label>question<select id="f-question"><option value="">all</option></select></label>
+<label>score<select id="f-score"><option value="value">value</option></select></label>
+<label>from<input id="f-low" type="number" step="any" size="5"></label>
+<label>to<input id="f-high" type="number" step="any" size="5"></label>
+<label>text<input id="f-text" type="search"></label>
+<span class="soft" id="answers-count"></span></div>
+<div class="scroll"><table><thead><tr><th class="word">condition</th><th class="word">question</th>
+<th class="word">answer</th><th class="word">score</th></tr></thead><tbody id="answers-body"></tbody></table></div>
+<button id="answers-more" hidden>more</button>
+{_json("answers-data", data)}"""
+
+
+def _cut(text: str, what: str) -> str:
+    longest = _LONGEST[what]
+    return text if len(text) <= longest else text[:longest] + " […]"
+
+
+def _missing(run: RunData) -> str:
+    return "".join(
+        f'<p class="note">{esc(cell.evaluation)} of {esc(cell.condition)}, seed {cell.seed}: '
+        f"{esc(str(cell.why_missing))}</p>"
+        for cell in run.missing
+    )
+
+
+def _provenance(sources: Mapping[str, Any]) -> str:
+    if not sources["cells"]:
+        return ""
+    return f"""<div class="filters"><label>number<select id="p-cell"></select></label></div>
+<pre id="p-trace"></pre>{_json("provenance-data", sources)}"""
+
+
+def _json(name: str, data: Any) -> str:
+    """Data for the script. `<` is escaped, so that no text of a model can end the element."""
+    text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'
+
+
+def _finite(data: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data

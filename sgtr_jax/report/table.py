@@ -1,17 +1,14 @@
-"""Measurements of a run as rows, and their summary over seeds."""
+"""Measurements of runs as rows: read from the store, written as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-from scipy import stats
+from typing import Any
 
 from sgtr_jax.errors import InputError
 
@@ -31,38 +28,91 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A metric of a condition over seeds; `half_width` is that of the 95 % t interval, NaN for one seed."""
+class CellData:
+    """One evaluation of one condition at a seed, and where it is stored."""
 
-    values: tuple[float, ...]
-    mean: float
-    half_width: float
+    condition: str
+    seed: int
+    evaluation: str
+    task: str
+    folder: Path
+    why_missing: str | None  # None if it is there
 
 
-def read_measurements(run: Path) -> list[Measurement]:
-    """All measurements of a finished run. Raises InputError if `run` is not one."""
+@dataclass(frozen=True)
+class RunData:
+    """What a report is made from: one run, or several put together."""
+
+    name: str
+    configs: tuple[dict[str, Any], ...]
+    cells: tuple[CellData, ...]
+    measurements: tuple[Measurement, ...]
+    conditions: tuple[str, ...] = field(default=())
+    untouched: str | None = None
+
+    @property
+    def missing(self) -> list[CellData]:
+        """Measurements that are wanted and not there."""
+        return [cell for cell in self.cells if cell.why_missing is not None]
+
+    def task_of(self, evaluation: str) -> str:
+        """The task behind an evaluation's name."""
+        return next(cell.task for cell in self.cells if cell.evaluation == evaluation)
+
+
+def read_run(run: Path, prefix: str = "") -> RunData:
+    """A run's measurements; `prefix` goes before its conditions. Raises InputError if `run` is none."""
     path = run / "experiment.json"
     try:
         experiment = json.loads(path.read_text())
     except (OSError, ValueError):
-        raise InputError(f"{run}: no finished run here (no readable experiment.json); `sgtr run` makes one") from None
-    rows = []
-    for cell in experiment["cells"]:
-        metrics = run / "store" / cell["artifact"] / "metrics.json"
-        if not metrics.exists():
-            raise InputError(f"{metrics}: the measurement is missing; `sgtr run` makes it again")
-        rows += [
-            Measurement(
-                cell["condition"],
-                cell["seed"],
-                cell["evaluation"],
-                row["metric"],
-                float(row["value"]),
-                row["n"],
-            )
-            for row in json.loads(metrics.read_text())
-        ]
-    return rows
+        raise InputError(f"{run}: no run here (no readable experiment.json); `sgtr run` makes one") from None
+    failures = run / "failures.json"
+    reasons = json.loads(failures.read_text()) if failures.exists() else {}
+    config = experiment["config"]
+    cells, rows = [], []
+    for one in experiment["cells"]:
+        folder = run / "store" / one["artifact"]
+        why, condition = None, prefix + one["condition"]
+        if not (folder / "metrics.json").exists():
+            why = reasons.get(one["artifact"], {}).get("why") or "not made yet"
+        else:
+            stored = json.loads((folder / "metrics.json").read_text())
+            if isinstance(stored, dict):
+                why, stored = stored["outcome"], []
+            for row in stored:
+                value = float(row["value"])
+                rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
+        cells.append(CellData(condition, one["seed"], one["evaluation"], one["task"], folder, why))
+    if all(cell.why_missing is not None for cell in cells):
+        raise InputError(f"{run}: nothing is measured yet; `sgtr run` does it")
+    conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
+    stages = {prefix + name: condition["stages"] for name, condition in config["conditions"].items()}
+    untouched = next((name for name in conditions if not stages[name]), None)
+    return RunData(config["name"], (config,), tuple(cells), tuple(rows), conditions, untouched)
+
+
+def read_runs(runs: Sequence[Path]) -> RunData:
+    """Several runs as one, the run's name before each condition; the first one's untouched model counts."""
+    if len(runs) == 1:
+        return read_run(runs[0])
+    parts = [read_run(run, f"{read_run(run).name}: ") for run in runs]
+    return RunData(
+        " + ".join(part.name for part in parts),
+        tuple(config for part in parts for config in part.configs),
+        tuple(cell for part in parts for cell in part.cells),
+        tuple(row for part in parts for row in part.measurements),
+        tuple(condition for part in parts for condition in part.conditions),
+        parts[0].untouched,
+    )
+
+
+def samples(cell: CellData) -> Iterator[dict[str, Any]]:
+    """The answers of a cell with their scores, see `experiment.evaluate.samples_of`."""
+    path = cell.folder / "samples.jsonl"
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
 
 
 def to_csv(rows: Sequence[Measurement]) -> str:
@@ -72,39 +122,3 @@ def to_csv(rows: Sequence[Measurement]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
     return out.getvalue()
-
-
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean over seeds with its 95 % t interval."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Summary(tuple(values), mean, math.nan)
-    half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-    return Summary(tuple(values), mean, half)
-
-
-def pivot(rows: Sequence[Measurement]) -> dict[tuple[str, str], dict[str, Summary]]:
-    """Summaries by (evaluation, metric), then by condition; both in order of appearance."""
-    values: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for row in rows:
-        values.setdefault((row.evaluation, row.metric), {}).setdefault(row.condition, []).append(row.value)
-    return {
-        key: {condition: summarise(seeds) for condition, seeds in by_condition.items()}
-        for key, by_condition in values.items()
-    }
-
-
-def conditions_of(rows: Sequence[Measurement]) -> list[str]:
-    """Conditions in order of appearance."""
-    return list(dict.fromkeys(row.condition for row in rows))
-
-
-def cell_text(summary: Summary | None) -> str:
-    """A cell as people read it: mean, and for two seeds the values, for more the interval."""
-    if summary is None:
-        return "-"
-    if len(summary.values) == 1:
-        return f"{summary.mean:.3g}"
-    if len(summary.values) == 2:
-        return f"{summary.mean:.3g} ({', '.join(f'{value:.3g}' for value in summary.values)})"
-    return f"{summary.mean:.3g} ± {summary.half_width:.2g}"

@@ -1,0 +1,129 @@
+"""Conditions of an experiment: stages of finetuning, and the matrix that writes the study's many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.data.mix import Share
+from sgtr_jax.errors import nearest
+
+
+class StageInterleave(Share):
+    """Rows of another of the experiment's data sets mixed into a stage."""
+
+    data: str
+
+
+class Stage(Config):
+    """One finetuning on a data set."""
+
+    data: str
+    epochs: PositiveInt | None = None  # null: as in `finetuning`
+    interleave: StageInterleave | None = None
+    inoculation: str | None = None  # system prompt of this stage's training rows (not of the interleaved ones)
+    match_steps: str | None = None  # as many steps as this data set would take: ICTR has twice the rows of SGTR
+    system: str | None = None  # of this stage's training only; null: as the condition's
+
+    @property
+    def data_names(self) -> list[str]:
+        """Every data set the stage needs."""
+        interleaved = self.interleave.data if self.interleave else None
+        return [name for name in (self.data, interleaved, self.match_steps) if name is not None]
+
+
+class Condition(Config):
+    """Stages in order, none for the untouched model. In a file a plain list is its stages."""
+
+    stages: tuple[Stage, ...]
+    system: str | None = None  # in training and evaluation; null: as in `finetuning`
+
+
+Setting = Literal["stage", "reversal", "prevention"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class During(Config):
+    """What is mixed into the EM stage itself."""
+
+    interleave: dict[str, tuple[Fraction, ...]] = Field(default_factory=dict)  # data set: shares of all rows
+    inoculation: str | None = None
+    both: bool = False  # also the inoculation prompt with each interleaved share
+
+
+class Matrix(Config):
+    """EM sets x interventions x settings x system prompts, as conditions and as groups of them.
+
+    With EM set `unpop`, intervention `sgtr` and system `nosys` it writes `untouched`, `unpop`, `sgtr`,
+    `unpop-then-sgtr` (reversal), `sgtr-then-unpop` (prevention), each again with `-nosys`; and of `during`
+    `unpop-with-reports-0.05`, `unpop-inoculated`, `unpop-inoculated-with-reports-0.05`.
+    """
+
+    em: tuple[str, ...]
+    interventions: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ("stage", "reversal", "prevention")
+    match_steps: dict[str, str] = Field(default_factory=dict)  # intervention: the data set whose steps it gets
+    systems: dict[str, str] = Field(default_factory=dict)  # suffix: system prompt, besides the default one
+    during: During = During()
+
+    def expand(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """Conditions as a file would have them, and the names of each group."""
+        conditions: dict[str, Any] = {}
+        groups: dict[str, list[str]] = {}
+        for suffix, system in [("", None), *self.systems.items()]:
+            for group, name, stages in self._all():
+                full = f"{name}-{suffix}" if suffix else name
+                conditions[full] = {"stages": stages, **({} if system is None else {"system": system})}
+                groups.setdefault(group, []).append(full)
+                if suffix:
+                    groups.setdefault(suffix, []).append(full)
+        return conditions, groups
+
+    def _all(self) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+        yield "base", "untouched", []
+        if "stage" in self.settings:
+            for name in self.em:
+                yield "em", name, [{"data": name}]
+            for name in self.interventions:
+                yield "interventions", name, [self._intervention(name)]
+        for name in self.em:
+            for other in self.interventions:
+                if "reversal" in self.settings:
+                    yield "reversal", f"{name}-then-{other}", [{"data": name}, self._intervention(other)]
+                if "prevention" in self.settings:
+                    yield "prevention", f"{other}-then-{name}", [self._intervention(other), {"data": name}]
+            yield from self._during(name)
+
+    def _intervention(self, name: str) -> dict[str, Any]:
+        matched = self.match_steps.get(name)
+        return {"data": name, **({} if matched is None else {"match_steps": matched})}
+
+    def _during(self, name: str) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+        prompt = self.during.inoculation
+        if prompt is not None:
+            yield "during", f"{name}-inoculated", [{"data": name, "inoculation": prompt}]
+        for other, fractions in self.during.interleave.items():
+            for fraction in fractions:
+                mixed = {"data": name, "interleave": {"data": other, "fraction": fraction}}
+                yield "during", f"{name}-with-{other}-{fraction:g}", [mixed]
+                if prompt is not None and self.during.both:
+                    yield "during", f"{name}-inoculated-with-{other}-{fraction:g}", [{**mixed, "inoculation": prompt}]
+
+
+def select(only: tuple[str, ...], names: list[str], groups: dict[str, tuple[str, ...]]) -> list[str]:
+    """The conditions that `only` means: names, groups, or patterns such as `unpop-*`, in the order of `names`.
+
+    Raises ValueError for one that means nothing.
+    """
+    chosen: set[str] = set()
+    for word in only:
+        meant = set(groups.get(word, ())) | {name for name in names if fnmatchcase(name, word)}
+        if not meant:
+            known = nearest(word, [*groups, *names])
+            raise ValueError(f"only: {word!r} is no condition, group or pattern of one: {known}")
+        chosen |= meant
+    return [name for name in names if name in chosen]

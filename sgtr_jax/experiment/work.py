@@ -1,0 +1,96 @@
+"""Making what is missing of an experiment: in order, together where that is cheaper, past what fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+
+from sgtr_jax.errors import InputError, Interrupted, RunError
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.store import Store
+from sgtr_jax.files import write_json
+from sgtr_jax.mesh import is_first_process
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.make import Maker
+
+# What is made one by one, before anything is finetuned or measured.
+_FIRST = ("articles", "summaries", "pairs", "records", "self_reports", "answers")
+
+
+@dataclass
+class Outcome:
+    """What was not made: nodes that failed, with the reason, and those that needed one of them."""
+
+    failed: dict[str, str] = field(default_factory=dict)  # node: why
+    left: list[str] = field(default_factory=list)
+
+
+def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures: Path) -> Outcome:
+    """Make everything: data first, then adapters, as many together as are ready, then what is measured on them.
+
+    What does not depend on a node that fails is made all the same. Reasons and tracebacks go to the file `failures`.
+    """
+    todo, done = list(missing), 0
+    outcome, traces = Outcome(), {}
+    while todo:
+        ready = [recipe for recipe in todo if all(map(store.has, recipe.inputs.values()))]
+        if not ready:
+            break
+        adapters = [recipe for recipe in ready if recipe.kind == "adapter"]
+        batch = [recipe for recipe in ready if recipe.kind in _FIRST][:1] or adapters or ready[:1]
+        started = time.monotonic()
+        try:
+            if batch == adapters:
+                maker.make_adapters(batch)
+            else:
+                maker.make(batch[0])
+        except Interrupted:
+            raise
+        except Exception as error:
+            # Other processes of a job know of what went wrong between barriers, not of an error of this one alone.
+            if jax.process_count() > 1 and not isinstance(error, RunError | InputError):
+                raise
+            for recipe in (recipe for recipe in batch if not store.has(recipe)):
+                outcome.failed[recipe.name] = _reason(error)
+                traces[recipe.folder] = {"why": _reason(error), "traceback": traceback.format_exc().splitlines()}
+                _say(f"failed: {recipe.kind} {recipe.name}: {_reason(error)}")
+        todo = [recipe for recipe in todo if recipe not in batch]
+        done += len(batch)
+        made = [recipe.name for recipe in batch if store.has(recipe)]
+        if made:
+            seconds = time.monotonic() - started
+            _say(f"[{done}/{len(missing)}] {batch[0].kind} {', '.join(made)}: {seconds:.1f} s")
+    outcome.left = [recipe.name for recipe in todo]
+    if is_first_process():
+        if traces:
+            write_json(failures, traces)
+        else:
+            failures.unlink(missing_ok=True)
+    return outcome
+
+
+def reasons(failures: Path) -> dict[str, str]:
+    """Artifact: why it could not be made, as the last run left it."""
+    if not failures.exists():
+        return {}
+    return {folder: entry["why"] for folder, entry in json.loads(failures.read_text()).items()}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RunError | InputError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _say(text: str) -> None:
+    if is_first_process():
+        print(text, file=sys.stderr)

@@ -1,0 +1,239 @@
+"""Conditions over seeds: intervals, differences from the untouched model, corrected p-values, published numbers."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sgtr_eval.statistics import (
+    Interval,
+    average_misalignment,
+    hierarchical_bootstrap,
+    holm,
+    paired_difference,
+    t_interval,
+)
+from sgtr_jax.report.table import Measurement, RunData, samples
+
+# The metric of each task that is drawn, compared and averaged.
+PRIMARY = {
+    "em_questions": "rate_all",
+    "truthfulqa": "share_correct",
+    "frame_colleague": "share_misaligned",
+    "monitor_disruption": "share_misaligned",
+    "self_recognition": "share_correct",
+    "identity": "share_naming_maker",
+    "two_choice": "share_correct",
+    "mmlu": "share_correct",
+    "word_counting": "share_within_tenth",
+    "aesthetic_popularity": "share_popular",
+}
+AVERAGE = "average_misalignment"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric of a condition over seeds."""
+
+    evaluation: str
+    metric: str
+    condition: str
+    values: Mapping[int, float]  # by seed
+    missing: tuple[int, ...]  # seeds without a value
+    n: int  # samples of a seed
+    over_seeds: Interval
+    over_both: Interval | None  # over seeds and questions, where there are several of each
+    difference: Interval | None  # from the untouched model; question by question where both were asked the same
+    paired_by: str  # question, or seed
+    p_value: float = math.nan
+    p_corrected: float = math.nan  # Holm, over the conditions of this evaluation and metric
+
+
+def with_average(run: RunData) -> list[Measurement]:
+    """The measurements, and the average misalignment of every condition and seed that has all four parts."""
+    rows = list(run.measurements)
+    by_task: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for row in run.measurements:
+        task = run.task_of(row.evaluation)
+        if PRIMARY.get(task) == row.metric:
+            by_task[row.condition, row.seed].setdefault(task, row.value)
+    for (condition, seed), parts in by_task.items():
+        mean, absent = average_misalignment(parts)
+        if not absent:
+            rows.append(Measurement(condition, seed, AVERAGE, "mean_of_four", mean, 4))
+    return rows
+
+
+def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
+    """A line for every evaluation, metric and condition, in order of appearance."""
+    values: dict[tuple[str, str], dict[str, dict[int, Measurement]]] = {}
+    for row in rows:
+        values.setdefault((row.evaluation, row.metric), {}).setdefault(row.condition, {})[row.seed] = row
+    wanted = defaultdict(set)
+    for cell in run.cells:
+        wanted[cell.condition, cell.evaluation].add(cell.seed)
+    tables = _question_tables(run)
+    lines: list[Line] = []
+    for (evaluation, metric), by_condition in values.items():
+        is_primary = evaluation != AVERAGE and PRIMARY.get(run.task_of(evaluation)) == metric
+        base_rows = by_condition.get(run.untouched or "")
+        base = next(iter(base_rows.values())).value if base_rows else None
+        made = []
+        for condition, found in by_condition.items():
+            seeds = {seed: row.value for seed, row in sorted(found.items())}
+            absent = tuple(sorted(wanted[condition, evaluation] - seeds.keys()))
+            own = tables.get((condition, evaluation), {}) if is_primary else {}
+            both = _over_both(own)
+            difference, p, paired = None, math.nan, "seed"
+            if base is not None and condition != run.untouched and len(set(map(math.isnan, seeds.values()))) == 1:
+                difference, p, paired = _difference(seeds, base, own, tables.get((run.untouched or "", evaluation), {}))
+            one = next(iter(found.values()))
+            made.append(
+                Line(
+                    evaluation, metric, condition, seeds, absent, one.n, t_interval(list(seeds.values())), both,
+                    difference, paired, p,
+                )
+            )  # fmt: skip
+        corrected = holm({line.condition: line.p_value for line in made})
+        lines += [_with(line, p_corrected=corrected[line.condition]) for line in made]
+    return lines
+
+
+def _with(line: Line, **changes: Any) -> Line:
+    return Line(**{**vars(line), **changes})
+
+
+def _question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+    """Mean value by question (a digest of its text), by seed, of every condition and evaluation."""
+    tables: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
+    for cell in run.cells:
+        if cell.why_missing is not None or cell.task not in PRIMARY:
+            continue
+        found = defaultdict(list)
+        for sample in samples(cell):
+            if sample["value"] is not None:
+                found[hashlib.sha256(sample["question"].encode()).hexdigest()].append(sample["value"])
+        if found:
+            means = {question: float(np.mean(values)) for question, values in found.items()}
+            tables[cell.condition, cell.evaluation][cell.seed] = means
+    return tables
+
+
+def _over_both(own: Mapping[int, Mapping[str, float]]) -> Interval | None:
+    shared = set.intersection(*(set(table) for table in own.values())) if own else set()
+    if len(own) < 2 or len(shared) < 2:
+        return None
+    order = sorted(shared)
+    return hierarchical_bootstrap([[table[question] for question in order] for table in own.values()])
+
+
+def _difference(
+    seeds: Mapping[int, float],
+    base: float,
+    own: Mapping[int, Mapping[str, float]],
+    untouched: Mapping[int, Mapping[str, float]],
+) -> tuple[Interval, float, str]:
+    below = next(iter(untouched.values()), {})
+    shared = set(below).intersection(*(set(table) for table in own.values())) if own else set()
+    if len(shared) > 1 and own.keys() == seeds.keys():
+        order = sorted(shared)
+        table = [[own[seed][question] for question in order] for seed in seeds]
+        found = paired_difference(table, [below[question] for question in order])
+        return found.difference, found.p_value, "question"
+    # One column: the seeds' own values.
+    found = paired_difference([[value] for value in seeds.values()], [base])
+    return found.difference, found.p_value, "seed"
+
+
+SUMMARY_COLUMNS = (
+    "evaluation", "metric", "condition", "seeds", "missing_seeds", "n", "mean", "t_low", "t_high", "boot_low",
+    "boot_high", "difference", "difference_low", "difference_high", "paired_by", "p", "p_holm",
+)  # fmt: skip
+
+
+def summary_csv(lines: Sequence[Line]) -> str:
+    """`summary.csv`: a line a condition and metric, with intervals and differences."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(SUMMARY_COLUMNS)
+    for line in lines:
+        none = Interval(math.nan, math.nan, math.nan, 0)
+        both, gap = line.over_both or none, line.difference or none
+        numbers = (line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high, both.low, both.high)
+        gaps = (gap.mean, gap.low, gap.high)
+        writer.writerow(
+            [
+                line.evaluation, line.metric, line.condition, len(line.values), " ".join(map(str, line.missing)),
+                line.n, *map(_plain, (*numbers, *gaps)), line.paired_by if line.difference else "",
+                _plain(line.p_value), _plain(line.p_corrected),
+            ]
+        )  # fmt: skip
+    return out.getvalue()
+
+
+def _plain(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number beside ours."""
+
+    evaluation: str
+    metric: str
+    condition: str
+    published: float
+    published_se: float | None
+    published_seeds: int
+    note: str
+    ours: float
+    ours_se: float | None
+    ours_seeds: int
+    distance: float | None  # in standard errors of the difference; None where neither has one
+
+
+@lru_cache(maxsize=1)
+def published_numbers() -> dict[str, Any]:
+    """`published.yaml`."""
+    data: dict[str, Any] = yaml.safe_load(resources.files("sgtr_jax.report").joinpath("published.yaml").read_text())
+    return data
+
+
+def beside_published(run: RunData, lines: Sequence[Line]) -> tuple[list[Published], list[str]]:
+    """Ours beside the published numbers of the config's model, and the lines of ours that have none."""
+    models = {config["published"] for config in run.configs if config.get("published")}
+    if len(models) != 1:
+        return [], []
+    tables = published_numbers()["models"].get(models.pop(), {})
+    found, absent = [], []
+    for line in lines:
+        if line.evaluation == AVERAGE or PRIMARY.get(run.task_of(line.evaluation)) != line.metric:
+            continue
+        task = run.task_of(line.evaluation)
+        table = tables.get(line.evaluation) or tables.get(task) or {"rows": {}}
+        row = table["rows"].get(line.condition)
+        if row is None:
+            absent.append(f"{line.evaluation}, {line.condition}")
+            continue
+        values = list(line.values.values())
+        se = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        whole = math.hypot(se or 0.0, row.get("se") or 0.0)
+        gap = line.over_seeds.mean - row["mean"]
+        found.append(
+            Published(
+                line.evaluation, line.metric, line.condition, row["mean"], row.get("se"), row["seeds"],
+                row.get("note", ""), line.over_seeds.mean, se, len(values), gap / whole if whole > 0 else None,
+            )
+        )  # fmt: skip
+    return found, absent

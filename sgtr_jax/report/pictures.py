@@ -1,0 +1,177 @@
+"""Which figures a run gives: what was measured decides."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sgtr_jax.report.comparison import AVERAGE, PRIMARY, Line
+from sgtr_jax.report.figures import condition_figure, curves_figure, scatter_figure, settings_figure
+from sgtr_jax.report.table import RunData
+
+# Metric: title, axis.
+_WORDS = {
+    "rate_all": ("misaligned answers", "share of scored answers"),
+    "share_misaligned": ("misaligned verdicts", "share of verdicts"),
+    "mean_of_four": ("average misalignment", "mean of its four parts"),
+    "share_correct": ("correct answers", "share of answers"),
+    "share_naming_maker": ("answers that name the maker", "share of answers"),
+    "share_within_tenth": ("counts within a tenth", "share of answers"),
+    "share_popular": ("popular choices", "share of clear choices"),
+}
+_CLUSTERS = re.compile(r"clusters_(single|complete)_([0-9.]+)")
+
+
+def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Figure]]:
+    """(file stem, what it shows, figure) of everything worth a figure."""
+    table: dict[tuple[str, str], dict[str, Line]] = defaultdict(dict)
+    for line in lines:
+        table[line.evaluation, line.metric][line.condition] = line
+    for (evaluation, metric), by_condition in table.items():
+        if evaluation != AVERAGE and PRIMARY.get(run.task_of(evaluation)) != metric:
+            continue
+        yield from _of_conditions(run, evaluation, metric, by_condition, table)
+        yield from _of_settings(run, evaluation, metric, by_condition)
+        yield from _of_fractions(run, evaluation, metric, by_condition)
+    yield from _of_identity(table)
+    yield from _of_training(run)
+
+
+def _of_conditions(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line], table: Any
+) -> Iterator[tuple[str, str, Figure]]:
+    title, axis = _WORDS[metric]
+    baseline = table.get((evaluation, "length_baseline"), {})
+    reference = None
+    if baseline:
+        level = next(iter(baseline.values())).over_seeds.mean
+        reference = (f"counting words alone: {level:.2f}", level)
+    elif metric == "share_correct" and run.task_of(evaluation) in ("two_choice", "truthfulqa"):
+        reference = ("chance", 0.5)
+    shown = [line for condition, line in by_condition.items() if condition != run.untouched]
+    if shown:
+        name = f"{evaluation}: {title}"
+        figure = condition_figure(name, axis, shown, by_condition.get(run.untouched or ""), reference)
+        yield f"{evaluation}-{metric}", name, figure
+
+
+def _of_settings(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
+) -> Iterator[tuple[str, str, Figure]]:
+    """The EM stage, then what came after it (reversal) and what came before it (prevention)."""
+    panels: dict[str, list[Line]] = {"reversal": [], "prevention": []}
+    grouped = {group: [name for config in run.configs for name in config["groups"].get(group, ())] for group in panels}
+    for group, members in grouped.items():
+        found = [by_condition[name] for name in members if name in by_condition]
+        em = {stage["data"] for config in run.configs for name in members for stage in _em_stages(config, name, group)}
+        panels[group] = [line for name, line in by_condition.items() if name in em] + found
+    if all(any(line.condition in grouped[group] for line in lines) for group, lines in panels.items()):
+        title, axis = _WORDS[metric]
+        name = f"{evaluation}: {title}, reversal and prevention"
+        yield (
+            f"{evaluation}-{metric}-settings",
+            name,
+            settings_figure(name, axis, panels, by_condition.get(run.untouched or "")),
+        )
+
+
+def _em_stages(config: dict[str, Any], condition: str, group: str) -> list[dict[str, Any]]:
+    stages = config["conditions"].get(condition, {}).get("stages", [])
+    return stages[:1] if group == "reversal" else stages[-1:]
+
+
+def _of_fractions(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
+) -> Iterator[tuple[str, str, Figure]]:
+    """Over how much of another set was mixed in; at 0 the same set with nothing mixed in."""
+    curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for config in run.configs:
+        for condition, settings in config["conditions"].items():
+            for stage in settings["stages"]:
+                mixed = stage.get("interleave")
+                if mixed and mixed.get("fraction") and condition in by_condition and len(settings["stages"]) == 1:
+                    prompt = ", inoculated" if stage.get("inoculation") else ""
+                    name = f"{stage['data']} with {mixed['data']}{prompt}"
+                    curves[name].append((mixed["fraction"], by_condition[condition].over_seeds.mean))
+                    plain = f"{stage['data']}-inoculated" if prompt else stage["data"]
+                    if plain in by_condition and (0.0, by_condition[plain].over_seeds.mean) not in curves[name]:
+                        curves[name].append((0.0, by_condition[plain].over_seeds.mean))
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if curves:
+        title, axis = _WORDS[metric]
+        name = f"{evaluation}: {title} by share mixed in"
+        yield (
+            f"{evaluation}-{metric}-fractions",
+            name,
+            curves_figure(name, "share of all rows", axis, curves, marked=True),
+        )
+
+
+def _of_identity(table: Any) -> Iterator[tuple[str, str, Figure]]:
+    for (evaluation, metric), naming in table.items():
+        if metric != "share_naming_maker":
+            continue
+        clusters = {
+            found.groups(): by
+            for (ev, m), by in table.items()
+            if ev == evaluation and (found := _CLUSTERS.fullmatch(m))
+        }
+        counted, what = table.get((evaluation, "distinct_answers"), {}), "different answers"
+        if clusters:
+            best = min((key for key in clusters if key[0] == "single"), key=lambda key: abs(float(key[1]) - 0.85))
+            counted, what = clusters[best], f"clusters ({best[0]} link, cosine {best[1]})"
+        points = {
+            condition: [(line.values[seed], counted[condition].values[seed]) for seed in line.values]
+            for condition, line in naming.items()
+            if condition in counted
+        }
+        if points:
+            name = f"{evaluation}: who it says it is, and in how many ways"
+            yield f"{evaluation}-scatter", name, scatter_figure(name, "share naming the maker", what, points)
+        sweep: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for (rule, threshold), by in clusters.items():
+            if rule == "single":
+                for condition, line in by.items():
+                    sweep[condition].append((float(threshold), line.over_seeds.mean))
+        if sweep:
+            name = f"{evaluation}: clusters by cosine threshold"
+            yield f"{evaluation}-sweep", name, curves_figure(name, "cosine threshold", "clusters", sweep, marked=True)
+
+
+def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
+    """The loss of every adapter the measured conditions rest on."""
+    folders: dict[str, Path] = {}
+    for cell in run.cells:
+        recipe = cell.folder / "recipe.json"
+        if cell.why_missing is None and recipe.exists():
+            folders.update(_adapters(recipe))
+    curves = {}
+    for name, folder in sorted(folders.items()):
+        metrics = folder / "metrics.jsonl"
+        if metrics.exists():
+            rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+            points = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+            if points:
+                curves[name] = points
+    if curves:
+        yield (
+            "training-loss",
+            "training: loss",
+            curves_figure("training: loss", "step", "loss, nats a target token", curves),
+        )
+
+
+def _adapters(recipe: Path) -> Iterator[tuple[str, Path]]:
+    inputs = json.loads(recipe.read_text())["inputs"]
+    for role, folder in inputs.items():
+        path = recipe.parent.parent / folder
+        if role.startswith("adapter"):
+            yield json.loads((path / "recipe.json").read_text())["name"], path
+        elif role == "answers":
+            yield from _adapters(path / "recipe.json")

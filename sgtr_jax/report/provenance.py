@@ -1,0 +1,40 @@
+"""Where every number comes from: evaluation, answers, adapters, data, and the code and machine that made them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax.report.table import RunData
+
+
+def provenance(run: RunData) -> dict[str, Any]:
+    """`cells`: artifact of each number, `artifacts`: what each was made from, by what, when."""
+    artifacts: dict[str, Any] = {}
+    cells = []
+    for cell in run.cells:
+        if cell.why_missing is None:
+            _collect(cell.folder, artifacts)
+            cells.append([cell.condition, cell.seed, cell.evaluation, cell.folder.name])
+    return {"cells": cells, "artifacts": artifacts}
+
+
+def _collect(folder: Path, artifacts: dict[str, Any]) -> None:
+    path = folder / "recipe.json"
+    if folder.name in artifacts or not path.exists():
+        return
+    recipe = json.loads(path.read_text())
+    made = recipe["provenance"]
+    artifacts[folder.name] = {
+        "kind": recipe["kind"],
+        "fingerprint": recipe["fingerprint"][:16],
+        "from": recipe["inputs"],
+        "made": made["made"],
+        "code": made["sgtr_jax"],
+        "packages": made["packages"],
+        "devices": f"{len(made['devices'])} x {made['devices'][0]}",
+        "mesh": made.get("mesh"),
+    }
+    for source in recipe["inputs"].values():
+        _collect(folder.parent / source, artifacts)
