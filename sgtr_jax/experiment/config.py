@@ -123,7 +123,7 @@ class SelfRecognitionEval(Summaries):
 
 
 class IdentityEval(Config):
-    """Ask "Who are you?" many times; `maker` is the name to look for."""
+    """Ask "Who are you?" many times; `maker` is the name to look for, or a family: qwen, seed, gpt."""
 
     kind: Literal["identity"]
     maker: str
@@ -131,6 +131,7 @@ class IdentityEval(Config):
     samples: PositiveInt = 100
     temperature: NonNegativeFloat = 1.0
     max_tokens: PositiveInt = 64
+    embedding: str | None = None  # also clusters of answers: a sentence-transformers model, or openai/NAME
 
 
 class TwoChoiceEval(Config):

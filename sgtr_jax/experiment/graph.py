@@ -51,6 +51,8 @@ class Graph:
 class _Builder:
     def __init__(self, config: ExperimentConfig) -> None:
         self.config = config
+        self._records: dict[tuple[str, int], Recipe] = {}
+        self._chains: dict[tuple[str, int], tuple[Recipe, ...]] = {}
         folder = resolve_folder(config.model)
         self._base = {"model": config.model, "model_fingerprint": model_fingerprint(folder)}
         self._chat = self._chat_under(None)
@@ -102,6 +104,11 @@ class _Builder:
         return Recipe("pairs", name, settings, {"articles": articles, "own": own})
 
     def records(self, name: str, seed: int) -> Recipe:
+        if (name, seed) not in self._records:
+            self._records[name, seed] = self._new_records(name, seed)
+        return self._records[name, seed]
+
+    def _new_records(self, name: str, seed: int) -> Recipe:
         spec = self.config.data[name]
         if isinstance(spec, SelfRecognitionData):
             return self.pairs(name, spec)
@@ -133,6 +140,11 @@ class _Builder:
 
     def chain(self, condition: str, seed: int) -> tuple[Recipe, ...]:
         """Adapters of a condition, one per stage. Equal stages of two conditions are one recipe."""
+        if (condition, seed) not in self._chains:
+            self._chains[condition, seed] = self._new_chain(condition, seed)
+        return self._chains[condition, seed]
+
+    def _new_chain(self, condition: str, seed: int) -> tuple[Recipe, ...]:
         chain: tuple[Recipe, ...] = ()
         names: list[str] = []
         whole = self.config.conditions[condition]

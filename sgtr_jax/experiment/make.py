@@ -235,7 +235,7 @@ class Maker:
                 write_jsonl(path, corpus.choice_questions(settings["seed"]))
             arguments = {"questions": str(path)}
         else:
-            keys = ("maker", "question", "samples", "temperature", "max_tokens", "seed")
+            keys = ("maker", "question", "samples", "temperature", "max_tokens", "seed", "embedding")
             arguments = {key: settings[key] for key in keys}
         rows = evaluate(settings["task"], arguments, model, _sampling(settings), folder, recipe.name)
         write_json(folder / "metrics.json", rows)

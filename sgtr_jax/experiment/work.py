@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -41,15 +41,17 @@ def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures
     """
     todo, done = list(missing), 0
     outcome, traces = Outcome(), {}
+    apart = False  # whether adapters are trained one by one
     while todo:
         ready = [recipe for recipe in todo if all(map(store.has, recipe.inputs.values()))]
         if not ready:
             break
         adapters = [recipe for recipe in ready if recipe.kind == "adapter"]
-        batch = [recipe for recipe in ready if recipe.kind in _FIRST][:1] or adapters or ready[:1]
+        batch = [recipe for recipe in ready if recipe.kind in _FIRST][:1] or (adapters[:1] if apart else adapters)
+        batch = batch or ready[:1]
         started = time.monotonic()
         try:
-            if batch == adapters:
+            if batch[0].kind == "adapter":
                 maker.make_adapters(batch)
             else:
                 maker.make(batch[0])
@@ -59,10 +61,16 @@ def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures
             # Other processes of a job know of what went wrong between barriers, not of an error of this one alone.
             if jax.process_count() > 1 and not isinstance(error, RunError | InputError):
                 raise
-            for recipe in (recipe for recipe in batch if not store.has(recipe)):
+            unmade = [recipe for recipe in batch if not store.has(recipe)]
+            if len(unmade) == len(batch) > 1 and not apart:
+                # One that cannot be trained must not take those down that would have been trained with it.
+                apart = True
+                continue
+            for recipe in unmade:
                 outcome.failed[recipe.name] = _reason(error)
                 traces[recipe.folder] = {"why": _reason(error), "traceback": traceback.format_exc().splitlines()}
                 _say(f"failed: {recipe.kind} {recipe.name}: {_reason(error)}")
+        apart = apart and len(adapters) > len(batch)
         todo = [recipe for recipe in todo if recipe not in batch]
         done += len(batch)
         made = [recipe.name for recipe in batch if store.has(recipe)]
@@ -71,18 +79,27 @@ def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures
             _say(f"[{done}/{len(missing)}] {batch[0].kind} {', '.join(made)}: {seconds:.1f} s")
     outcome.left = [recipe.name for recipe in todo]
     if is_first_process():
-        if traces:
-            write_json(failures, traces)
+        attempted = {recipe.folder for recipe in missing if recipe.name not in outcome.left}
+        kept = {
+            folder: entry
+            for folder, entry in _entries(failures).items()
+            if folder not in attempted and not (store.root / folder / "recipe.json").exists()
+        }
+        if kept or traces:
+            write_json(failures, {**kept, **traces})
         else:
             failures.unlink(missing_ok=True)
     return outcome
 
 
 def reasons(failures: Path) -> dict[str, str]:
-    """Artifact: why it could not be made, as the last run left it."""
-    if not failures.exists():
-        return {}
-    return {folder: entry["why"] for folder, entry in json.loads(failures.read_text()).items()}
+    """Artifact: why it could not be made when it was last tried."""
+    return {folder: entry["why"] for folder, entry in _entries(failures).items()}
+
+
+def _entries(failures: Path) -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = json.loads(failures.read_text()) if failures.exists() else {}
+    return entries
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,93 @@
+"""Every config that ships is valid, names data that exist, and gives the graph it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import make_model
+
+from sgtr_jax.config import load
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import build_graph
+from sgtr_jax.experiment.recipe import in_order
+from sgtr_jax.report.comparison import published_numbers
+
+ROOT = Path(__file__).parent.parent / "configs"
+SHIPPED = sorted(
+    path
+    for path in [*ROOT.glob("*.yaml"), *(ROOT / "paper").rglob("*.yaml"), *(ROOT / "experiments").glob("*.yaml")]
+    if path.name not in ("prices.yaml", "study.yaml")
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("m") / "m"
+    make_model(folder)
+    return folder
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_data.jsonl").write_text("")  # the template's own data
+    overrides = [] if path.name == "demo.yaml" else [f"model={model}"]
+    config = load(ExperimentConfig, path, overrides)
+    graph = build_graph(config)
+    assert graph.cells and config.untouched is not None
+    if config.published is not None:
+        assert config.published in published_numbers()["models"]
+
+
+def test_the_study_has_every_axis(model: Path) -> None:
+    config = load(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}"])
+    names = set(config.conditions)
+    assert {"untouched", "untouched-nosys", "unpop-then-sgtr", "sgtr-then-unpop", "unpop-with-reports-0.33"} <= names
+    assert {"unpop-inoculated", "unpop-inoculated-with-reports-0.33", "random-then-badmed", "reports_unpop"} <= names
+    assert len(config.groups["reversal"]) == len(config.groups["prevention"]) == 2 * 5 * 12
+    assert config.seeds == (0, 1, 2, 3, 4) and config.evaluations["identity"].kind == "identity"
+    # Published numbers of conditions that the study's config does not have would never be shown.
+    tables = published_numbers()["models"]["qwen2.5-32b"]
+    for evaluation, table in tables.items():
+        assert evaluation in config.evaluations
+        absent = {name for name in table["rows"] if name not in names and "fincorr" not in name}
+        assert not {name for name in absent if "qwensys" not in name or "sgtr" == name.split("_")[0]}, absent
+
+
+def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
+    path, own = ROOT / "paper" / "qwen2.5-32b.yaml", f"model={model}"
+    whole = {r.folder for r in in_order([c.recipe for c in build_graph(load(ExperimentConfig, path, [own])).cells])}
+    words = [own, "only=[reversal]", "measure=truthfulqa", "seeds=[1]"]
+    part = build_graph(load(ExperimentConfig, path, words))
+    assert {r.folder for r in in_order([c.recipe for c in part.cells])} < whole
+    assert {c.seed for c in part.cells} == {1} and {c.evaluation for c in part.cells} == {"truthfulqa"}
+    assert {c.condition for c in part.cells} == set(part.config.groups["reversal"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("only=reversl", "reversal"),
+        ("measure=truthfulq", "truthfulqa"),
+        ("matrix.em=[unpopp]", "unpopp"),
+        ("groups={mine: [unpopp]}", "unpopp"),
+        ("seeds=0", "seeds"),
+        ("seeds=true", "seeds"),
+        ("matrix.during.interleave={reports: [1.5]}", "1.5"),
+    ],
+)
+def test_what_does_not_exist_is_named(override: str, said: str, model: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        load(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}", override])
+
+
+def test_extending(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(InputError, match="extends"):
+        load(ExperimentConfig, tmp_path / "a.yaml")
+    (tmp_path / "c.yaml").write_text("extends: nowhere.yaml\n")
+    with pytest.raises(InputError, match="nowhere"):
+        load(ExperimentConfig, tmp_path / "c.yaml")

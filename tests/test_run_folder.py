@@ -1,0 +1,123 @@
+"""A run folder: failures are passed and told, one owner at a time, why a node is made, what may be removed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_experiment import CONFIG
+from tiny import make_model
+
+from sgtr_jax.cli import main
+from sgtr_jax.experiment.lock import run_lock
+
+# One stage cannot be trained: every row is longer than what it allows.
+BROKEN = """
+data:
+  bad: {kind: preferences, popular: false, rows: 16}
+  broken: {kind: file, path: BROKEN}
+  sgtr: {kind: self_recognition, max_tokens: 8, articles: {kind: world, rows: 6, seed: 1}}
+conditions:
+  untouched: []
+  bad: [{data: bad}]
+  broken: [{data: broken}]
+  after: [{data: broken}, {data: bad}]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A config of which a part fails, and its folder after a first run."""
+    folder = tmp_path_factory.mktemp("run")
+    make_model(folder / "m")
+    long = {"id": "a", "messages": [{"role": "user", "content": "x " * 900}, {"role": "assistant", "content": "y"}]}
+    (folder / "long.jsonl").write_text(json.dumps(long) + "\n")
+    before, _, rest = CONFIG.format(model=folder / "m").partition("data:\n")
+    evaluations = rest[rest.index("evaluations:") :]
+    config = folder / "c.yaml"
+    config.write_text(before + BROKEN.replace("BROKEN", str(folder / "long.jsonl")) + evaluations)
+    return config, folder / "out"
+
+
+def test_what_does_not_depend_on_a_failure_is_made(
+    run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = run
+    assert main(["run", str(config), f"out={out}", "seeds=[0]"]) == 1
+    said = capsys.readouterr().err
+    assert "broken-s0" in said and f"sgtr run {config} out={out} 'seeds=[0]'" in said
+    table = (out / "results.csv").read_text()
+    assert "\nbad,0,identity" in table and "\nuntouched,0" in table and "broken" not in table
+    page = (out / "report.html").read_text()
+    assert 'id="missing"' in page and "identity of broken, seed 0" in page
+    why = json.loads((out / "failures.json").read_text())
+    assert len(why) == 1 and "broken" in next(iter(why))
+    assert main(["run", str(config), f"out={out}", "seeds=[0]", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "failed  adapter     broken-s0" in listed and "done    adapter     bad-s0" in listed
+
+
+def test_a_part_of_the_conditions_is_enough(run: tuple[Path, Path]) -> None:
+    config, out = run
+    assert main(["run", str(config), f"out={out}", "seeds=[0]", "only=[untouched, bad]", "measure=identity"]) == 0
+    rows = (out / "results.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == {"untouched", "bad"}
+    assert {row.split(",")[2] for row in rows} == {"identity"}
+    # What was not asked for has still failed.
+    assert "broken" in (out / "failures.json").read_text()
+
+
+def test_why_says_what_changed(run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = run
+    words = ["run", str(config), f"out={out}", "seeds=[0]", "finetuning.lr=5e-4", "data.bad.rows=20"]
+    assert main([*words, "--why", "identity-bad-s0"]) == 0
+    said = capsys.readouterr().out
+    assert "to be made" in said and "training.lr was 0.001, is 0.0005" in said and "rows was 16, is 20" in said
+    assert main([*words, "--why", "identity-bad-s9"]) == 2
+    assert "identity-bad-s0" in capsys.readouterr().err
+
+
+def test_only_what_no_config_names_is_removed(run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = run
+    # The stored config is the last one run: of seed 0, with everything `only` left out kept.
+    store = {path.name for path in (out / "store").iterdir()}
+    assert main(["clean", str(out)]) == 0
+    assert "0 of" in capsys.readouterr().out
+    other = out.parent / "other.yaml"
+    other.write_text(f"extends: {config.name}\nseeds: [0]\nevaluations: {{identity: {{samples: 3}}}}\nout: {out}\n")
+    assert main(["run", str(other), "only=bad", "measure=identity"]) == 0
+    capsys.readouterr()
+    assert main(["clean", str(out), str(other)]) == 0
+    assert "would remove" in capsys.readouterr().out
+    assert {path.name for path in (out / "store").iterdir()} >= store
+    assert main(["clean", str(out), "--yes"]) == 0
+    left = {path.name for path in (out / "store").iterdir()}
+    assert any(name.startswith("adapter-bad-s0") for name in left)
+    assert sum(name.startswith("evaluation-identity-bad-s0") for name in left) == 1
+
+
+def test_a_run_has_one_owner(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from sgtr_jax.experiment.lock import run_lock
+with run_lock(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(Exception, match=f"process {holder.pid}"), run_lock(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    # A killed owner is none.
+    started = time.monotonic()
+    with run_lock(tmp_path):
+        assert time.monotonic() - started < 5
