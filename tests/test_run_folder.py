@@ -43,9 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return config, folder / "out"
 
 
-def test_what_does_not_depend_on_a_failure_is_made(
-    run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_depend_on_a_failure_is_made(run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     config, out = run
     assert main(["run", str(config), f"out={out}", "seeds=[0]"]) == 1
     said = capsys.readouterr().err
@@ -121,3 +119,27 @@ with run_lock(Path({str(tmp_path)!r})):
     started = time.monotonic()
     with run_lock(tmp_path):
         assert time.monotonic() - started < 5
+
+
+def test_what_two_share_is_made_once_under_one_name(run: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two data sets that need the same summaries, and two conditions with the same stages."""
+    config, _ = run
+    text = f"""
+extends: {config}
+seeds: [0]
+out: {tmp_path / "out"}
+data:
+  flipped: {{kind: self_recognition, max_tokens: 8, articles: {{kind: world, rows: 6, seed: 1}}, answers: other}}
+conditions:
+  flipped: [{{data: flipped}}]
+  again: [{{data: bad}}]
+only: [untouched, bad, again, flipped]
+"""
+    (tmp_path / "shared.yaml").write_text(text)
+    assert main(["run", str(tmp_path / "shared.yaml"), "only=[flipped]", "measure=recognition"]) == 0
+    assert main(["run", str(tmp_path / "shared.yaml")]) == 0
+    rows = [row.split(",") for row in (tmp_path / "out" / "results.csv").read_text().splitlines()[1:]]
+    found = {row[0]: [r[1:] for r in rows if r[0] == row[0]] for row in rows}
+    assert set(found) == {"untouched", "bad", "again", "flipped"} and found["bad"] == found["again"]
+    kinds = [path.name.split("-")[0] for path in (tmp_path / "out" / "store").iterdir()]
+    assert kinds.count("summaries") == 2 and kinds.count("adapter") == 2

@@ -30,6 +30,12 @@ class Stage(Config):
     system: str | None = None  # of this stage's training only; null: as the condition's
 
     @property
+    def label(self) -> str:
+        """The stage in a word, for people."""
+        mixed = "" if self.interleave is None else f"-with-{self.interleave.data}"
+        return f"{self.data}{mixed}{'' if self.inoculation is None else '-inoculated'}"
+
+    @property
     def data_names(self) -> list[str]:
         """Every data set the stage needs."""
         interleaved = self.interleave.data if self.interleave else None

@@ -149,7 +149,7 @@ class _Builder:
         names: list[str] = []
         whole = self.config.conditions[condition]
         for stage in whole.stages:
-            names.append(stage.data)
+            names.append(stage.label)
             changes: dict[str, Any] = {"seed": seed}
             if not chain:
                 changes["merge"] = None  # nothing below to merge

@@ -85,8 +85,8 @@ def _changes(recipe: Recipe, store: Store) -> Iterator[str]:
         old = before["inputs"].get(role)
         if old is None:
             yield f"{recipe.name}: {role} is new: {source.name}"
-        elif old != source.folder:
-            yield f"{recipe.name}: {role} was {old}, is {source.folder}"
+        elif old != store.path(source).name:
+            yield f"{recipe.name}: {role} was {old}, is {store.path(source).name}"
             yield from _changes(source, store)
     for role in before["inputs"].keys() - recipe.inputs.keys():
         yield f"{recipe.name}: {role} is gone: {before['inputs'][role]}"
@@ -96,7 +96,7 @@ def _newest(recipe: Recipe, store: Store) -> dict[str, Any] | None:
     found = []
     for path in store.root.glob(f"{recipe.kind}-*/recipe.json"):
         stored = json.loads(path.read_text())
-        if stored["name"] == recipe.name and path.parent.name != recipe.folder:
+        if stored["name"] == recipe.name and stored["fingerprint"] != recipe.fingerprint:
             found.append((stored["provenance"]["made"], path.parent.name, stored))
     return max(found)[2] if found else None
 
@@ -114,13 +114,15 @@ def _differences(before: Any, after: Any, key: str) -> Iterator[str]:
 def clean(run: Path, configs: Sequence[Path], sure: bool) -> int:
     """Remove artifacts that neither the run's own config nor any of `configs` names; without `sure` only list them."""
     kept: set[str] = set()
+    store = Store(run / "store")
     for config in [
         build(ExperimentConfig, stored_config(run), str(run)),
         *(load(ExperimentConfig, c) for c in configs),
     ]:
         # Everything the config can be asked for, whatever part of it was asked for last.
         whole = config.model_copy(update={"only": None, "measure": None})
-        kept |= {recipe.folder for recipe in in_order([cell.recipe for cell in build_graph(whole).cells])}
+        wanted = in_order([cell.recipe for cell in build_graph(whole).cells])
+        kept |= {store.path(recipe).name for recipe in wanted} | {recipe.folder for recipe in wanted}
     with run_lock(run):
         folders = [path for path in sorted((run / "store").iterdir()) if path.is_dir()]
         # A scratch folder belongs to the artifact it is named after.

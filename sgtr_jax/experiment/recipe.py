@@ -55,7 +55,6 @@ class Recipe:
             "name": self.name,
             "fingerprint": self.fingerprint,
             "settings": dict(self.settings),
-            "inputs": {role: recipe.folder for role, recipe in self.inputs.items()},
         }
 
 

@@ -39,7 +39,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True) -> 
         missing = [recipe for recipe in recipes if not store.has(recipe)]
         wait_for_all("every process knows what is missing")
         if is_first_process():
-            write_json(folder / "experiment.json", _described(graph))
+            write_json(folder / "experiment.json", _described(graph, store))
         outcome = Outcome()
         if missing:
             outcome = _work(graph.config, store, missing)
@@ -50,6 +50,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True) -> 
         if not judge and not outcome.failed and not all(store.has(cell.recipe) for cell in graph.cells):
             print(f"{folder}: answers are sampled; `sgtr judge {folder}` judges them and writes the report")
             return 0
+        write_json(folder / "experiment.json", _described(graph, store))
         _report(folder, store, graph.cells)
     return _summary(outcome, shlex.join(["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"])]))
 
@@ -105,7 +106,7 @@ def _report(folder: Path, store: Store, cells: Sequence[Cell]) -> None:
 
 def _summary(outcome: Outcome, command: str) -> int:
     """Say what failed, why, and what tries it again."""
-    if not outcome.failed:
+    if not outcome.failed and not outcome.left:
         return 0
     lines = [f"{len(outcome.failed)} failed, {len(outcome.left)} more needed one of these:"]
     lines += [f"  {name}: {why}" for name, why in outcome.failed.items()]
@@ -123,14 +124,14 @@ def _judged_by(run: Path, judge: str | None, base_url: str | None, max_cost: flo
     return build(ExperimentConfig, data, str(run / "experiment.json"))
 
 
-def _described(graph: Graph) -> dict[str, Any]:
+def _described(graph: Graph, store: Store) -> dict[str, Any]:
     cells = [
         {
             "condition": cell.condition,
             "seed": cell.seed,
             "evaluation": cell.evaluation,
             "task": cell.recipe.settings["task"],
-            "artifact": cell.recipe.folder,
+            "artifact": store.path(cell.recipe).name,
         }
         for cell in graph.cells
     ]

@@ -26,10 +26,18 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # adapter-unpop-s0-ae4867e58ce7 is found by adapter-ae4867e58ce7.
+        self._folders: dict[str, str] = {}
+        for path in root.glob("[a-z]*-*/recipe.json"):
+            name = path.parent.name
+            self._folders[_key(name.split("-")[0], name.rsplit("-")[-1])] = name
 
     def path(self, recipe: Recipe) -> Path:
-        """Folder of the artifact, complete or not yet there."""
-        return self.root / recipe.folder
+        """Folder of the artifact, complete or not yet there.
+
+        The fingerprint finds it: what two data sets or conditions share was made under the name of one of them.
+        """
+        return self.root / self._folders.get(_key(recipe.kind, recipe.fingerprint[:12]), recipe.folder)
 
     def has(self, recipe: Recipe) -> bool:
         """Whether the artifact is complete."""
@@ -47,13 +55,16 @@ class Store:
             if jax.process_index() == 0:
                 with new_folder(self.path(recipe)) as folder:
                     yield folder
-                    write_json(folder / "recipe.json", {**recipe.to_json(), "provenance": provenance()})
+                    inputs = {role: self.path(source).name for role, source in recipe.inputs.items()}
+                    stored = {**recipe.to_json(), "inputs": inputs, "provenance": provenance()}
+                    write_json(folder / "recipe.json", stored)
             else:
                 with tempfile.TemporaryDirectory() as unused:
                     yield Path(unused)
             failed = False
         finally:
             others = any_process(failed)
+        self._folders[_key(recipe.kind, recipe.fingerprint[:12])] = self.path(recipe).name
         if others:
             raise RunError(f"{recipe.name}: another process of the job could not do its part, and says why")
 
@@ -65,6 +76,10 @@ class Store:
         """Remove what a killed run left half-made."""
         for leftover in [*self.root.glob(".tmp-*"), *self.root.glob(".old-*")]:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _key(kind: str, digits: str) -> str:
+    return f"{kind}-{digits}"
 
 
 def provenance() -> dict[str, Any]:
