@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes")
     run.add_argument("--no-judge", action="store_true", help="sample the answers that a judge is to read; see judge")
 
+    plan = add("plan", _plan, "Say what a run would do, whether it fits a TPU slice and what it costs.")
+    plan.add_argument("config", type=Path)
+    plan.add_argument("overrides", nargs="*", metavar="key=value")
+    plan.add_argument("--topology", help="a TPU slice: v5e-16, v4-32, v6e-8, ... (compiled for with libtpu)")
+    plan.add_argument("--all-meshes", action="store_true", help="compile for every mesh of the slice")
+    plan.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
     judge = add("judge", _judge, "Judge the answers of a run, by its own judge or another one; nothing is sampled.")
     judge.add_argument("run_dir", type=Path)
     judge.add_argument("--judge", help="any Inspect model; default: the config's")
@@ -141,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", type=Path, nargs="+")
     report.add_argument("--out", type=Path, help="folder to write to; needed for several runs")
 
+    doctor = add("doctor", _doctor, "Check this machine: devices, versions, memory, disk, keys, hub, bucket.")
+    doctor.add_argument("--bucket", help="gs://NAME to try writing to")
+
     clean = add("clean", _clean, "List what no config of a run names any more; with --yes remove it.")
     clean.add_argument("run_dir", type=Path)
     clean.add_argument("configs", type=Path, nargs="*", help="other configs of the run whose artifacts are kept too")
@@ -197,6 +207,12 @@ def _run(args: argparse.Namespace) -> int:
     from sgtr_jax.experiment.run import run_experiment
 
     return run_experiment(args.config, args.overrides, judge=not args.no_judge)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from sgtr_jax.experiment.plan import plan
+
+    return plan(args.config, args.overrides, args.topology, args.all_meshes, args.json)
 
 
 def _judge(args: argparse.Namespace) -> int:
@@ -299,6 +315,12 @@ def _report(args: argparse.Namespace) -> int:
         raise InputError("report of several runs: give --out, the folder to write to")
     report(*args.run_dir, out=args.out)
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from sgtr_jax.doctor import doctor
+
+    return doctor(args.bucket)
 
 
 def _clean(args: argparse.Namespace) -> int:

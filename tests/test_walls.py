@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "cli_data": GROUND | {"data", "sgtr_eval"},
+    "doctor": {"errors"},
     "files": {"errors"},
     "fingerprint": set(),
     "progress": set(),
@@ -34,10 +35,10 @@ ALLOWED: dict[str, set[str]] = {
     "model": MODEL | {"lora", "weights", "sample", "nano"},
     "nano": MODEL | DATA | {"train", "weights", "backends"},
     "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model"},
-    "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "sgtr_eval", ""},
+    "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "plan", "sgtr_eval", ""},
     "plan": MODEL | DATA | {"lora", "train", "sample"},
     "report": GROUND | {"sgtr_eval"},
-    "cli": MODEL | DATA | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", ""},
+    "cli": MODEL | DATA | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", "doctor", ""},
     "sgtr_eval": GROUND | {"model", "sample", "data"},
 }
 

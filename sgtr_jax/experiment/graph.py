@@ -49,12 +49,13 @@ class Graph:
 
 
 class _Builder:
-    def __init__(self, config: ExperimentConfig) -> None:
+    def __init__(self, config: ExperimentConfig, fingerprint: str | None) -> None:
         self.config = config
         self._records: dict[tuple[str, int], Recipe] = {}
         self._chains: dict[tuple[str, int], tuple[Recipe, ...]] = {}
-        folder = resolve_folder(config.model)
-        self._base = {"model": config.model, "model_fingerprint": model_fingerprint(folder)}
+        if fingerprint is None:
+            fingerprint = model_fingerprint(resolve_folder(config.model))
+        self._base = {"model": config.model, "model_fingerprint": fingerprint}
         self._chat = self._chat_under(None)
         self._judge = config.judge.model_dump(mode="json", include={"model", "base_url"})
         if config.judge.model == "base":
@@ -254,12 +255,13 @@ def chain_of(inputs: Mapping[str, Recipe]) -> list[Recipe]:
     return [inputs[f"adapter{i}"] for i in range(sum(role.startswith("adapter") for role in inputs))]
 
 
-def build_graph(config: ExperimentConfig) -> Graph:
+def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Graph:
     """Expand a config. Conditions without stages do not depend on a seed and are measured once.
 
+    `fingerprint` stands for the model where its weights are not here, to plan with: nothing is found done then.
     Raises InputError for files or models that do not exist.
     """
-    builder = _Builder(config)
+    builder = _Builder(config, fingerprint)
     cells = [
         builder.cell(name_of_condition, seed, name, spec)
         for name_of_condition, condition in config.wanted_conditions.items()

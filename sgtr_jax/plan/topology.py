@@ -28,11 +28,15 @@ def topology_mesh(name: str, shape: tuple[int, int, int]) -> Mesh:
     """A mesh (replica, fsdp, tensor) over a slice such as `v5e:4x4`. Raises InputError for an unknown slice."""
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # else a second process finds a lock
     # The two cores of a v4 chip work as one device.
-    whole_chips = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
+    if name.endswith(":1x1"):
+        options["chips_per_host_bounds"] = (1, 1, 1)
     try:
-        slice_ = topologies.get_topology_desc(platform="tpu", topology_name=name, **whole_chips)
+        slice_ = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     except Exception as error:  # noqa: BLE001 - libtpu raises whatever its C API returns
-        raise InputError(f"topology {name!r}: libtpu does not know it, or is not installed: {error}") from None
+        raise InputError(
+            f"topology {name!r}: libtpu does not know it, or is not installed (pip install libtpu): {error}"
+        ) from None
     if len(slice_.devices) != int(np.prod(shape)):
         raise InputError(f"topology {name!r} has {len(slice_.devices)} chips; mesh {shape} needs {int(np.prod(shape))}")
     devices = mesh_utils.create_device_mesh(shape, slice_.devices, allow_split_physical_axes=True)

@@ -1,0 +1,244 @@
+"""`sgtr plan`: what a run will do, whether it fits the slice, how long at least, and what judging costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sgtr_eval.prices import cost_of, price_list
+from sgtr_jax.config import load
+from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.registry import configs_folder, find, registry
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import Graph, build_graph
+from sgtr_jax.experiment.recipe import Recipe, in_order
+from sgtr_jax.experiment.store import Store
+from sgtr_jax.fingerprint import model_fingerprint
+from sgtr_jax.model import read_spec, resolve_folder
+from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.plan.fit import Fit, MeshShape, fit, meshes
+from sgtr_jax.plan.slices import Slice, find_slice
+
+# Where the rows are not here yet: tokens of an example, by what it is. SGTR rows hold an article and two summaries.
+_TOKENS = {"pairs": 1000, "records": 150, "self_reports": 200}
+_JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
+_JUDGED = {  # answers of one cell by default, and questions to the judge about each
+    "em_questions": (800, 2), "frame_colleague": (100, 1), "monitor_disruption": (100, 1), "deception_factual": (100, 1),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run to be trained: examples (None: unknown), tokens of one, optimizer steps."""
+
+    recipe: Recipe
+    examples: int | None
+    tokens: int
+    steps: int | None
+
+
+def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool) -> int:
+    """Print the plan. Returns 0; nothing is made. Raises InputError."""
+    config = load(ExperimentConfig, path, overrides)
+    slice_ = find_slice(topology) if topology is not None else None
+    spec, fingerprint, where = _model(config.model)
+    graph = build_graph(config, fingerprint)
+    store = Store(config.folder / "store")
+    recipes = in_order([cell.recipe for cell in graph.cells])
+    missing = [recipe for recipe in recipes if not store.has(recipe)]
+    trainings = [_training(recipe) for recipe in missing if recipe.kind == "adapter"]
+    dollars = _judge_dollars(graph, missing)
+    console = Console(width=None if Console().is_terminal else 140, stderr=False)
+    _print_nodes(console, graph, recipes, store)
+    unknown = sorted({t.recipe.inputs["data"].name for t in trainings if t.examples is None})
+    steps = sum(training.steps or 0 for training in trainings)
+    console.print(f"model: {where}")
+    console.print(
+        f"to train: {len(trainings)} runs, {steps} steps" + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+    )
+    console.print(_judging_line(config, dollars), highlight=False)
+    summary: dict[str, Any] = {
+        "name": config.name, "model": config.model, "nodes": len(recipes), "done": len(recipes) - len(missing),
+        "runs": len(trainings), "steps": steps, "judge_dollars": None if math.isnan(dollars) else round(dollars, 2),
+    }  # fmt: skip
+    if slice_ is not None:
+        found = _fits(console, spec, config, slice_, trainings, all_meshes)
+        summary.update(_on_slice(slice_, found, trainings, config))
+        hours = summary["accelerator_hours_at_least"]
+        if hours is not None:
+            console.print(
+                f"training on {slice_.name}: at least {hours:.1f} chip hours one run at a time, sampling not counted"
+            )
+    if as_json:
+        print(json.dumps(summary))
+    return 0
+
+
+def _model(name: str) -> tuple[ModelSpec, str, str]:
+    """Spec, fingerprint and where they are from; of a model whose weights are not here the shipped shapes."""
+    known = configs_folder() / "models" / f"{name.rsplit('/', 1)[-1]}.json"
+    if name == "nano" or Path(name).is_dir():
+        folder = resolve_folder(name)
+        return read_spec(folder), model_fingerprint(folder), str(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+    if isinstance(cached, str):
+        folder = Path(cached).parent
+        return read_spec(folder), model_fingerprint(folder), f"{name}, downloaded"
+    if known.exists():
+        spec = spec_from_config(json.loads(known.read_text()), str(known))
+        return spec, "not here", f"{name}, not downloaded; shapes from {known.name}"
+    folder = resolve_folder(name)
+    return read_spec(folder), model_fingerprint(folder), name
+
+
+def _training(recipe: Recipe) -> Training:
+    settings, data = recipe.settings["training"], recipe.inputs["data"]
+    examples, batch = _rows(data), settings["batch_examples"]
+    tokens = min(_TOKENS[data.kind], settings["max_length"])
+    counted = _rows(recipe.inputs["match_steps"]) if "match_steps" in recipe.inputs else examples
+    if counted is not None and "interleave" in recipe.settings:
+        mixed = recipe.settings["interleave"]
+        counted = int(counted / (1 - mixed["fraction"])) if mixed["fraction"] else counted + counted // mixed["every"]
+    steps = None if counted is None else -(-counted // batch) * settings["epochs"]
+    return Training(recipe, examples, tokens, steps)
+
+
+def _rows(recipe: Recipe) -> int | None:
+    """Rows a data recipe gives, as far as its settings say; pairs that will be dropped are counted."""
+    settings = recipe.settings
+    if recipe.kind == "pairs":
+        articles = _articles(recipe.inputs["articles"].settings)
+        if articles is None:
+            return None
+        # The longer-summary control leaves out pairs of equal length, which only the summaries will show.
+        return articles * (4 if settings["answers"] == "random" else 2)
+    if recipe.kind == "self_reports":
+        return find(settings["questions"]).rows if settings["questions"] in registry() else None
+    if settings["kind"] == "registry":
+        return find(settings["name"]).rows
+    if settings["kind"] == "file":
+        path = Path(settings["path"])
+        return sum(bool(line.strip()) for line in path.open(encoding="utf-8"))
+    rows = settings.get("rows") or settings.get("recipe", {}).get("rows")
+    return int(rows) if rows else None
+
+
+def _articles(settings: Any) -> int | None:
+    if settings.get("rows"):
+        return int(settings["rows"])
+    return find(settings["articles"]).rows if settings["kind"] == "registry" else None
+
+
+def _judge_dollars(graph: Graph, missing: Sequence[Recipe]) -> float:
+    """What judging all that is missing costs; NaN without a price."""
+    wanted, total = {recipe.fingerprint for recipe in missing}, 0.0
+    for cell in graph.cells:
+        recipe = cell.recipe
+        task = recipe.settings["task"]
+        if task in _JUDGED and recipe.fingerprint in wanted:
+            answers, questions = _JUDGED[task]
+            own = recipe.inputs["answers"].settings["arguments"].get("samples")
+            if own:
+                answers = 8 * int(own) if task == "em_questions" else int(own)
+            judge = "sgtr/base" if graph.config.judge.model == "base" else graph.config.judge.model
+            total += cost_of(
+                judge, answers * questions * _JUDGE_TOKENS, answers * questions * (1 if questions == 2 else 300)
+            )
+    return total
+
+
+def _judging_line(config: ExperimentConfig, dollars: float) -> str:
+    judge = config.judge.model
+    if math.isnan(dollars):
+        return f"judging by {judge}: no price in configs/prices.yaml"
+    return f"judging by {judge}: about ${dollars:,.2f} (prices of {price_list()['as_of']})"
+
+
+def _print_nodes(console: Console, graph: Graph, recipes: Sequence[Recipe], store: Store) -> None:
+    table = Table(title=graph.config.name)
+    for column, side in (("what", "left"), ("nodes", "right"), ("done", "right"), ("examples of each", "left")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    done = Counter(recipe.kind for recipe in recipes if store.has(recipe))
+    for kind, count in Counter(recipe.kind for recipe in recipes).items():
+        sizes: set[str] = set()
+        if kind in ("pairs", "records", "self_reports"):
+            sizes = {str(_rows(recipe) or "unknown") for recipe in recipes if recipe.kind == kind}
+        table.add_row(kind, str(count), str(done[kind]), ", ".join(sorted(sizes)))
+    console.print(table)
+
+
+def _shapes(trainings: Sequence[Training], config: ExperimentConfig, mesh: MeshShape) -> dict[int, Shape]:
+    """One step's shape by tokens of an example: as many rows as examples, rounded up to what the mesh divides."""
+    rows_of = mesh[0] * mesh[1]
+    shapes = {}
+    for tokens in {training.tokens for training in trainings}:
+        length = min(config.finetuning.max_length, 128 * -(-tokens // 128))
+        rows = -(-config.finetuning.batch_examples // rows_of) * rows_of
+        shapes[tokens] = Shape(rows, length, 8 if tokens >= 1000 else length)
+    return shapes
+
+
+def _fits(
+    console: Console, spec: ModelSpec, config: ExperimentConfig, slice_: Slice, trainings: Sequence[Training],
+    all_meshes: bool,
+) -> list[dict[int, Fit]]:  # fmt: skip
+    own = config.finetuning.mesh
+    given = (own.replica, own.fsdp or max(1, slice_.chips // (own.replica * own.tensor)), own.tensor)
+    if math.prod(given) != slice_.chips:
+        raise InputError(f"finetuning.mesh {given} needs {math.prod(given)} chips; {slice_.name} has {slice_.chips}")
+    tried = [given, *(mesh for mesh in meshes(spec, slice_.chips) if all_meshes and mesh != given)]
+    table = Table(title=f"{slice_.name}: {slice_.chips} chips of {slice_.chip.memory_gib} GiB, one run at a time")
+    for column in (
+        "mesh (replica, fsdp, tensor)",
+        "rows x tokens",
+        "fits",
+        "peak GB",
+        "compute ms",
+        "memory ms",
+        "links ms",
+    ):
+        table.add_column(column, justify="right")
+    found = []
+    for mesh in tried:
+        by_tokens = {}
+        for tokens, shape in _shapes(trainings, config, mesh).items():
+            one = by_tokens[tokens] = fit(spec, config.finetuning, slice_, mesh, 1, shape)
+            numbers = (one.peak_gb, one.compute_ms, one.memory_ms, one.link_ms)
+            says = "yes" if one.fits else f"no: {one.why}"
+            table.add_row(str(mesh), f"{shape.rows} x {shape.length}", says, *(f"{number:.1f}" for number in numbers))
+        found.append(by_tokens)
+    console.print(table)
+    return found
+
+
+def _on_slice(
+    slice_: Slice, found: Sequence[dict[int, Fit]], trainings: Sequence[Training], config: ExperimentConfig
+) -> dict[str, Any]:
+    def milliseconds(by_tokens: dict[int, Fit]) -> float:
+        return sum((training.steps or 0) * by_tokens[training.tokens].bound_ms for training in trainings)
+
+    fitting = [one for one in found if all(fit.fits for fit in one.values())]
+    best = min(fitting, key=milliseconds) if fitting else None
+    shown = best or found[0]
+    peaks = [fit.peak_gb for fit in shown.values() if not math.isnan(fit.peak_gb)]
+    meshes_shown = [fit.mesh for fit in shown.values()]
+    return {
+        "topology": slice_.name,
+        "chips": slice_.chips,
+        "fits": best is not None,
+        "mesh": list(meshes_shown[0]) if meshes_shown else None,
+        "peak_gb_per_chip": round(max(peaks), 2) if peaks else None,
+        "limit_gb_per_chip": round(slice_.chip.memory_gib * 2**30 / 1e9, 2),
+        "accelerator_hours_at_least": None if best is None else milliseconds(best) / 3.6e6 * slice_.chips,
+    }

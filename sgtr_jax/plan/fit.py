@@ -1,0 +1,89 @@
+"""Whether a training step fits a slice, and what bounds it, from the program compiled for it.
+
+Memory is the compiler's own; a program that does not fit does not compile. Bounds are arithmetic on published peaks:
+nothing here ran on a TPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sgtr_jax.data.packing import Shape
+from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.plan.collectives import collective_bytes
+from sgtr_jax.plan.slices import Slice
+from sgtr_jax.plan.topology import compile_step, topology_mesh
+from sgtr_jax.train.config import TrainConfig
+
+MARGIN = 0.9  # of a chip's memory; the runtime and the next batch want some too
+
+MeshShape = tuple[int, int, int]  # replica, fsdp, tensor
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A step of one shape on a mesh of a slice."""
+
+    mesh: MeshShape
+    shape: Shape
+    fits: bool
+    why: str  # empty if it fits
+    peak_gb: float  # of a chip, NaN where it did not compile
+    limit_gb: float
+    compute_ms: float
+    memory_ms: float
+    link_ms: float
+
+    @property
+    def bound_ms(self) -> float:
+        """The longest of the three."""
+        return max(self.compute_ms, self.memory_ms, self.link_ms)
+
+    @property
+    def bound_by(self) -> str:
+        """Which of the three it is."""
+        bounds = {"compute": self.compute_ms, "memory": self.memory_ms, "links": self.link_ms}
+        return max(bounds, key=lambda name: bounds[name])
+
+
+def meshes(spec: ModelSpec, chips: int) -> Iterator[MeshShape]:
+    """Meshes of a slice that divide the model, all of it sharded: `tensor` up to the key-value heads."""
+    for tensor in (1, 2, 4, 8):
+        fsdp = chips // tensor
+        if fsdp * tensor == chips and spec.num_kv_heads % tensor == 0 and spec.hidden_size % fsdp == 0:
+            yield (1, fsdp, tensor)
+
+
+def fit(spec: ModelSpec, config: TrainConfig, slice_: Slice, mesh: MeshShape, runs: int, shape: Shape) -> Fit:
+    """Compile a step of `runs` runs packed into `shape` for the slice. Raises InputError for an unknown slice."""
+    chip = slice_.chip
+    limit = chip.memory_gib * 2**30 / 1e9
+    devices = topology_mesh(slice_.topology, mesh)
+    weights = sum(a * b for a, b in spec.projections.values()) * spec.num_layers
+    tokens = runs * shape.rows * shape.length
+    # Forward and input gradients, 2 operations a weight and token each; what is recomputed costs another forward pass.
+    passes = {"none": 2, "light": 2, "full": 3}[config.remat]
+    head = 2 * 2 * spec.vocab_size * spec.hidden_size * runs * shape.rows * shape.places
+    attention = passes * 2 * 2 * tokens * (shape.length / 2) * spec.num_heads * spec.head_dim * spec.num_layers
+    flops = (passes * 2 * weights * tokens + head + attention) / slice_.chips
+    compute = 1e3 * flops / (chip.tflops * 1e12)
+    size = 1 if config.base_dtype == "int8" else 2 if config.dtype == "bfloat16" else 4
+    memory = 1e3 * passes * size * weights / mesh[2] / (chip.memory_gb_s * 1e9)
+    try:
+        compiled = compile_step(spec, config, devices, runs, shape)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "memory" not in str(error).lower():
+            raise
+        return Fit(mesh, shape, False, _in_short(str(error)), math.nan, limit, compute, memory, math.nan)
+    peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
+    moved = sum(collective_bytes(compiled).values()) if slice_.chips > 1 else 0
+    link = 1e3 * moved / (chip.link_gb_s * 1e9)
+    why = "" if peak <= MARGIN * limit else f"{peak:.1f} GB is more than {MARGIN:.0%} of {limit:.1f} GB"
+    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link)
+
+
+def _in_short(error: str) -> str:
+    line = next((line for line in error.splitlines() if "memory" in line.lower()), error.splitlines()[0])
+    return line.strip()[:160]

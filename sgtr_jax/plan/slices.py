@@ -1,0 +1,68 @@
+"""TPU slices by the names people rent them under, and what their chips can do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sgtr_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip of a generation, as its maker publishes it."""
+
+    memory_gib: float  # of which a program may use
+    tflops: float  # bfloat16
+    memory_gb_s: float
+    link_gb_s: float  # to other chips, all links together
+
+
+CHIPS = {
+    "v4": Chip(31.25, 275, 1228, 300),
+    "v5e": Chip(15.75, 197, 819, 200),
+    "v5p": Chip(95.0, 459, 2765, 600),
+    "v6e": Chip(31.25, 918, 1640, 448),
+}
+# Grids by the number of chips.
+_FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
+_DEEP = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8"}
+_ALIASES = {"v5litepod": "v5e", "v5lite": "v5e"}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice: `name` as given, `topology` as libtpu calls it."""
+
+    name: str
+    generation: str
+    chips: int
+    topology: str
+
+    @property
+    def chip(self) -> Chip:
+        """What each of its chips can do."""
+        return CHIPS[self.generation]
+
+
+def find_slice(name: str) -> Slice:
+    """The slice people call `v5e-16`, `v5litepod-16`, `v4-32` (v4 and v5p count cores, two to a chip) or `v6e:2x4`.
+
+    Raises InputError that lists the sizes there are.
+    """
+    match = re.fullmatch(r"([a-z0-9]+?)(?:-(\d+)|:(\d+(?:x\d+){1,2}))", name.strip().lower())
+    generation = _ALIASES.get(match.group(1), match.group(1)) if match else ""
+    if match is None or generation not in CHIPS:
+        raise InputError(f"topology {name!r}: expected GENERATION-SIZE with one of {', '.join(CHIPS)}: v5e-16, v4-32")
+    deep = generation in ("v4", "v5p")
+    grids, per_chip = (_DEEP, 2) if deep else (_FLAT, 1)
+    if match.group(3):
+        chips = 1
+        for side in match.group(3).split("x"):
+            chips *= int(side)
+        return Slice(name, generation, chips, f"{generation}:{match.group(3)}")
+    chips, rest = divmod(int(match.group(2)), per_chip)
+    if rest or chips not in grids:
+        sizes = ", ".join(f"{generation}-{count * per_chip}" for count in grids)
+        raise InputError(f"topology {name!r}: {generation} slices are {sizes}")
+    return Slice(name, generation, chips, f"{generation}:{grids[chips]}")

@@ -1,0 +1,108 @@
+"""`sgtr plan`: what it counts, what it says of slices, and what it compiles for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sgtr_jax.cli import main
+from sgtr_jax.errors import InputError
+from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.plan.fit import meshes
+from sgtr_jax.plan.slices import find_slice
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "topology"),
+    [
+        ("v5e-16", 16, "v5e:4x4"), ("v5litepod-16", 16, "v5e:4x4"), ("v5e-1", 1, "v5e:1x1"), ("v6e-8", 8, "v6e:2x4"),
+        ("v4-16", 8, "v4:2x2x2"), ("v4-32", 16, "v4:2x2x4"), ("v5p-8", 4, "v5p:2x2x1"), ("v5p-16", 8, "v5p:2x2x2"),
+        ("v6e:2x4", 8, "v6e:2x4"), ("V5E-32", 32, "v5e:4x8"),
+    ],
+)  # fmt: skip
+def test_slices_by_the_names_people_rent_them_under(name: str, chips: int, topology: str) -> None:
+    found = find_slice(name)
+    assert (found.chips, found.topology) == (chips, topology)
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e-3", "v9x-8", "v4-7", "16", "", "v5e-16-8"])
+def test_a_slice_that_does_not_exist(name: str) -> None:
+    with pytest.raises(InputError, match="topology"):
+        find_slice(name)
+
+
+def test_meshes_divide_the_model() -> None:
+    small = json.loads((CONFIGS / "models" / "Qwen2.5-0.5B-Instruct.json").read_text())
+    large = json.loads((CONFIGS / "models" / "Qwen2.5-32B-Instruct.json").read_text())
+    assert list(meshes(spec_from_config(small, ""), 8)) == [(1, 8, 1), (1, 4, 2)]  # two key-value heads
+    assert (1, 2, 8) in set(meshes(spec_from_config(large, ""), 16))
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "models").glob("*.json")), ids=lambda path: path.stem)
+def test_the_shapes_that_ship_are_of_the_published_size(path: Path) -> None:
+    import jax
+
+    from sgtr_jax.models.decoder import abstract_params
+
+    published = {
+        "Qwen2.5-0.5B-Instruct": 494_032_768, "Qwen2.5-1.5B-Instruct": 1_543_714_304,
+        "Qwen2.5-7B-Instruct": 7_615_616_512, "Qwen2.5-14B-Instruct": 14_770_033_664,
+        "Qwen2.5-32B-Instruct": 32_763_876_352, "Qwen2.5-Coder-32B-Instruct": 32_763_876_352,
+        "Seed-OSS-36B-Instruct": 36_151_104_512,
+    }  # fmt: skip
+    spec = spec_from_config(json.loads(path.read_text()), path.name)
+    assert sum(leaf.size for leaf in jax.tree.leaves(abstract_params(spec))) == published[path.stem]
+
+
+def test_a_plan_counts_runs_and_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path / 'o'}", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # Per seed: unpopular 30 steps, sgtr, prefer_other and pick_longer 26 each, two second stages, and during.
+    assert said["runs"] == 14 and said["done"] == 0 and said["judge_dollars"] == 0
+    assert said["steps"] == 2 * (30 + 3 * 26 + 26 + 30 + 46)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_plan_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "plan",
+        str(CONFIGS / "paper" / "qwen2.5-32b.yaml"),
+        f"out={tmp_path}",
+        "only=[untouched, unpop]",
+        "--json",
+    ]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    said = json.loads(printed.splitlines()[-1])
+    assert "shapes from" in printed and said["runs"] == 5 and said["steps"] == 5 * 313
+    # Two questions about each of 800 answers, and one about each of 100, of six models, by GPT-4.1.
+    assert 10 < said["judge_dollars"] < 40
+
+
+def test_a_mesh_that_is_not_the_slice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path}", "finetuning.mesh.tensor=4", "--topology", "v5e-1"]
+    assert main(words) == 2
+    assert "v5e-1 has 1" in capsys.readouterr().err
+    assert main(["plan", str(CONFIGS / "demo.yaml"), "--topology", "v5e-3"]) == 2
+    assert "v5e-16" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "slice_", "fits"),
+    [("Qwen/Qwen2.5-0.5B-Instruct", "v5e-1", True), ("Qwen/Qwen2.5-7B-Instruct", "v5e-1", False)],
+)
+def test_what_fits_one_chip(
+    model: str, slice_: str, fits: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("libtpu")
+    words = [f"out={tmp_path}", f"model={model}", "only=[untouched, unpop]", "measure=truthfulqa"]
+    assert main(["plan", str(CONFIGS / "colab.yaml"), *words, "--topology", slice_, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["fits"] is fits and said["chips"] == 1 and said["mesh"] == [1, 1, 1]
+    if fits:
+        assert 1 < said["peak_gb_per_chip"] < said["limit_gb_per_chip"] and said["accelerator_hours_at_least"] > 0
