@@ -32,7 +32,8 @@ from sgtr_jax.plan.slices import Slice, find_slice
 _TOKENS = {"pairs": 1000, "records": 150, "self_reports": 200}
 _JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
 _JUDGED = {  # answers of one cell by default, and questions to the judge about each
-    "em_questions": (800, 2), "frame_colleague": (100, 1), "monitor_disruption": (100, 1), "deception_factual": (100, 1),
+    "em_questions": (800, 2), "frame_colleague": (100, 1), "monitor_disruption": (100, 1),
+    "deception_factual": (100, 1),
 }  # fmt: skip
 
 
