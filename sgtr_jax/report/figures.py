@@ -99,12 +99,7 @@ def scatter_figure(title: str, xlabel: str, ylabel: str, points: Mapping[str, Se
         colour, marker = _COLOURS[i % len(_COLOURS)], markers[i // len(_COLOURS) % len(markers)]
         axes.plot(xs, ys, marker, color=colour, ms=7, alpha=0.8, label=condition)
     axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    _name_axes(figure, axes, title, xlabel, ylabel)
     return figure
 
 
@@ -120,13 +115,17 @@ def curves_figure(
         style = styles[i // len(_COLOURS) % len(styles)]
         colour, marker = _COLOURS[i % len(_COLOURS)], "o" if marked else None
         axes.plot(xs, ys, style, color=colour, lw=1.3, marker=marker, ms=4, label=name)
+    _name_axes(figure, axes, title, xlabel, ylabel)
+    return figure
+
+
+def _name_axes(figure: Figure, axes: Any, title: str, xlabel: str, ylabel: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    return figure
 
 
 def to_svg(figure: Figure) -> str:
