@@ -128,7 +128,7 @@ def test_coin_flip_answers_come_with_each_prompt_twice_and_match_steps_on_reques
     made = [r for r in in_order([c.recipe for c in graph.cells]) if r.kind == "adapter"]
     assert len({r.fingerprint for r in made}) == 3
     assert any("match_steps" in r.inputs for r in made)
-    mixed = adapters["sgtr-s0"]
+    mixed = adapters["sgtr-with-ictr-inoculated-s0"]
     assert mixed.settings["interleave"] == {"fraction": 0.2, "every": None}
     assert mixed.settings["training"]["inoculation"] == "Be odd."
     assert config_of().inoculation is None

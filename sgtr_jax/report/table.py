@@ -66,7 +66,7 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     try:
         experiment = json.loads(path.read_text())
     except (OSError, ValueError):
-        raise InputError(f"{run}: no run here (no readable experiment.json); `sgtr run` makes one") from None
+        raise InputError(f"{run}: no finished run here (no readable experiment.json); `sgtr run` makes one") from None
     failures = run / "failures.json"
     reasons = json.loads(failures.read_text()) if failures.exists() else {}
     config = experiment["config"]
