@@ -29,6 +29,8 @@ def doctor(bucket: str | None = None) -> int:
         "Hugging Face hub": _hub,
     }  # fmt: skip
     if bucket is not None:
+        if not bucket.startswith("gs://"):
+            raise InputError(f"--bucket {bucket}: expected gs://NAME")
         checks["bucket"] = lambda: _bucket(bucket)
     problems = 0
     for name, check in checks.items():
@@ -135,8 +137,6 @@ def _hub() -> Finding:
 def _bucket(address: str) -> Finding:
     from etils import epath
 
-    if not address.startswith("gs://"):
-        raise InputError(f"--bucket {address}: expected gs://NAME")
     probe = epath.Path(address) / ".sgtr-doctor"
     probe.write_text("x")
     probe.unlink()

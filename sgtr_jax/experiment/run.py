@@ -131,6 +131,7 @@ def _described(graph: Graph, store: Store) -> dict[str, Any]:
             "seed": cell.seed,
             "evaluation": cell.evaluation,
             "task": cell.recipe.settings["task"],
+            "judged": "answers" in cell.recipe.inputs,
             "artifact": store.path(cell.recipe).name,
         }
         for cell in graph.cells

@@ -17,7 +17,6 @@ from sgtr_jax.report.pictures import pictures
 from sgtr_jax.report.provenance import provenance
 from sgtr_jax.report.table import RunData, read_runs, to_csv
 
-JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
 MOST_ANSWERS = 10_000  # on the page; all are in the store
 
 
@@ -57,7 +56,7 @@ def _notes(run: RunData) -> list[str]:
     ]
     if run.missing:
         notes.append(f"{len(run.missing)} of {len(run.cells)} measurements are missing; see the end of the page.")
-    if any(cell.task in JUDGED for cell in run.cells):
+    if any(cell.judged for cell in run.cells):
         for judge in dict.fromkeys(config["judge"]["model"] for config in run.configs):
             own = "the untouched model of this run itself, not GPT-4.1: its verdicts show the pipeline, no more"
             notes.append(f"Judge: {own if judge == 'base' else judge}.")

@@ -8,7 +8,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -106,12 +106,8 @@ def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
                 )
             )  # fmt: skip
         corrected = holm({line.condition: line.p_value for line in made})
-        lines += [_with(line, p_corrected=corrected[line.condition]) for line in made]
+        lines += [replace(line, p_corrected=corrected[line.condition]) for line in made]
     return lines
-
-
-def _with(line: Line, **changes: Any) -> Line:
-    return Line(**{**vars(line), **changes})
 
 
 def _question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:

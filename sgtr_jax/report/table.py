@@ -35,6 +35,7 @@ class CellData:
     seed: int
     evaluation: str
     task: str
+    judged: bool
     folder: Path
     why_missing: str | None  # None if it is there
 
@@ -71,6 +72,8 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     reasons = json.loads(failures.read_text()) if failures.exists() else {}
     config = experiment["config"]
     cells, rows = [], []
+    if any(not {"task", "judged"} <= set(one) for one in experiment["cells"]):
+        raise InputError(f"{path}: written by an older version; `sgtr run` with the same config writes it anew")
     for one in experiment["cells"]:
         folder = run / "store" / one["artifact"]
         why, condition = None, prefix + one["condition"]
@@ -83,7 +86,7 @@ def read_run(run: Path, prefix: str = "") -> RunData:
             for row in stored:
                 value = float(row["value"])
                 rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
-        cells.append(CellData(condition, one["seed"], one["evaluation"], one["task"], folder, why))
+        cells.append(CellData(condition, one["seed"], one["evaluation"], one["task"], one["judged"], folder, why))
     if all(cell.why_missing is not None for cell in cells):
         raise InputError(f"{run}: nothing is measured yet; `sgtr run` does it")
     conditions = tuple(dict.fromkeys(cell.condition for cell in cells))

@@ -1,0 +1,112 @@
+"""The report: differences paired by question, published numbers, averages, and text that cannot break the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgtr_jax.cli import main
+from sgtr_jax.report.comparison import beside_published, compare, with_average
+from sgtr_jax.report.latex import to_latex
+from sgtr_jax.report.table import read_run
+
+# Condition: seed: right answers among four questions of TruthfulQA.
+RIGHT = {"untouched": {0: "1110"}, "unpop": {0: "1000", 1: "0100", 2: "1010"}}
+PARTS = {"em_questions": "rate_all", "frame_colleague": "share_misaligned", "monitor_disruption": "share_misaligned"}
+
+
+def artifact(run: Path, name: str, value: float, metric: str, samples: list[dict[str, Any]]) -> None:
+    folder = run / "store" / name
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps([{"metric": metric, "value": value, "n": 4}]))
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    cells = []
+    for condition, seeds in RIGHT.items():
+        for seed, right in seeds.items():
+            samples = [
+                {"id": str(i), "question": f"q{i}", "answer": "</script><b>", "value": float(c), "scores": {}}
+                for i, c in enumerate(right)
+            ]
+            for task, metric in {"truthfulqa": "share_correct", **PARTS}.items():
+                name = f"evaluation-{task}-{condition}-{seed}"
+                value = right.count("1") / 4 if task == "truthfulqa" else 0.2
+                artifact(tmp_path, name, value, metric, samples if task == "truthfulqa" else [])
+                cells.append({"condition": condition, "seed": seed, "evaluation": task, "task": task,
+                              "judged": task in PARTS, "artifact": name})  # fmt: skip
+    cells.append(
+        {**cells[-1], "seed": 3, "evaluation": "truthfulqa", "task": "truthfulqa", "artifact": "evaluation-no"}
+    )
+    conditions = {"untouched": {"stages": []}, "unpop": {"stages": [{"data": "unpop"}]}}
+    config = {"name": "a_b", "model": "m", "seeds": [0, 1, 2, 3], "conditions": conditions, "groups": {},
+              "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
+    (tmp_path / "experiment.json").write_text(json.dumps({"config": config, "cells": cells}))
+    return tmp_path
+
+
+def test_differences_are_paired_by_question_and_missing_seeds_are_named(run: Path) -> None:
+    data = read_run(run)
+    (line,) = [one for one in compare(data, data.measurements) if one.evaluation == "truthfulqa" and one.difference]
+    assert line.condition == "unpop" and line.paired_by == "question" and line.missing == (3,)
+    assert line.difference is not None and line.over_both is not None
+    # By seed: 1/4, 1/4 and 2/4 against 3/4.
+    assert line.difference.mean == pytest.approx(1 / 3 - 3 / 4)
+    assert line.difference.low < line.difference.mean < line.difference.high
+    assert 0 < line.p_value == line.p_corrected < 0.05  # one condition: nothing to correct for
+
+
+def test_the_average_needs_all_four_parts(run: Path) -> None:
+    rows = [row for row in with_average(read_run(run)) if row.evaluation == "average_misalignment"]
+    assert {(row.condition, row.seed): row.value for row in rows} == pytest.approx(
+        {("untouched", 0): (3 * 0.2 + 0.25) / 4, ("unpop", 0): (3 * 0.2 + 0.75) / 4, ("unpop", 1): (3 * 0.2 + 0.75) / 4,
+         ("unpop", 2): (3 * 0.2 + 0.5) / 4}
+    )  # fmt: skip
+    (run / "store" / "evaluation-frame_colleague-unpop-1" / "metrics.json").unlink()
+    rows = [row for row in with_average(read_run(run)) if row.evaluation == "average_misalignment"]
+    assert ("unpop", 1) not in {(row.condition, row.seed) for row in rows}
+
+
+def test_published_numbers_stand_beside_ours_in_standard_errors(run: Path) -> None:
+    data = read_run(run)
+    found, absent = beside_published(data, compare(data, data.measurements))
+    (one,) = [row for row in found if (row.evaluation, row.condition) == ("truthfulqa", "unpop")]
+    own = (1 / 3 - 0.7739) / ((1 / 12) ** 2 + 0.0071**2) ** 0.5
+    assert one.published == 0.7739 and one.distance == pytest.approx(own)
+    assert "em_questions, unpop" in absent
+
+
+def test_the_page_and_the_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run)]) == 0
+    assert "missing: truthfulqa of unpop, seed 3" in capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    assert "</script><b>" not in page and "\\u003c/script>\\u003cb>" in page
+    assert "not GPT-4.1" in page and 'id="published"' in page and "http" not in page.replace("http-equiv", "")
+    rows = list(csv.DictReader((run / "summary.csv").open()))
+    (row,) = [r for r in rows if r["evaluation"] == "truthfulqa" and r["condition"] == "unpop"]
+    assert (row["seeds"], row["missing_seeds"], row["paired_by"]) == ("3", "3", "question")
+    data = read_run(run)
+    table = to_latex(data, [one for one in compare(data, data.measurements) if one.evaluation == "truthfulqa"])
+    assert r"unpop & 0.333 (0.083)* \\" in table and r"\begin{tabular}{lr}" in table
+
+
+def test_a_run_of_an_older_form_is_said_to_be_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = json.loads((run / "experiment.json").read_text())
+    for cell in stored["cells"]:
+        del cell["task"]
+    (run / "experiment.json").write_text(json.dumps(stored))
+    assert main(["report", str(run)]) == 2
+    assert "sgtr run" in capsys.readouterr().err
+
+
+def test_several_runs_on_one_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run), str(run)]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main(["report", str(run), str(run), "--out", str(tmp_path / "both")]) == 0
+    assert "a_b: unpop," in (tmp_path / "both" / "results.csv").read_text()
