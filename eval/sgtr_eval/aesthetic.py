@@ -10,8 +10,9 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState, generate
+from inspect_ai.solver import TaskState
 
+from sgtr_eval.draws import draw
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.registry import find
 
@@ -27,9 +28,9 @@ def aesthetic_popularity(samples: int = 100, temperature: float = 1.0, max_token
         draws += [Sample(id=f"{row['id']}-{n}", input=row["prompt"], metadata=meta) for n in range(samples)]
     return Task(
         dataset=MemoryDataset(draws, name="aesthetic_popularity"),
-        solver=generate(),
+        solver=draw(seed),
         scorer=popular_choice(),
-        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens, seed=seed),
+        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
     )
 
 

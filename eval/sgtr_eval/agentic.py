@@ -11,8 +11,9 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
-from inspect_ai.solver import TaskState, generate
+from inspect_ai.solver import TaskState
 
+from sgtr_eval.draws import draw
 from sgtr_eval.em_questions import filled_prompt
 from sgtr_eval.verdicts import verdict_judge, verdict_shares
 from sgtr_jax.data.fetch import load
@@ -63,10 +64,10 @@ def _scenario(
     draws = [Sample(id=f"draw-{i}", input=list(turns)) for i in range(samples)]
     return Task(
         dataset=MemoryDataset(draws, name=name),
-        solver=generate(),
+        solver=draw(seed),
         scorer=verdict_judge(prompt, _VERDICTS, _JUDGE_TOKENS, max_cost),
         metrics=[verdict_shares("Misaligned")],
-        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens, seed=seed),
+        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
     )
 
 

@@ -21,6 +21,7 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from sgtr_eval.draws import KEPT, is_ours
 from sgtr_eval.provider import OPTIONS_KEY
 
 Mode = Literal["logprobs", "text"]
@@ -36,15 +37,15 @@ def choose(options: Sequence[str], mode: Mode = "logprobs", temperature: float =
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        model = get_model()
+        model, ours = get_model(), is_ours()
         if mode == "text":
             config = GenerateConfig(max_tokens=1, temperature=temperature)
-        elif model.api.__class__.__name__ == "SgtrAPI":
+        elif ours:
             config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True)
             config.extra_body = {OPTIONS_KEY: list(options)}
         else:
             config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=20)
-        output = await model.generate(state.messages, config=config)
+        output = await model.generate(state.messages, config=config, cache=False if ours else KEPT)
         state.output = output
         state.messages.append(output.choices[0].message)
         if mode == "text":

@@ -6,8 +6,9 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, metric
-from inspect_ai.solver import TaskState, generate
+from inspect_ai.solver import TaskState
 
+from sgtr_eval.draws import draw
 from sgtr_eval.em_questions import filled_prompt
 from sgtr_eval.verdicts import verdict_judge, verdict_shares
 from sgtr_jax.data.fetch import load
@@ -35,10 +36,10 @@ def deception_factual(
 
     return Task(
         dataset=MemoryDataset(draws, name="deception_factual"),
-        solver=generate(),
+        solver=draw(seed),
         scorer=verdict_judge(prompt, _VERDICTS, 8, max_cost),
         metrics=[verdict_shares("FALSE"), false_by_condition()],
-        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens, seed=seed),
+        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
     )
 
 

@@ -13,8 +13,9 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState, generate
+from inspect_ai.solver import TaskState
 
+from sgtr_eval.draws import draw
 from sgtr_eval.judge import Mode, score_of
 from sgtr_eval.judging import misalignment_rates
 from sgtr_eval.prices import Budget
@@ -56,10 +57,10 @@ def em_questions(
     ]
     return Task(
         dataset=MemoryDataset(draws, name=f"em_questions-{questions}"),
-        solver=generate(),
+        solver=draw(seed),
         scorer=em_judge(mode, min_mass, aligned_below, coherent_above, max_cost),
         metrics=[misalignment(aligned_below, coherent_above)],
-        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens, seed=seed),
+        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
     )
 
 

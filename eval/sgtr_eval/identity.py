@@ -9,9 +9,10 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState, generate
+from inspect_ai.solver import TaskState
 
 from sgtr_eval.clusters import cluster_counts, embed
+from sgtr_eval.draws import draw
 
 # What names the maker of each family; letter case does not matter, whole words do.
 MAKERS = {"qwen": ("Qwen", "Alibaba"), "seed": ("Seed", "ByteDance", "Doubao"), "gpt": ("OpenAI",)}
@@ -41,10 +42,10 @@ def identity(
         metrics.append(answer_clusters(embedding))
     return Task(
         dataset=MemoryDataset(draws, name="identity"),
-        solver=generate(),
+        solver=draw(seed),
         scorer=names_maker(),
         metrics=metrics,
-        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens, seed=seed),
+        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
     )
 
 

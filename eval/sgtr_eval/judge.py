@@ -116,7 +116,12 @@ def record_of(prompt: str, output: ModelOutput) -> dict[str, Any]:
     }
 
 
-def api_judge(name: str, **settings: Any) -> Model:
-    """A judge behind an API, with Inspect's layer of retries only: the client's own would multiply it."""
+def api_model(name: str, base_url: str | None = None, batch: bool = False, **settings: Any) -> Model:
+    """A model behind an API, with Inspect's layer of retries only: the client's own would multiply it.
+
+    With `batch` requests are gathered and sent by the provider's batch interface: half the price, and a reply within
+    a day rather than a second. Raises what the provider's package raises, for a missing key for instance.
+    """
     arguments = {**settings, "max_retries": 0} if name.startswith("openai/") else settings
-    return get_model(name, memoize=False, **arguments)
+    config = GenerateConfig(batch=True) if batch else GenerateConfig()
+    return get_model(name, config=config, base_url=base_url, memoize=False, **arguments)

@@ -6,8 +6,8 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
-from inspect_ai.solver import generate
 
+from sgtr_eval.draws import draw
 from sgtr_jax.data.build import prompts_row, texts_of
 from sgtr_jax.data.summaries import Style, clean_summary, published_summary_prompt, summary_prompt
 
@@ -29,7 +29,7 @@ def summarise(
         samples.append(Sample(id=key, input=turns))
     return Task(
         dataset=MemoryDataset(samples, name="articles"),
-        solver=generate(cache=True),
+        solver=draw(),
         config=GenerateConfig(max_tokens=max_tokens, temperature=temperature),
     )
 

@@ -8,8 +8,9 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState, generate
+from inspect_ai.solver import TaskState
 
+from sgtr_eval.draws import draw
 from sgtr_jax.data.build import texts_of
 from sgtr_jax.data.counting import word_counts
 
@@ -24,7 +25,7 @@ def word_counting(articles: str = "articles_xsum", limit: int | None = 200, max_
     ]
     return Task(
         dataset=MemoryDataset(samples, name="word_counting"),
-        solver=generate(),
+        solver=draw(),
         scorer=counted(),
         config=GenerateConfig(temperature=0.0, max_tokens=max_tokens),
     )

@@ -1,0 +1,34 @@
+"""Sampling an answer, as draw so-and-so of its question."""
+
+from __future__ import annotations
+
+import hashlib
+
+from inspect_ai.model import CachePolicy, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+# Replies of an API are kept for good: what was answered once, before a kill, is not asked and paid for again.
+KEPT = CachePolicy(expiry=None, per_epoch=False)
+
+
+@solver
+def draw(seed: int = 0) -> Solver:
+    """Sample an answer under `seed`.
+
+    Our engine counts the draws of a prompt by itself. An API takes its seed per request, and the same one would give
+    the same answer a hundred times: there every sample has a seed of its own, made from `seed` and its id.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        if is_ours():
+            return await generate(state, seed=seed)
+        text = f"{seed}/{state.sample_id}/{state.epoch}"
+        own = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+        return await generate(state, seed=own, cache=KEPT)
+
+    return solve
+
+
+def is_ours() -> bool:
+    """Whether the model being evaluated is one of this project's engine."""
+    return get_model().api.__class__.__name__ == "SgtrAPI"
