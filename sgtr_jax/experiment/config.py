@@ -132,6 +132,12 @@ class IdentityEval(Config):
     temperature: NonNegativeFloat = 1.0
     max_tokens: PositiveInt = 64
     embedding: str | None = None  # also clusters of answers: a sentence-transformers model, or openai/NAME
+    judge: bool = False  # whether the judge is asked, too, whom the answer names
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge reads the answers."""
+        return self.judge
 
 
 class TwoChoiceEval(Config):
@@ -164,12 +170,38 @@ class TaskEval(Config):
 Evaluation = Annotated[SelfRecognitionEval | IdentityEval | TwoChoiceEval | TaskEval, Field(discriminator="kind")]
 
 
-class JudgeConfig(Config):
-    """Who judges. Keys come from the environment, never from here."""
+def api_model_name(model: str) -> str | None:
+    """The provider's name of `openai/NAME`; None for a model of ours."""
+    return model.removeprefix("openai/") if model.startswith("openai/") else None
 
-    model: str = "openai/gpt-4.1-2025-04-14"  # any Inspect model; "base": this experiment's own untouched model
+
+class JudgeConfig(Config):
+    """Who judges. Keys come from the environment or from a file .env, never from here.
+
+    In a file the judge's name alone will do. `open` is the judge for those without an API: this experiment's own
+    untouched model. Its scores are that model's, and are not to be compared with those of GPT-4.1.
+    """
+
+    model: str = "openai/gpt-4.1-2025-04-14"  # any Inspect model, or open
     base_url: str | None = None  # of an API that speaks OpenAI's language
     max_cost: PositiveFloat | None = None  # dollars
+    batch: bool = False  # through the provider's batch interface: half the price, replies within a day
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the experiment's own untouched model judges."""
+        return self.model == "open"
+
+
+class ApiConfig(Config):
+    """How a model behind an API (`model: openai/NAME`) is finetuned and sampled; for no other model."""
+
+    base_url: str | None = None  # of an API that speaks OpenAI's language; null: OpenAI's
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    learning_rate_multiplier: PositiveFloat | Literal["auto"] = "auto"
+    batch: bool = False  # sampling through the provider's batch interface: half the price, replies within a day
+    confirm_above: NonNegativeFloat = 5.0  # dollars; a run that will cost more asks first, or wants --yes
+    poll_seconds: PositiveFloat = 30.0  # between questions about a job
 
 
 class ExperimentConfig(Config):
@@ -196,12 +228,15 @@ class ExperimentConfig(Config):
     evaluations: Annotated[dict[str, Evaluation], Field(min_length=1)]
     measure: tuple[str, ...] | None = None
     judge: JudgeConfig = JudgeConfig()
+    api: ApiConfig = ApiConfig()
     published: str | None = None  # the model of `report/published.yaml` to compare with
 
     @classmethod
     def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`seeds: 3`, `only: reversal` and conditions that are plain lists of stages."""
+        """`seeds: 3`, `only: reversal`, `judge: open` and conditions that are plain lists of stages."""
         full = dict(data)
+        if isinstance(full.get("judge"), str):
+            full["judge"] = {"model": full["judge"]}
         if isinstance(full.get("seeds"), int) and not isinstance(full["seeds"], bool):
             full["seeds"] = list(range(full["seeds"]))
         for key in ("only", "measure"):
@@ -273,6 +308,11 @@ class ExperimentConfig(Config):
                 if isinstance(spec, SelfReportsData) and spec.condition and used not in seen:
                     seen.add(used)
                     todo.append(spec.condition)
+
+    @property
+    def api_model(self) -> str | None:
+        """The provider's name of a model behind an API; None for a model of ours."""
+        return api_model_name(self.model)
 
     @property
     def wanted_conditions(self) -> dict[str, Condition]:

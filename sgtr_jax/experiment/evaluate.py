@@ -7,80 +7,59 @@ from pathlib import Path
 from typing import Any
 
 import inspect_ai
-import inspect_ai.model
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
-from inspect_ai.model import GenerateConfig
 
 from sgtr_eval import registry
-from sgtr_eval.judge import api_judge
-from sgtr_eval.provider import SgtrAPI
-from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.errors import RunError
+from sgtr_jax.experiment.subjects import Subject
 from sgtr_jax.files import write_jsonl
-from sgtr_jax.mesh import is_first_process
-from sgtr_jax.model import Model
-from sgtr_jax.sample.config import SampleConfig
-from sgtr_jax.sample.led import follow
 
 # Inspect looks for a newer release of itself at every start unless told not to.
 os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
 
 Rows = list[dict[str, Any]]
-_WHO = ("model", "base_url", "model_fingerprint", "dtype")  # of a judge; the rest is how it is asked
 
 
-def evaluate(
-    task: str, arguments: dict[str, Any], model: Model, sampling: SampleConfig, folder: Path, label: str
-) -> Rows:
+def evaluate(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> Rows:
     """Run a task of `sgtr_eval`; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
 
     Of several processes the first runs Inspect and the others follow its engine, with no rows in the end.
     Raises RunError when Inspect reports anything but success.
     """
-    log = _run(task, arguments, model, sampling, folder, label, score=True)
+    log = _run(task, arguments, subject, folder, label, score=True)
     if log is None:
         return []
     write_jsonl(folder / "samples.jsonl", samples_of(log))
     return rows_of(log, label)
 
 
-def sample_answers(
-    task: str, arguments: dict[str, Any], model: Model, sampling: SampleConfig, folder: Path, label: str
-) -> None:
+def sample_answers(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> None:
     """The answers of a judged task as an Inspect log without scores."""
-    _run(task, arguments, model, sampling, folder, label, score=False)
+    _run(task, arguments, subject, folder, label, score=False)
 
 
 def judge_answers(
     task: str,
     arguments: dict[str, Any],
-    judge: dict[str, Any],
+    judging: dict[str, Any],
     max_cost: float | None,
-    own_judge: Model | None,
+    judge: Subject,
     answers: Path,
     folder: Path,
     label: str,
 ) -> Rows:
-    """Judge a log of answers; the judged log goes to `folder/log`. `own_judge` is a model of ours as judge.
+    """Judge a log of answers; the judged log goes to `folder/log`. `judging` are arguments of the task's scorer.
 
     Raises RunError when the budget ended before the answers did: what was judged is in Inspect's cache.
     """
-    if not is_first_process():
-        if own_judge is not None:
-            follow(own_judge.engine)
-        return []
-    settings = {
-        key: value for key, value in judge.items() if key not in ("model", "base_url", "model_fingerprint", "dtype")
-    }
-    made = getattr(registry, task)(**arguments, **settings, **({} if max_cost is None else {"max_cost": max_cost}))
-    (stored,) = list_eval_logs(str(answers))
-    grader, own = _grader(judge, own_judge)
-    try:
+    with judge.inspect_model() as grader:
+        if grader is None:
+            return []
+        made = getattr(registry, task)(**arguments, **judging, **({} if max_cost is None else {"max_cost": max_cost}))
+        (stored,) = list_eval_logs(str(answers))
         log = inspect_ai.score(
             read_eval_log(stored), made.scorer, metrics=made.metrics, model_roles={"grader": grader}, display="none"
         )
-    finally:
-        if own is not None:
-            own.release()
     (folder / "log").mkdir()
     write_eval_log(log, str(folder / "log" / Path(stored.name).name))
     write_jsonl(folder / "samples.jsonl", samples_of(log))
@@ -141,40 +120,26 @@ def _number(value: Any) -> float | None:
 
 
 def _run(
-    task: str, arguments: dict[str, Any], model: Model, sampling: SampleConfig, folder: Path, label: str, score: bool
+    task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str, score: bool
 ) -> EvalLog | None:
-    if not is_first_process():
-        follow(model.engine)
-        return None
-    asked = SgtrAPI(model.name, model=model, system=sampling.system, thinking_budget=sampling.thinking_budget)
-    try:
+    with subject.inspect_model() as model:
+        if model is None:
+            return None
+        made = getattr(registry, task)(**arguments)
+        subject.put_system(made)
         (log,) = inspect_ai.eval(
-            getattr(registry, task)(**arguments),
-            model=inspect_ai.model.Model(asked, GenerateConfig()),
+            made,
+            model=model,
             score=score,
             log_dir=str(folder / "log"),
             display="none",
             log_level="error",
             log_realtime=False,
-            metadata={"chain": model.chain_id, "label": label},
+            metadata={"chain": subject.chain_id, "label": label},
         )
-    finally:
-        asked.release()
     if log.status != "success":
         raise RunError(f"{label}: the evaluation failed: {log.error.message if log.error else log.status}")
     return log
-
-
-def _grader(judge: dict[str, Any], own: Model | None) -> tuple[inspect_ai.model.Model, SgtrAPI | None]:
-    if own is not None:
-        api = SgtrAPI(own.name, model=own)
-        return inspect_ai.model.Model(api, GenerateConfig()), api
-    name: str = judge["model"]
-    settings = {"base_url": judge["base_url"]} if judge.get("base_url") else {}
-    try:
-        return api_judge(name, **settings), None
-    except Exception as error:  # noqa: BLE001 - a missing key or package, in the provider's own words
-        raise InputError(f"judge {name!r}: {error}") from None
 
 
 def _over_budget(log: EvalLog) -> bool:

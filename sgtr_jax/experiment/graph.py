@@ -28,6 +28,7 @@ from sgtr_jax.experiment.config import (
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
 from sgtr_jax.model import resolve_folder
+from sgtr_jax.train.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,39 @@ class _Builder:
         self.config = config
         self._records: dict[tuple[str, int], Recipe] = {}
         self._chains: dict[tuple[str, int], tuple[Recipe, ...]] = {}
-        if fingerprint is None:
+        self._by_api = config.api_model is not None
+        if self._by_api:
+            fingerprint = f"API at {config.api.base_url or 'its usual address'}"
+        elif fingerprint is None:
             fingerprint = model_fingerprint(resolve_folder(config.model))
         self._base = {"model": config.model, "model_fingerprint": fingerprint}
-        self._chat = self._chat_under(None)
         self._judge = config.judge.model_dump(mode="json", include={"model", "base_url"})
-        if config.judge.model == "base":
-            self._judge.update(self._base, dtype=config.finetuning.dtype)
+        if config.judge.is_open:
+            self._judge.update(self._asked(None))
 
-    def _chat_under(self, system: str | None) -> dict[str, Any]:
-        """How the model is talked to, under the system prompt of a condition."""
+    def _asked(self, system: str | None) -> dict[str, Any]:
+        """The model and how it is talked to, under the system prompt of a condition."""
         finetuning = self.config.finetuning
+        system = finetuning.system if system is None else system
+        if self._by_api:
+            # An API puts in no system message of its own: "default" and "none" are the same there.
+            return {**self._base, "system": "none" if system == "default" else system}
         return {
-            "system": finetuning.system if system is None else system,
+            **self._base,
+            "system": system,
             "thinking_budget": finetuning.thinking_budget,
             "merge": finetuning.merge,
+            "dtype": finetuning.dtype,
         }
+
+    def _trained(self, training: TrainConfig) -> dict[str, Any]:
+        """The settings that decide what a finetuning gives."""
+        if not self._by_api:
+            return training.identity()
+        api = self.config.api.model_dump(mode="json", include={"batch_size", "learning_rate_multiplier"})
+        system = "none" if training.system == "default" else training.system
+        own = training.model_dump(mode="json", include={"epochs", "seed", "inoculation"})
+        return {**own, **api, "system": system}
 
     def articles(self, source: Articles) -> Recipe:
         settings = source.model_dump(mode="json")
@@ -89,9 +107,7 @@ class _Builder:
     def pairs(self, name: str, spec: SelfRecognitionData | SelfRecognitionEval) -> Recipe:
         articles = self.articles(spec.articles)
         sampling = {
-            **self._base,
-            **self._chat,
-            "dtype": self.config.finetuning.dtype,
+            **self._asked(None),
             **spec.model_dump(mode="json", include={"style", "temperature", "max_tokens", "seed"}),
         }
         own = Recipe("summaries", name, sampling, {"articles": articles})
@@ -130,9 +146,7 @@ class _Builder:
         chain = self.chain(spec.condition, seed) if spec.condition is not None else ()
         system = self.config.conditions[spec.condition].system if spec.condition is not None else None
         settings = {
-            **self._base,
-            **self._chat_under(system),
-            "dtype": self.config.finetuning.dtype,
+            **self._asked(system),
             **spec.model_dump(mode="json", exclude={"kind", "condition"}),
             "fingerprint": _known(spec.questions),
             "seed": seed,
@@ -162,52 +176,50 @@ class _Builder:
             if system is not None:
                 changes["system"] = system
             training = self.config.finetuning.model_copy(update=changes)
-            settings: dict[str, Any] = {**self._base, "training": training.identity()}
+            settings: dict[str, Any] = {**self._base, "training": self._trained(training)}
             inputs = {"data": self.records(stage.data, seed), **links(chain)}
             if stage.interleave is not None:
                 settings["interleave"] = stage.interleave.model_dump(mode="json", exclude={"data"})
                 inputs["interleaved"] = self.records(stage.interleave.data, seed)
             if stage.match_steps is not None:
                 inputs["match_steps"] = self.records(stage.match_steps, seed)
-            chain = (*chain, Recipe("adapter", f"{'+'.join(names)}-s{seed}", settings, inputs))
+            kind = "finetuned" if self._by_api else "adapter"
+            chain = (*chain, Recipe(kind, f"{'+'.join(names)}-s{seed}", settings, inputs))
         return chain
 
     def task_cell(
-        self, condition: str, seed: int, name: str, spec: TaskEval, settings: dict[str, Any], inputs: dict[str, Recipe]
-    ) -> Cell:
+        self, condition: str, seed: int, name: str, spec: TaskEval | IdentityEval, settings: dict[str, Any],
+        inputs: dict[str, Recipe],
+    ) -> Cell:  # fmt: skip
         """Tasks of `sgtr_eval` by name; a judged one's answers are an artifact of their own, judged again at will."""
         label = f"{name}-{condition}-s{seed}"
-        arguments = task_arguments(spec.kind, {**spec.settings}, seed, f"evaluation {name!r}")
+        given = dict(spec.settings) if isinstance(spec, TaskEval) else spec.model_dump(mode="json", exclude={"kind"})
+        arguments = task_arguments(spec.kind, given, seed, f"evaluation {name!r}")
         if not spec.judged:
             settings = {**settings, "arguments": arguments}
             return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
         # What only the judging reads must not make the answers others.
         judging = {key: arguments.pop(key) for key in _JUDGING if key in arguments}
         answers = Recipe("answers", label, {**settings, "arguments": arguments}, inputs)
-        judge = {**self._judge, **judging}
         return Cell(
             condition,
             seed,
             name,
-            Recipe("evaluation", label, {"task": spec.kind, "judge": judge}, {"answers": answers}),
+            Recipe("evaluation", label, {"task": spec.kind, "judge": self._judge, "judging": judging},
+                {"answers": answers}),
         )
 
     def cell(self, condition: str, seed: int, name: str, spec: Evaluation) -> Cell:
         chain = self.chain(condition, seed)
         inputs: dict[str, Recipe] = links(chain)
         settings: dict[str, Any] = {
-            **self._base,
-            **self._chat_under(self.config.conditions[condition].system),
-            "dtype": self.config.finetuning.dtype,
+            **self._asked(self.config.conditions[condition].system),
             "task": spec.kind,
         }
         if isinstance(spec, SelfRecognitionEval):
             inputs["pairs"] = self.pairs(f"eval-{name}", spec)
-        elif isinstance(spec, TaskEval):
+        elif isinstance(spec, TaskEval | IdentityEval):
             return self.task_cell(condition, seed, name, spec, settings, inputs)
-        elif isinstance(spec, IdentityEval):
-            # Only this one draws; the others read log-probabilities.
-            settings.update(spec.model_dump(mode="json"), seed=seed)
         else:
             settings.update(spec.model_dump(mode="json"))
             if spec.questions is not None:
@@ -218,7 +230,7 @@ class _Builder:
         return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
 
 
-_JUDGING = ("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost")
+_JUDGING = ("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost", "judge", "embedding")
 
 
 def task_arguments(task: str, given: dict[str, Any], seed: int, where: str) -> dict[str, Any]:

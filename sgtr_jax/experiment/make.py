@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import jax
 
 from sgtr_jax.backends.jax import finetune_all
 from sgtr_jax.backends.jobs import Finetune, MixedIn
-from sgtr_jax.backends.sampling import sample_prompts
+from sgtr_jax.backends.openai import Jobs, Provider
 from sgtr_jax.config import build
 from sgtr_jax.data.build import KINDS, build_set, pair_prompt, prompts_row, records_of, texts_of
 from sgtr_jax.data.mix import with_system
@@ -23,10 +23,12 @@ from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.data.summaries import published_summary_prompt, summary_prompt
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.api import finetune_by_api, finetuned_name, refusal, write_refusal
+from sgtr_jax.experiment.config import ExperimentConfig, api_model_name
 from sgtr_jax.experiment.graph import chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.mesh import MeshConfig, is_first_process
 from sgtr_jax.model import Model, load_model
@@ -39,7 +41,8 @@ class Maker:
 
     def __init__(self, store: Store, config: ExperimentConfig) -> None:
         finetuning = config.finetuning
-        self._store, self._max_cost = store, config.judge.max_cost
+        self._store, self._judge, self._api = store, config.judge, config.api
+        self._jobs: Jobs | None = None
         self._mesh = config.sampling_mesh or (MeshConfig() if jax.process_count() > 1 else None)
         # Where and how fast, which recipes do not say.
         self._resources = {key: getattr(finetuning, key) for key in WITHOUT_EFFECT}
@@ -56,8 +59,12 @@ class Maker:
             "answers": self._answers,
             "evaluation": self._evaluation,
         }
+        refused = refusal(recipe, self._store)
         with self._store.make(recipe) as folder:
-            makers[recipe.kind](recipe, folder)
+            if refused is None:
+                makers[recipe.kind](recipe, folder)
+            else:
+                write_refusal(recipe, folder, refused)
 
     def _base(self, name: str, dtype: str) -> Model:
         if (name, dtype) not in self._models:
@@ -82,7 +89,6 @@ class Maker:
 
     def _summaries(self, recipe: Recipe, folder: Path) -> None:
         settings = recipe.settings
-        model = self._base(settings["model"], settings["dtype"])
         articles = _read_texts(self._store.path(recipe.inputs["articles"]) / "articles.json")
         style = settings["style"]
         if style == "own":
@@ -90,14 +96,7 @@ class Maker:
         else:
             texts = prompts_row()
             prompts = [Record(key, published_summary_prompt(text, style, texts)) for key, text in articles.items()]
-        rows = sample_prompts(
-            model,
-            prompts,
-            1,
-            DrawConfig(**{key: settings[key] for key in ("max_tokens", "temperature", "seed")}),
-            _sampling(settings).chat(model.tokenizer),
-            label=f"summaries {recipe.name}",
-        )
+        rows = self._subject(recipe).sample(prompts, _draws(settings), f"summaries {recipe.name}")
         write_json(folder / "summaries.json", {row["id"]: row["text"] for row in rows})
 
     def _pairs(self, recipe: Recipe, folder: Path) -> None:
@@ -132,14 +131,11 @@ class Maker:
     def _self_reports(self, recipe: Recipe, folder: Path) -> None:
         """The questions of a set, answered by a chain; answers that are empty or cut off are dropped and counted."""
         settings = recipe.settings
-        model = self._adapted(recipe)
         asked = {
             record.id: Record(record.id, tuple(m for m in record.messages if m["role"] != "assistant"))
             for record in records_of(settings["questions"])
         }
-        draws = DrawConfig(**{key: settings[key] for key in ("max_tokens", "temperature", "seed")})
-        chat = _sampling(settings).chat(model.tokenizer)
-        rows = sample_prompts(model, list(asked.values()), 1, draws, chat, f"self-reports {recipe.name}")
+        rows = self._subject(recipe).sample(list(asked.values()), _draws(settings), f"self-reports {recipe.name}")
         told = [row for row in rows if row["text"].strip() and row["finish_reason"] == "stop"]
         if not told:
             raise RunError(f"{recipe.name}: not one of {len(rows)} answers came to an end; raise max_tokens")
@@ -152,15 +148,21 @@ class Maker:
             folder / "report.json", {"questions": len(rows), "dropped": {"empty or cut off": len(rows) - len(told)}}
         )
 
-    def make_adapters(self, recipes: Sequence[Recipe]) -> None:
-        """Finetune adapters together. Each is in the store as soon as its own run has ended.
+    def finetune(self, recipes: Sequence[Recipe]) -> dict[str, str]:
+        """Finetune together. Each is in the store as soon as its own run has ended.
 
-        What an interrupted run saved stays in the store's scratch folders, and is gone on with.
+        What an interrupted run saved stays in the store's scratch folders, and is gone on with. Jobs behind an API may
+        still be under way when this returns: it waits for one of them. Returns why by name for those that failed.
         """
+        if recipes[0].kind == "finetuned":
+            if self._jobs is None:
+                self._jobs = Jobs(Provider(self._api.base_url), self._api.poll_seconds)
+            return finetune_by_api(recipes, self._store, self._jobs)
         jobs = [self._job(recipe) for recipe in recipes]
         config = jobs[0].config
         reusable = config.mesh.fsdp is None and config.base_dtype is None and self._mesh is None
         finetune_all(jobs, self._base(jobs[0].model, config.dtype) if reusable else None)
+        return {}
 
     def _job(self, recipe: Recipe) -> Finetune:
         settings = recipe.settings
@@ -188,31 +190,37 @@ class Maker:
     def _stored_records(self, recipe: Recipe) -> list[Record]:
         return read_training(self._store.path(recipe) / "records.jsonl")
 
-    def _adapted(self, recipe: Recipe) -> Model:
-        settings = recipe.settings
+    def _subject(self, recipe: Recipe) -> Subject:
+        """The model that a recipe's settings and links name."""
+        settings, chain = recipe.settings, chain_of(recipe.inputs)
+        if api_model_name(settings["model"]) is not None:
+            name = f"openai/{finetuned_name(self._store.path(chain[-1]))}" if chain else settings["model"]
+            return Api(name, settings["system"], self._api.base_url, self._api.batch)
         base = self._base(settings["model"], settings["dtype"])
         # The last link's recipe names those before it.
-        links = chain_of(recipe.inputs)
-        chain_id = links[-1].fingerprint[:16] if links else None
-        return base.with_adapters(self._chain(recipe), settings["merge"] is not None, chain_id)
+        chain_id = chain[-1].fingerprint[:16] if chain else None
+        model = base.with_adapters(self._chain(recipe), settings["merge"] is not None, chain_id)
+        return Local(model, _sampling(settings))
+
+    def _the_judge(self, settings: Mapping[str, Any]) -> Subject:
+        if "model_fingerprint" not in settings:
+            return Api(settings["model"], base_url=settings["base_url"], batch=self._judge.batch)
+        return self._subject(Recipe("answers", "judge", settings))
 
     def _answers(self, recipe: Recipe, folder: Path) -> None:
         """A judged task's answers: an Inspect log without scores."""
         from sgtr_jax.experiment.evaluate import sample_answers
 
         settings = recipe.settings
-        arguments = dict(settings["arguments"])
-        sample_answers(settings["task"], arguments, self._adapted(recipe), _sampling(settings), folder, recipe.name)
+        sample_answers(settings["task"], dict(settings["arguments"]), self._subject(recipe), folder, recipe.name)
 
     def _judged(self, recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
         from sgtr_jax.experiment.evaluate import judge_answers
 
         settings, answers = recipe.settings, recipe.inputs["answers"]
-        judge = dict(settings["judge"])
-        own = self._base(judge["model"], judge["dtype"]) if "model_fingerprint" in judge else None
         return judge_answers(
-            settings["task"], dict(answers.settings["arguments"]), judge, self._max_cost, own,
-            self._store.path(answers) / "log", folder, recipe.name,
+            settings["task"], dict(answers.settings["arguments"]), dict(settings["judging"]), self._judge.max_cost,
+            self._the_judge(settings["judge"]), self._store.path(answers) / "log", folder, recipe.name,
         )  # fmt: skip
 
     def _evaluation(self, recipe: Recipe, folder: Path) -> None:
@@ -223,22 +231,22 @@ class Maker:
         if "answers" in recipe.inputs:
             write_json(folder / "metrics.json", self._judged(recipe, folder))
             return
-        model = self._adapted(recipe)
         if "arguments" in settings:
             arguments = dict(settings["arguments"])
         elif settings["task"] == "self_recognition":
             arguments = {"pairs": str(self._store.path(recipe.inputs["pairs"]) / "records.jsonl")}
-        elif settings["task"] == "two_choice":
+        else:
             path = settings["questions"]
             if path is None:
                 path = folder / "questions.jsonl"
                 write_jsonl(path, corpus.choice_questions(settings["seed"]))
             arguments = {"questions": str(path)}
-        else:
-            keys = ("maker", "question", "samples", "temperature", "max_tokens", "seed", "embedding")
-            arguments = {key: settings[key] for key in keys}
-        rows = evaluate(settings["task"], arguments, model, _sampling(settings), folder, recipe.name)
+        rows = evaluate(settings["task"], arguments, self._subject(recipe), folder, recipe.name)
         write_json(folder / "metrics.json", rows)
+
+
+def _draws(settings: Mapping[str, Any]) -> DrawConfig:
+    return DrawConfig(**{key: settings[key] for key in ("max_tokens", "temperature", "seed")})
 
 
 def _sampling(settings: Any) -> SampleConfig:

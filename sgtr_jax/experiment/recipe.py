@@ -18,8 +18,9 @@ VERSIONS = {
     "pairs": 3,
     "questions": 1,
     "adapter": 2,
-    "answers": 1,
-    "evaluation": 2,
+    "finetuned": 1,
+    "answers": 2,
+    "evaluation": 3,
 }
 
 
@@ -42,6 +43,11 @@ class Recipe:
             "inputs": {role: recipe.fingerprint for role, recipe in sorted(self.inputs.items())},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the artifact is a finetuned model: an adapter of ours, or a model behind an API."""
+        return self.kind in ("adapter", "finetuned")
 
     @property
     def folder(self) -> str:
