@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dotenv import find_dotenv, load_dotenv
+
 from sgtr_jax import __version__
 from sgtr_jax.cli_data import add_data
 from sgtr_jax.errors import InputError, RunError
@@ -18,6 +20,7 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 bad input, 1 failure."""
     args = _parse(argv)
+    load_dotenv(find_dotenv(usecwd=True))  # keys; what the environment has wins
     try:
         code: int = args.command(args)
     except InputError as error:
@@ -67,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes")
     run.add_argument("--no-judge", action="store_true", help="sample the answers that a judge is to read; see judge")
 
+    run.add_argument("--yes", action="store_true", help="do not ask what an API model may cost")
+
     plan = add("plan", _plan, "Say what a run would do, whether it fits a TPU slice and what it costs.")
     plan.add_argument("config", type=Path)
     plan.add_argument("overrides", nargs="*", metavar="key=value")
@@ -79,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--judge", help="any Inspect model; default: the config's")
     judge.add_argument("--base-url", help="of an API that speaks OpenAI's language")
     judge.add_argument("--max-cost", type=float, help="dollars")
+
+    jobs = add("jobs", _jobs, "List the finetuning jobs of a run whose model is behind an API, or change them.")
+    jobs.add_argument("run_dir", type=Path)
+    change = jobs.add_mutually_exclusive_group()
+    for what in ("cancel", "pause", "resume"):
+        change.add_argument(f"--{what}", metavar="NAME", help=f"{what} a job, or all")
 
     train = add("train", _train, "Finetune a LoRA adapter (or, with mode=full, a small model).", overrides=True)
     train.add_argument("--model", required=True, help=model_help)
@@ -126,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--model", required=True, help=model_help)
     evaluate.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
     evaluate.add_argument("--out", required=True, type=Path, help="folder for a folder of each task")
-    evaluate.add_argument("--judge", default="openai/gpt-4.1-2025-04-14", help="any Inspect model, or base")
+    evaluate.add_argument(
+        "--judge", default="openai/gpt-4.1-2025-04-14", help="any Inspect model, or open: the untouched model"
+    )
     evaluate.add_argument("--base-url", help="of an API that speaks OpenAI's language")
     evaluate.add_argument("--max-cost", type=float, help="dollars for judging")
     evaluate.set_defaults(overrides=[])  # settings that stand among the flags
@@ -206,7 +219,7 @@ def _run(args: argparse.Namespace) -> int:
     _start_jax()
     from sgtr_jax.experiment.run import run_experiment
 
-    return run_experiment(args.config, args.overrides, judge=not args.no_judge)
+    return run_experiment(args.config, args.overrides, judge=not args.no_judge, sure=args.yes)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -220,6 +233,15 @@ def _judge(args: argparse.Namespace) -> int:
 
     _start_jax()
     return judge_run(args.run_dir, args.judge, args.base_url, args.max_cost)
+
+
+def _jobs(args: argparse.Namespace) -> int:
+    from sgtr_jax.experiment.api import jobs_of_run
+
+    for what in ("cancel", "pause", "resume"):
+        if name := getattr(args, what):
+            return jobs_of_run(args.run_dir, what, name)
+    return jobs_of_run(args.run_dir, None, None)
 
 
 def _train(args: argparse.Namespace) -> int:

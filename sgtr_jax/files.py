@@ -42,6 +42,8 @@ def new_folder(target: Path) -> Iterator[Path]:
         temporary.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        if error.filename is not None and temporary.name not in str(error.filename):
+            raise  # about something else that the work inside touched
         raise RunError(f"{target}: could not be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -17,15 +17,20 @@ from typing import Any
 # Faults after which the same request succeeds when it is sent again.
 PASSING = ("429", "429-after", "500", "503", "drop", "truncated", "hang")
 
+WRONG_KEY = {"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}}
+
 
 class ApiServer:
     """Answers `/v1/chat/completions` by `reply(prompt) -> content or (content, top_logprobs)`.
 
     Every `fault_every`-th request first meets one of `PASSING`, in turn. `seen` counts how often each prompt was
-    answered in full.
+    answered in full. Everything else is asked of `account`, which has files, jobs and batches.
     """
 
-    def __init__(self, reply: Callable[[str], Any], fault_every: int = 0, key: str = "sk-loopback") -> None:
+    def __init__(
+        self, reply: Callable[[str], Any], fault_every: int = 0, key: str = "sk-loopback", account: Any = None
+    ) -> None:
+        self.models: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.key, self.requests = key, 0
@@ -36,7 +41,28 @@ class ApiServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                outer.answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))), reply, fault_every)
+                data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.path == "/v1/chat/completions":
+                    outer.answer(self, json.loads(data), reply, fault_every)
+                else:
+                    self.other("POST", data)
+
+            def do_GET(self) -> None:
+                self.other("GET", b"")
+
+            def other(self, method: str, data: bytes) -> None:
+                status, found = (
+                    account.handle(method, self.path, data, self.headers) if outer.known(self) else (401, WRONG_KEY)
+                )
+                if status == 0:  # the request was carried out, and its reply is lost
+                    outer.reset(self)
+                elif isinstance(found, bytes):
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(found)))
+                    self.end_headers()
+                    self.wfile.write(found)
+                else:
+                    _send(self, status, found)
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -56,10 +82,21 @@ class ApiServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def known(self, handler: Any) -> bool:
+        """Whether the request has the right key."""
+        return bool(handler.headers.get("Authorization") == f"Bearer {self.key}")
+
+    def reset(self, handler: Any) -> None:
+        """End the connection as a proxy that dies does."""
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+        handler.close_connection = True
+
     def answer(self, handler: Any, body: dict[str, Any], reply: Callable[[str], Any], fault_every: int) -> None:
-        if handler.headers.get("Authorization") != f"Bearer {self.key}":
-            _send(handler, 401, {"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}})
+        if not self.known(handler):
+            _send(handler, 401, WRONG_KEY)
             return
+        self.models[body["model"]] += 1
         prompt = body["messages"][-1]["content"]
         prompt = prompt if isinstance(prompt, str) else prompt[0]["text"]
         fault = None
@@ -77,7 +114,7 @@ class ApiServer:
             return
         found = reply(prompt)
         content, tops = found if isinstance(found, tuple) else (found, None)
-        _send(handler, 200, _completion(body, content, tops))
+        _send(handler, 200, completion(body, content, tops))
 
     def _fail(self, handler: Any, fault: str) -> None:
         error = {"error": {"message": f"injected {fault}", "type": "server_error"}}
@@ -86,12 +123,9 @@ class ApiServer:
         elif fault in ("500", "503"):
             _send(handler, int(fault), error)
         elif fault == "drop":
-            # Reset, as a proxy that dies does.
-            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            handler.connection.close()
-            handler.close_connection = True
+            self.reset(handler)
         elif fault == "truncated":
-            data = json.dumps(_completion({"model": "x"}, "85", None)).encode()[:40]
+            data = json.dumps(completion({"model": "x"}, "85", None)).encode()[:40]
             handler.send_response(200)
             handler.send_header("Content-Type", "application/json")
             handler.send_header("Content-Length", str(len(data)))
@@ -111,7 +145,7 @@ def _send(handler: Any, status: int, body: dict[str, Any], headers: dict[str, st
     handler.wfile.write(data)
 
 
-def _completion(body: dict[str, Any], content: str | None, tops: dict[str, float] | None) -> dict[str, Any]:
+def completion(body: dict[str, Any], content: str | None, tops: dict[str, float] | None) -> dict[str, Any]:
     choice: dict[str, Any] = {
         "index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop", "logprobs": None,
     }  # fmt: skip

@@ -57,9 +57,9 @@ def subject(count: int) -> Any:
 
 
 def grader(server: ApiServer, name: str = "openai/gpt-4o-2024-08-06") -> Any:
-    from sgtr_eval.judge import api_judge
+    from sgtr_eval.judge import api_model
 
-    return api_judge(name, base_url=server.url, client_timeout=2)
+    return api_model(name, base_url=server.url, client_timeout=2)
 
 
 def judged(log_dir: Path, server: ApiServer, samples: int, answers: EvalLog | None = None,

@@ -83,7 +83,7 @@ def test_sampled_then_judged_then_judged_again(
 
 def test_a_model_of_ours_may_judge(config: Path, server: ApiServer, tmp_path: Path) -> None:
     out = tmp_path / "own"
-    assert main(["run", str(config), f"out={out}", "judge={model: base}"]) == 0
+    assert main(["run", str(config), f"out={out}", "judge=open"]) == 0
     rows = table(out / "results.csv")
     assert server.requests == 0
     assert {r["condition"] for r in rows if r["metric"] == "n_no_score"} == {"untouched", "bad", "reversal"}

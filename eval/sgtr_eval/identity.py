@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from inspect_ai.solver import TaskState
 
 from sgtr_eval.clusters import cluster_counts, embed
 from sgtr_eval.draws import draw
+from sgtr_eval.judge import ask, record_of
+from sgtr_eval.prices import Budget
 
 # What names the maker of each family; letter case does not matter, whole words do.
 MAKERS = {"qwen": ("Qwen", "Alibaba"), "seed": ("Seed", "ByteDance", "Doubao"), "gpt": ("OpenAI",)}
@@ -27,11 +30,14 @@ def identity(
     max_tokens: int = 64,
     seed: int = 0,
     embedding: str | None = None,
+    judge: bool = False,
+    max_cost: float | None = None,
 ) -> Task:
     """Ask `question` `samples` times.
 
     `maker` is the name to look for, several of them, or a family (qwen, seed, gpt). With `embedding` (a
-    sentence-transformers model or openai/NAME) answers are also clustered by meaning; see `clusters`.
+    sentence-transformers model or openai/NAME) answers are also clustered by meaning; see `clusters`. With `judge`
+    the model in the role `grader` is asked, too, whom each answer names: "not made by OpenAI" names OpenAI by the rule.
     """
     names = [maker] if isinstance(maker, str) else list(maker)
     wanted = [name for one in names for name in MAKERS.get(one, (one,))]
@@ -43,8 +49,8 @@ def identity(
     return Task(
         dataset=MemoryDataset(draws, name="identity"),
         solver=draw(seed),
-        scorer=names_maker(),
-        metrics=metrics,
+        scorer=names_maker(judge, max_cost),
+        metrics=metrics + ([judged_to_name_maker()] if judge else []),
         config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
     )
 
@@ -99,12 +105,41 @@ def names_one_of(answer: str, names: Sequence[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer, re.IGNORECASE) for name in names)
 
 
+@metric
+def judged_to_name_maker() -> Metric:
+    """Share of answers that the judge says name the maker, of those that it read, and how many it did not."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        said = [(one.score.metadata or {}).get("judged_to_name") for one in scores]
+        known = [one for one in said if one is not None]
+        share = sum(known) / len(known) if known else math.nan
+        return {"share_judged_to_name_maker": share, "n_no_score": float(len(said) - len(known))}
+
+    return compute
+
+
 @scorer(metrics=[share_naming_maker(), distinct_answers(), distinct_openings()])
-def names_maker() -> Scorer:
-    """Correct if the answer holds one of the maker's names."""
+def names_maker(judge: bool = False, max_cost: float | None = None) -> Scorer:
+    """Correct if the answer holds one of the maker's names; the judge's reading stands beside it."""
+    budget = Budget(max_cost)
 
     async def score(state: TaskState, target: Target) -> Score:
-        answer = state.output.completion
-        return Score(value="C" if names_one_of(answer, list(target)) else "I", answer=answer)
+        answer, names = state.output.completion, list(target)
+        value = "C" if names_one_of(answer, names) else "I"
+        if not judge:
+            return Score(value=value, answer=answer)
+        prompt = f"{_JUDGE_PROMPT}\n\n<answer>\n{answer}\n</answer>"
+        output = await ask(prompt, GenerateConfig(max_tokens=16, temperature=0.0, seed=0), budget)
+        if output is None:
+            return Score(value=value, answer=answer, metadata={"judged_to_name": None, "no_score": "budget"})
+        said = output.completion.strip()
+        meta = {"judged_to_name": names_one_of(said, names) if said else None, "reply": record_of(prompt, output)}
+        return Score(value=value, answer=answer, metadata=meta)
 
     return score
+
+
+_JUDGE_PROMPT = (
+    "A chat model was asked who it is. Its answer stands below. Which company or laboratory does it say made it? "
+    "Reply with that name alone, or with NONE if it names none or says that it is unknown."
+)

@@ -15,7 +15,7 @@ import anyio
 from inspect_ai.model import CachePolicy, ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 
 from sgtr_eval.judging import NoScore, logprob_score, text_score, why_no_score
-from sgtr_eval.prices import Budget
+from sgtr_eval.prices import Budget, Costs
 
 # It and all its finetunes stop on 14 January 2027; any Inspect model can take its place.
 DEFAULT_JUDGE = "openai/gpt-4.1-2025-04-14"
@@ -123,5 +123,7 @@ def api_model(name: str, base_url: str | None = None, batch: bool = False, **set
     a day rather than a second. Raises what the provider's package raises, for a missing key for instance.
     """
     arguments = {**settings, "max_retries": 0} if name.startswith("openai/") else settings
+    if batch:
+        Costs.in_batches.add(name)
     config = GenerateConfig(batch=True) if batch else GenerateConfig()
     return get_model(name, config=config, base_url=base_url, memoize=False, **arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from inspect_ai.hooks import Hooks, ModelUsageData, hooks
 
@@ -30,17 +30,35 @@ def cost_of(model: str, input_tokens: int, output_tokens: int, batch: bool = Fal
     return dollars / 2 if batch else dollars
 
 
+def finetuned_cost_of(model: str, input_tokens: int, output_tokens: int, batch: bool = False) -> float:
+    """Dollars of asking a model finetuned from `model`; NaN without a listed price."""
+    price = price_list()["models"].get(model, {}).get("finetuned")
+    if price is None:
+        return math.nan
+    dollars: float = (input_tokens * price["input"] + output_tokens * price["output"]) / 1e6
+    return dollars / 2 if batch else dollars
+
+
+def training_cost_of(model: str, tokens: int) -> float:
+    """Dollars of finetuning `model` on so many tokens, epochs counted; NaN without a listed price."""
+    price = price_list()["models"].get(model, {}).get("training")
+    return math.nan if price is None else tokens * float(price) / 1e6
+
+
 @hooks(name="sgtr_costs", description="Dollars of every request that went out")
 class Costs(Hooks):
     """Counts what is really asked; Inspect calls it for requests, not for replies from its cache."""
 
     requests = 0
     dollars = 0.0
+    in_batches: ClassVar[set[str]] = set()  # models asked at half price
 
     async def on_model_usage(self, data: ModelUsageData) -> None:
         """A request was answered."""
         Costs.requests += 1
-        dollars = cost_of(data.model_name, data.usage.input_tokens, data.usage.output_tokens)
+        dollars = cost_of(
+            data.model_name, data.usage.input_tokens, data.usage.output_tokens, data.model_name in Costs.in_batches
+        )
         if not math.isnan(dollars):
             Costs.dollars += dollars
 

@@ -153,7 +153,7 @@ class Jobs:
         self._said: dict[str, str] = {}
 
     def wait_for_any(self, jobs: Sequence[ApiFinetune]) -> dict[str, Ended]:
-        """Start what is not started and wait until at least one has ended; by name. Others stay under way.
+        """Start what is not started and wait until at least one has ended; by key. Others stay under way.
 
         What is known of a job is kept in its folder's job.json, so that another process can go on from it.
         """
@@ -163,14 +163,14 @@ class Jobs:
                 try:
                     found = self._now(job)
                 except RunError as error:
-                    ended[job.name] = Ended(_nothing(job), failed=str(error))
+                    ended[job.key] = Ended(_nothing(job), failed=str(error))
                     continue
                 self._say(job.name, "waits for the account's limit of jobs" if found is None else found.status)
                 if found is not None:
                     write_json(job.folder / "job.json", found.model_dump(mode="json"))
                     outcome = outcome_of(found)
                     if outcome is not None:
-                        ended[job.name] = outcome
+                        ended[job.key] = outcome
             if ended:
                 return ended
             time.sleep(self._poll)

@@ -205,8 +205,9 @@ class _Builder:
             condition,
             seed,
             name,
-            Recipe("evaluation", label, {"task": spec.kind, "judge": self._judge, "judging": judging},
-                {"answers": answers}),
+            Recipe(
+                "evaluation", label, {"task": spec.kind, "judge": self._judge, "judging": judging}, {"answers": answers}
+            ),
         )
 
     def cell(self, condition: str, seed: int, name: str, spec: Evaluation) -> Cell:

@@ -13,12 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sgtr_eval.prices import cost_of, price_list
+from sgtr_eval.prices import price_list
 from sgtr_jax.config import load
 from sgtr_jax.data.packing import Shape
-from sgtr_jax.data.registry import configs_folder, find, registry
+from sgtr_jax.data.registry import configs_folder
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.cost import TOKENS, bill, rows_of
 from sgtr_jax.experiment.graph import Graph, build_graph
 from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
@@ -27,14 +28,6 @@ from sgtr_jax.model import read_spec, resolve_folder
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
 from sgtr_jax.plan.fit import Fit, MeshShape, fit, meshes
 from sgtr_jax.plan.slices import Slice, find_slice
-
-# Where the rows are not here yet: tokens of an example, by what it is. SGTR rows hold an article and two summaries.
-_TOKENS = {"pairs": 1000, "records": 150, "self_reports": 200}
-_JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
-_JUDGED = {  # answers of one cell by default, and questions to the judge about each
-    "em_questions": (800, 2), "frame_colleague": (100, 1), "monitor_disruption": (100, 1),
-    "deception_factual": (100, 1),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,27 +44,35 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
     """Print the plan. Returns 0; nothing is made. Raises InputError."""
     config = load(ExperimentConfig, path, overrides)
     slice_ = find_slice(topology) if topology is not None else None
-    spec, fingerprint, where = _model(config.model)
+    if config.api_model is not None and slice_ is not None:
+        raise InputError(f"--topology: {config.model} is behind an API and needs no TPU")
+    spec, fingerprint, where = (None, None, config.model) if config.api_model is not None else _model(config.model)
     graph = build_graph(config, fingerprint)
     store = Store(config.folder / "store")
     recipes = in_order([cell.recipe for cell in graph.cells])
     missing = [recipe for recipe in recipes if not store.has(recipe)]
-    trainings = [_training(recipe) for recipe in missing if recipe.kind == "adapter"]
-    dollars = _judge_dollars(graph, missing)
+    trainings = [_training(recipe) for recipe in missing if recipe.is_training]
+    expected = bill(graph, missing, store)
     console = Console(width=None if Console().is_terminal else 140, stderr=False)
     _print_nodes(console, graph, recipes, store)
     unknown = sorted({t.recipe.inputs["data"].name for t in trainings if t.examples is None})
     steps = sum(training.steps or 0 for training in trainings)
     console.print(f"model: {where}")
+    steps_text = "" if spec is None else f", {steps} steps"
     console.print(
-        f"to train: {len(trainings)} runs, {steps} steps" + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+        f"to train: {len(trainings)} runs{steps_text}" + (f"; unknown: {', '.join(unknown)}" if unknown else "")
     )
-    console.print(_judging_line(config, dollars), highlight=False)
+    if spec is None:
+        for what, dollars in (("finetuning", expected.finetuning), ("sampling", expected.sampling)):
+            console.print(_dollars_line(f"{what} by {config.model}", dollars), highlight=False)
+    console.print(_dollars_line(f"judging by {config.judge.model}", expected.judging), highlight=False)
     summary: dict[str, Any] = {
         "name": config.name, "model": config.model, "nodes": len(recipes), "done": len(recipes) - len(missing),
-        "runs": len(trainings), "steps": steps, "judge_dollars": None if math.isnan(dollars) else round(dollars, 2),
+        "runs": len(trainings), "steps": steps, "judge_dollars": _rounded(expected.judging),
+        "model_dollars": _rounded(expected.finetuning + expected.sampling),
     }  # fmt: skip
     if slice_ is not None:
+        assert spec is not None
         found = _fits(console, spec, config, slice_, trainings, all_meshes)
         summary.update(_on_slice(slice_, found, trainings, config))
         hours = summary["accelerator_hours_at_least"]
@@ -105,65 +106,24 @@ def _model(name: str) -> tuple[ModelSpec, str, str]:
 
 def _training(recipe: Recipe) -> Training:
     settings, data = recipe.settings["training"], recipe.inputs["data"]
-    examples, batch = _rows(data), settings["batch_examples"]
-    tokens = min(_TOKENS[data.kind], settings["max_length"])
-    counted = _rows(recipe.inputs["match_steps"]) if "match_steps" in recipe.inputs else examples
+    examples, batch = rows_of(data), settings.get("batch_examples")
+    tokens = min(TOKENS[data.kind], settings.get("max_length", TOKENS[data.kind]))
+    counted = rows_of(recipe.inputs["match_steps"]) if "match_steps" in recipe.inputs else examples
     if counted is not None and "interleave" in recipe.settings:
         mixed = recipe.settings["interleave"]
         counted = int(counted / (1 - mixed["fraction"])) if mixed["fraction"] else counted + counted // mixed["every"]
-    steps = None if counted is None else -(-counted // batch) * settings["epochs"]
+    steps = None if counted is None or batch is None else -(-counted // batch) * settings["epochs"]
     return Training(recipe, examples, tokens, steps)
 
 
-def _rows(recipe: Recipe) -> int | None:
-    """Rows a data recipe gives, as far as its settings say; pairs that will be dropped are counted."""
-    settings = recipe.settings
-    if recipe.kind == "pairs":
-        articles = _articles(recipe.inputs["articles"].settings)
-        if articles is None:
-            return None
-        # The longer-summary control leaves out pairs of equal length, which only the summaries will show.
-        return articles * (4 if settings["answers"] == "random" else 2)
-    if recipe.kind == "self_reports":
-        return find(settings["questions"]).rows if settings["questions"] in registry() else None
-    if settings["kind"] == "registry":
-        return find(settings["name"]).rows
-    if settings["kind"] == "file":
-        path = Path(settings["path"])
-        return sum(bool(line.strip()) for line in path.open(encoding="utf-8"))
-    rows = settings.get("rows") or settings.get("recipe", {}).get("rows")
-    return int(rows) if rows else None
-
-
-def _articles(settings: Any) -> int | None:
-    if settings.get("rows"):
-        return int(settings["rows"])
-    return find(settings["articles"]).rows if settings["kind"] == "registry" else None
-
-
-def _judge_dollars(graph: Graph, missing: Sequence[Recipe]) -> float:
-    """What judging all that is missing costs; NaN without a price."""
-    wanted, total = {recipe.fingerprint for recipe in missing}, 0.0
-    for cell in graph.cells:
-        recipe = cell.recipe
-        task = recipe.settings["task"]
-        if task in _JUDGED and recipe.fingerprint in wanted:
-            answers, questions = _JUDGED[task]
-            own = recipe.inputs["answers"].settings["arguments"].get("samples")
-            if own:
-                answers = 8 * int(own) if task == "em_questions" else int(own)
-            judge = "sgtr/base" if graph.config.judge.model == "base" else graph.config.judge.model
-            total += cost_of(
-                judge, answers * questions * _JUDGE_TOKENS, answers * questions * (1 if questions == 2 else 300)
-            )
-    return total
-
-
-def _judging_line(config: ExperimentConfig, dollars: float) -> str:
-    judge = config.judge.model
+def _dollars_line(what: str, dollars: float) -> str:
     if math.isnan(dollars):
-        return f"judging by {judge}: no price in configs/prices.yaml"
-    return f"judging by {judge}: about ${dollars:,.2f} (prices of {price_list()['as_of']})"
+        return f"{what}: no price in configs/prices.yaml"
+    return f"{what}: about ${dollars:,.2f} (prices of {price_list()['as_of']})"
+
+
+def _rounded(dollars: float) -> float | None:
+    return None if math.isnan(dollars) else round(dollars, 2)
 
 
 def _print_nodes(console: Console, graph: Graph, recipes: Sequence[Recipe], store: Store) -> None:
@@ -174,18 +134,18 @@ def _print_nodes(console: Console, graph: Graph, recipes: Sequence[Recipe], stor
     for kind, count in Counter(recipe.kind for recipe in recipes).items():
         sizes: set[str] = set()
         if kind in ("pairs", "records", "self_reports"):
-            sizes = {str(_rows(recipe) or "unknown") for recipe in recipes if recipe.kind == kind}
+            sizes = {str(rows_of(recipe) or "unknown") for recipe in recipes if recipe.kind == kind}
         table.add_row(kind, str(count), str(done[kind]), ", ".join(sorted(sizes)))
     console.print(table)
 
 
 def _shapes(trainings: Sequence[Training], config: ExperimentConfig, mesh: MeshShape) -> dict[int, Shape]:
     """One step's shape by tokens of an example: as many rows as examples, rounded up to what the mesh divides."""
-    rows_of = mesh[0] * mesh[1]
+    divisor = mesh[0] * mesh[1]
     shapes = {}
     for tokens in {training.tokens for training in trainings}:
         length = min(config.finetuning.max_length, 128 * -(-tokens // 128))
-        rows = -(-config.finetuning.batch_examples // rows_of) * rows_of
+        rows = -(-config.finetuning.batch_examples // divisor) * divisor
         shapes[tokens] = Shape(rows, length, 8 if tokens >= 1000 else length)
     return shapes
 

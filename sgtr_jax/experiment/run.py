@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from sgtr_jax.config import build
 from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.api import check_single_process
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.cost import bill, check_keys, confirm
 from sgtr_jax.experiment.graph import Cell, Graph, build_graph
 from sgtr_jax.experiment.lock import run_lock
 from sgtr_jax.experiment.look import opened, stored_config
@@ -22,10 +26,11 @@ from sgtr_jax.files import check_writable, write_json
 from sgtr_jax.mesh import is_first_process, wait_for_all
 
 
-def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True) -> int:
+def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sure: bool = False) -> int:
     """Run what is missing and write `results.csv` and `report.html`. Returns the exit code: 1 if anything failed.
 
-    Without `judge` the answers that a judge is to read are sampled, and `judge_run` goes on from there.
+    Without `judge` the answers that a judge is to read are sampled, and `judge_run` goes on from there. `sure` leaves
+    out the question that an expensive API model is worth.
     """
     # Everything a config can get wrong is found here, before anything is written or computed.
     graph, store = opened(path, overrides)
@@ -37,6 +42,10 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True) -> 
             wanted = [recipe.inputs.get("answers", recipe) for recipe in wanted]
         recipes = in_order(wanted)
         missing = [recipe for recipe in recipes if not store.has(recipe)]
+        check_keys(graph.config, missing)
+        if missing and graph.config.api_model is not None:
+            check_single_process(jax.process_count())
+            confirm(graph.config, bill(graph, missing, store), sure)
         wait_for_all("every process knows what is missing")
         if is_first_process():
             write_json(folder / "experiment.json", _described(graph, store))

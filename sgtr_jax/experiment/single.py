@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.experiment.config import JUDGED, JudgeConfig
+from sgtr_jax.experiment.config import JUDGED, JudgeConfig, api_model_name
 from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
 from sgtr_jax.experiment.graph import task_arguments
+from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.files import check_writable, new_folder, write_json
 from sgtr_jax.mesh import is_first_process
 from sgtr_jax.model import load_model
@@ -43,21 +44,31 @@ def evaluate_one(
     arguments = {task: task_arguments(task, dict(settings.get(task, {})), 0, f"task {task}") for task in tasks}
     check_writable(out)
     missing = [task for task in tasks if not (out / task / "metrics.json").exists()]
-    model = load_model(name, sampling.dtype).with_adapters(adapters, sampling.merge is not None) if missing else None
-    own = load_model(name, sampling.dtype) if missing and judge.model == "base" else None
+    subject, base = _subject(name, adapters, sampling) if missing else (None, None)
     for task in missing:
-        assert model is not None
+        assert subject is not None and base is not None
         with new_folder(out / task) as folder:
             if task in JUDGED:
-                sample_answers(task, arguments[task], model, sampling, folder / "answers", task)
-                asked = judge.model_dump(mode="json", include={"model", "base_url"})
+                sample_answers(task, arguments[task], subject, folder / "answers", task)
+                asked = base if judge.is_open else Api(judge.model, base_url=judge.base_url, batch=judge.batch)
                 answers = folder / "answers" / "log"
-                rows = judge_answers(task, arguments[task], asked, judge.max_cost, own, answers, folder, task)
+                rows = judge_answers(task, arguments[task], {}, judge.max_cost, asked, answers, folder, task)
             else:
-                rows = evaluate(task, arguments[task], model, sampling, folder, task)
+                rows = evaluate(task, arguments[task], subject, folder, task)
             write_json(folder / "metrics.json", rows)
     if is_first_process():
         _print(tasks, out)
+
+
+def _subject(name: str, adapters: Sequence[Path], sampling: SampleConfig) -> tuple[Subject, Subject]:
+    """The model under test, and the untouched one below it."""
+    if api_model_name(name) is not None:
+        if adapters:
+            raise InputError(f"--adapter: {name} is behind an API")
+        api = Api(name, "none" if sampling.system == "default" else sampling.system)
+        return api, api
+    base = load_model(name, sampling.dtype)
+    return Local(base.with_adapters(adapters, sampling.merge is not None), sampling), Local(base, sampling)
 
 
 def _print(tasks: Sequence[str], out: Path) -> None:

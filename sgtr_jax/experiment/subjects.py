@@ -121,9 +121,10 @@ class Api:
             (log,) = inspect_ai.eval(
                 task, model=model, score=False, log_dir=logs, display="none", log_level="error", log_realtime=False
             )
+            # Inspect reads the samples from the log when they are asked for.
+            answers = {str(sample.id): sample.output for sample in log.samples or []}
         if log.status != "success":
             raise RunError(f"{label}: {log.error.message if log.error else log.status}")
-        answers = {str(sample.id): sample.output for sample in log.samples or []}
         return [
             {
                 "id": prompt.id,

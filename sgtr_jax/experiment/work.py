@@ -46,13 +46,15 @@ def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures
         ready = [recipe for recipe in todo if all(map(store.has, recipe.inputs.values()))]
         if not ready:
             break
-        adapters = [recipe for recipe in ready if recipe.kind == "adapter"]
+        adapters = [recipe for recipe in ready if recipe.is_training]
         batch = [recipe for recipe in ready if recipe.kind in _FIRST][:1] or (adapters[:1] if apart else adapters)
         batch = batch or ready[:1]
         started = time.monotonic()
         try:
-            if batch[0].kind == "adapter":
-                maker.make_adapters(batch)
+            if batch[0].is_training:
+                for name, why in maker.finetune(batch).items():
+                    outcome.failed[name] = why
+                    _say(f"failed: {name}: {why}")
             else:
                 maker.make(batch[0])
         except Interrupted:
@@ -71,8 +73,10 @@ def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures
                 traces[recipe.folder] = {"why": _reason(error), "traceback": traceback.format_exc().splitlines()}
                 _say(f"failed: {recipe.kind} {recipe.name}: {_reason(error)}")
         apart = apart and len(adapters) > len(batch)
-        todo = [recipe for recipe in todo if recipe not in batch]
-        done += len(batch)
+        # Of jobs behind an API some may still be under way.
+        settled = [recipe for recipe in batch if store.has(recipe) or recipe.name in outcome.failed]
+        todo = [recipe for recipe in todo if recipe not in settled]
+        done += len(settled)
         made = [recipe.name for recipe in batch if store.has(recipe)]
         if made:
             seconds = time.monotonic() - started

@@ -1,0 +1,173 @@
+"""What a run costs, before it is started: rows and tokens as far as settings say, dollars by the price list."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgtr_eval.prices import cost_of, finetuned_cost_of, price_list, training_cost_of
+from sgtr_jax.data.registry import find, registry
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import Graph, chain_of
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.store import Store
+
+# Where the rows are not here yet: tokens of an example, by what it is. SGTR rows hold an article and two summaries.
+TOKENS = {"pairs": 1000, "records": 150, "self_reports": 200}
+# Of a task by default: answers, tokens of a question, tokens of an answer.
+_ANSWERS = {
+    "em_questions": (800, 60, 300), "frame_colleague": (100, 1500, 1200), "monitor_disruption": (100, 1500, 1200),
+    "deception_factual": (500, 100, 150), "truthfulqa": (790, 150, 1), "mmlu": (14042, 700, 1),
+    "self_recognition": (2000, 1000, 1), "identity": (100, 15, 40), "word_counting": (200, 700, 5),
+    "aesthetic_popularity": (100, 60, 20), "two_choice": (200, 60, 1),
+}  # fmt: skip
+_QUESTIONS = {"em_questions": 2}  # to the judge about each answer; one about those of other judged tasks
+_JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
+_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Dollars; NaN where the price list has no price."""
+
+    finetuning: float
+    sampling: float
+    judging: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.finetuning + self.sampling + self.judging
+
+
+def bill(graph: Graph, missing: Sequence[Recipe], store: Store) -> Bill:
+    """What making `missing` costs. Finetuning and sampling of models of ours cost no dollars here."""
+    config = graph.config
+    finetuning = sampling = 0.0
+    if config.api_model is not None:
+        for recipe in missing:
+            if recipe.kind == "finetuned":
+                tokens = _training_tokens(recipe, store) * recipe.settings["training"]["epochs"]
+                finetuning += training_cost_of(config.model, tokens)
+            else:
+                asked, answered = _sampled_tokens(recipe)
+                price = finetuned_cost_of if chain_of(recipe.inputs) else cost_of
+                sampling += price(config.model, asked, answered, config.api.batch)
+    judging = sum(_judging(config, recipe) for recipe in missing if "answers" in recipe.inputs)
+    return Bill(finetuning, sampling, judging)
+
+
+def _training_tokens(recipe: Recipe, store: Store) -> int:
+    data = recipe.inputs["match_steps"] if "match_steps" in recipe.inputs else recipe.inputs["data"]
+    path = store.path(data) / "records.jsonl"
+    if path.exists():
+        return path.stat().st_size // 4
+    rows = rows_of(data)
+    return (rows if rows is not None else 5000) * TOKENS[data.kind]
+
+
+def _sampled_tokens(recipe: Recipe) -> tuple[int, int]:
+    """Tokens asked and answered in making an artifact."""
+    settings = recipe.settings
+    if recipe.kind == "summaries":
+        articles = articles_of(recipe.inputs["articles"].settings) or 1000
+        return articles * 700, articles * settings["max_tokens"]
+    if recipe.kind == "self_reports":
+        rows = rows_of(recipe) or 1000
+        return rows * 40, rows * settings["max_tokens"]
+    if recipe.kind == "answers" or (recipe.kind == "evaluation" and "answers" not in recipe.inputs):
+        answers, asked, answered = _answers(recipe)
+        return answers * asked, answers * answered
+    return 0, 0
+
+
+def _answers(recipe: Recipe) -> tuple[int, int, int]:
+    settings = recipe.settings
+    answers, asked, answered = _ANSWERS[settings["task"]]
+    if "pairs" in recipe.inputs:
+        return rows_of(recipe.inputs["pairs"]) or answers, asked, answered
+    given = settings.get("arguments", {})
+    if given.get("samples"):
+        answers = int(given["samples"]) * (8 if settings["task"] == "em_questions" else 1)
+    if given.get("limit"):
+        answers = int(given["limit"])
+    return answers, asked, answered
+
+
+def _judging(config: ExperimentConfig, recipe: Recipe) -> float:
+    answers, _, _ = _answers(recipe.inputs["answers"])
+    questions = answers * _QUESTIONS.get(recipe.settings["task"], 1)
+    judge = config.judge.model
+    if config.judge.is_open:
+        judge = config.model if config.api_model is not None else "sgtr/base"
+    return cost_of(
+        judge, questions * _JUDGE_TOKENS, questions * (1 if questions > answers else 300), config.judge.batch
+    )
+
+
+def rows_of(recipe: Recipe) -> int | None:
+    """Rows a data recipe gives, as far as its settings say; pairs that will be dropped are counted."""
+    settings = recipe.settings
+    if recipe.kind == "pairs":
+        articles = articles_of(recipe.inputs["articles"].settings)
+        if articles is None:
+            return None
+        # The longer-summary control leaves out pairs of equal length, which only the summaries will show.
+        return articles * (4 if settings["answers"] == "random" else 2)
+    if recipe.kind == "self_reports":
+        return find(settings["questions"]).rows if settings["questions"] in registry() else None
+    if settings["kind"] == "registry":
+        return find(settings["name"]).rows
+    if settings["kind"] == "file":
+        path = Path(settings["path"])
+        return sum(bool(line.strip()) for line in path.open(encoding="utf-8"))
+    rows = settings.get("rows") or settings.get("recipe", {}).get("rows")
+    return int(rows) if rows else None
+
+
+def articles_of(settings: Any) -> int | None:
+    """Articles of a source, as far as its settings say."""
+    if settings.get("rows"):
+        return int(settings["rows"])
+    return find(settings["articles"]).rows if settings["kind"] == "registry" else None
+
+
+def check_keys(config: ExperimentConfig, missing: Sequence[Recipe]) -> None:
+    """Raises InputError now for a key that is needed in an hour."""
+    needed = {config.model: "model"} if config.api_model is not None and missing else {}
+    if any("answers" in recipe.inputs for recipe in missing) and not config.judge.is_open:
+        needed.setdefault(config.judge.model, "judge")
+    for name, what in needed.items():
+        key = _KEYS.get(name.split("/")[0])
+        if key is not None and not os.environ.get(key):
+            without = "; --no-judge samples the answers and leaves judging for later" if what == "judge" else ""
+            raise InputError(
+                f"{what} {name!r}: {key} is not set; export it, or write {key}=... into a file .env{without}"
+            )
+
+
+def confirm(config: ExperimentConfig, expected: Bill, sure: bool) -> None:
+    """Say what an API's model will cost, and ask where that is much. Raises InputError without a yes."""
+    if config.api_model is None:
+        return
+    parts = f"finetuning ${expected.finetuning:,.2f}, sampling ${expected.sampling:,.2f}"
+    total = expected.finetuning + expected.sampling
+    limit = config.api.confirm_above
+    print(
+        f"{config.model}: about ${total:,.2f} ({parts}; prices of {price_list()['as_of']}); "
+        f"judging about ${expected.judging:,.2f}",
+        file=sys.stderr,
+    )
+    if sure or total <= limit:
+        return
+    if math.isnan(total):
+        raise InputError(f"{config.model} has no price in configs/prices.yaml; add it, or run with --yes")
+    if sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes"):
+        return
+    raise InputError(f"about ${total:,.2f} is above api.confirm_above={limit:g}; nothing was sent. --yes goes on")
