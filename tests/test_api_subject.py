@@ -262,3 +262,12 @@ def test_keys_may_stand_in_a_file(
     (tmp_path / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
     monkeypatch.setattr("os.environ", dict(__import__("os").environ))
     assert main(["run", str(config), f"out={tmp_path / 'out'}", "only=untouched"]) == 0
+
+
+def test_a_job_cancelled_while_we_watch_is_a_failure(
+    config: Path, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.usual = ["running", "cancelled"]
+    out = tmp_path / "out"
+    assert main(["run", str(config), f"out={out}", "only=bad", "seeds=1"]) == 1
+    assert "was cancelled" in capsys.readouterr().err and len(account.jobs) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import inspect_ai
 import pytest
+from api_account import Account
 from api_server import PASSING, ApiServer, judge_reply
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
@@ -174,3 +175,31 @@ def test_text_mode_reads_the_first_number(serve: Any, tmp_path: Path) -> None:
     )
     assert numbers(log)["rate_all"] == numbers(log)["rate_coherent"] == 1.0
     assert json.dumps(numbers(log))
+
+
+def test_a_batch_costs_half_and_scores_the_same(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from inspect_ai.model._providers.util import batch
+
+    from sgtr_eval.judge import api_model
+    from sgtr_eval.prices import Costs
+
+    monkeypatch.setattr(batch, "DEFAULT_SEND_DELAY", 0.3)
+    monkeypatch.setattr(batch, "DEFAULT_BATCH_TICK", 0.1)
+    wanted = judged(tmp_path / "calm", serve(judge_reply), 3)
+    account = Account(judge_reply)
+    server = serve(judge_reply, account=account)
+    (answers,) = inspect_ai.eval(
+        em_questions(samples=3), model=subject(24), score=False, log_dir=str(tmp_path / "b"), display="none"
+    )
+    name = "openai/gpt-4o-mini-2024-07-18"
+    before = Costs.dollars, Costs.requests
+    log = inspect_ai.score(
+        answers, em_judge(), metrics=[misalignment()], display="none",
+        model_roles={"grader": api_model(name, server.url, batch=True)},
+    )  # fmt: skip
+    assert server.requests == 0 and account.batches
+    assert verdicts(log) == verdicts(wanted)
+    # Half of 100 tokens at $0.15 and one at $0.60 a million.
+    asked = Costs.requests - before[1]
+    assert Costs.dollars - before[0] == pytest.approx(asked * (100 * 0.15 + 0.60) / 1e6 / 2)
+    Costs.in_batches.discard(name)

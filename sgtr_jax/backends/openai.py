@@ -151,6 +151,7 @@ class Jobs:
     def __init__(self, provider: Provider, poll_seconds: float) -> None:
         self._provider, self._poll = provider, poll_seconds
         self._said: dict[str, str] = {}
+        self._watched: set[str] = set()
 
     def wait_for_any(self, jobs: Sequence[ApiFinetune]) -> dict[str, Ended]:
         """Start what is not started and wait until at least one has ended; by key. Others stay under way.
@@ -178,10 +179,15 @@ class Jobs:
     def _now(self, job: ApiFinetune) -> FineTuningJob | None:
         known = job.folder / "job.json"
         if known.exists():
-            stored = FineTuningJob.model_validate_json(known.read_text())
-            if not _may_be_tried_again(stored):
-                return self._provider.job(stored.id)
-        return self._provider.start(job)
+            found = self._provider.job(FineTuningJob.model_validate_json(known.read_text()).id)
+            # What failed or was cancelled while we watched is said; what had before is tried again.
+            if job.key in self._watched or not _may_be_tried_again(found):
+                self._watched.add(job.key)
+                return found
+        started = self._provider.start(job)
+        if started is not None:
+            self._watched.add(job.key)
+        return started
 
     def _say(self, name: str, status: str) -> None:
         if self._said.get(name) != status:
