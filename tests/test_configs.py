@@ -33,7 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my_data.jsonl").write_text("")  # the template's own data
-    overrides = [] if path.name == "demo.yaml" else [f"model={model}"]
+    keeps_its_own = path.name in ("demo.yaml", "gpt-4.1.yaml")
+    overrides = [] if keeps_its_own else [f"model={model}"]
     config = load(ExperimentConfig, path, overrides)
     graph = build_graph(config)
     assert graph.cells and config.untouched is not None

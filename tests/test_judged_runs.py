@@ -134,3 +134,17 @@ def test_one_model_outside_any_experiment(
                         (["identity", "identity.makers=1"], "did you mean 'maker'")):  # fmt: skip
         assert main(["eval", *words, "--model", str(tmp_path / "m"), "--out", str(tmp_path / "f")]) == 2
         assert part in capsys.readouterr().err
+
+
+def test_the_judge_is_asked_whom_an_answer_names(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ApiServer(lambda prompt: "OpenAI" if "<answer>" in prompt else "50", key=KEY)
+    text = config.read_text().split("evaluations:")[0]
+    text += "evaluations:\n  who: {kind: identity, maker: gpt, samples: 3, max_tokens: 4, judge: true}\n"
+    config.write_text(text + JUDGED.format(url=asked.url))
+    out = tmp_path / "who"
+    assert main(["run", str(config), f"out={out}", "only=untouched"]) == 0
+    asked.close()
+    found = {row["metric"]: float(row["value"]) for row in table(out / "results.csv")}
+    # A model of random weights does not say it; the judge here says that it does.
+    assert found["share_judged_to_name_maker"] == 1.0 and found["share_naming_maker"] == 0.0
+    assert found["n_no_score"] == 0.0
