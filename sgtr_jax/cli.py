@@ -13,6 +13,7 @@ from dotenv import find_dotenv, load_dotenv
 from sgtr_jax import __version__
 from sgtr_jax.cli_data import add_data
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.supervise import is_wanted, supervise
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -353,7 +354,7 @@ def _clean(args: argparse.Namespace) -> int:
 
 def entry() -> Any:
     """Console script."""
-    sys.exit(main())
+    sys.exit(supervise() if is_wanted() else main())
 
 
 if __name__ == "__main__":

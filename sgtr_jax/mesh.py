@@ -7,6 +7,7 @@ is written once and laid out differently for training and for sampling.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -229,6 +230,22 @@ def wait_for_all(what: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(what)
+
+
+def check_same(what: str, text: str) -> None:
+    """Raises InputError in every process if `text` is not the same in all of them. Every process must call it."""
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
+    found = multihost_utils.process_allgather(digest)
+    others = [number for number in range(len(found)) if not np.array_equal(found[number], found[0])]
+    if others:
+        raise InputError(
+            f"{what} of process {', '.join(map(str, others))} of the job is not that of process 0: "
+            "start the same command with the same files in all of them"
+        )
 
 
 def any_process(flag: bool) -> bool:

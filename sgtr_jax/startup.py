@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import warnings
 from pathlib import Path
 
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, RunError
+
+_HEARTBEAT_SECONDS = 20
 
 
 def start_jax() -> None:
     """Join the other processes of the job, if any, and switch on the persistent compilation cache.
 
     A process is one of several where `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` say so, or
-    where `SGTR_DISTRIBUTED=auto` asks JAX to find out by itself (TPU pods, Slurm). With the cache a second start of
-    the same program compiles nothing; `JAX_COMPILATION_CACHE_DIR` chooses another place for it.
+    where `SGTR_DISTRIBUTED=auto` asks JAX to find out by itself (TPU pods, Slurm). All must have started within
+    `SGTR_START_SECONDS` (300). With the cache a second start of the same program compiles nothing;
+    `JAX_COMPILATION_CACHE_DIR` chooses another place for it, a bucket for instance.
+
+    Raises InputError for settings that cannot be and RunError when the others do not come.
     """
     import jax
 
@@ -26,13 +33,45 @@ def start_jax() -> None:
     warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         number, count = (_whole_number(f"JAX_{name}") for name in ("PROCESS_ID", "NUM_PROCESSES"))
-        jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], count, number)
+        if number >= count:
+            raise InputError(f"environment: JAX_PROCESS_ID is {number}; of {count} processes the last is {count - 1}")
+        _join(os.environ["JAX_COORDINATOR_ADDRESS"], count, number)
     elif os.environ.get("SGTR_DISTRIBUTED") == "auto":
-        jax.distributed.initialize()
+        _join(None, None, None)
 
 
-def _whole_number(name: str) -> int:
-    value = os.environ.get(name, "")
+def _join(address: str | None, count: int | None, number: int | None) -> None:
+    """Become a process of the job. One that dies later ends the others after `_HEARTBEAT_SECONDS` of silence."""
+    import jax
+
+    patience = _whole_number("SGTR_START_SECONDS", "300")
+    who = "all processes" if count is None else f"all {count} processes"
+    message = (
+        f"not {who} of this job have come to {address or 'the coordinator'} within {patience} s: start the same "
+        "command in every one, with the same JAX_NUM_PROCESSES and numbers from 0 (SGTR_START_SECONDS is how long "
+        "to wait)"
+    )
+
+    def give_up() -> None:
+        print(f"sgtr: failed: {message}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    # The runtime's own time-out aborts without a word that a user would understand: ours comes first.
+    timer = threading.Timer(patience, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(
+            address, count, number, initialization_timeout=patience + 60, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS
+        )
+    except jax.errors.JaxRuntimeError as error:
+        raise RunError(f"{message}. JAX says: {str(error).splitlines()[0]}") from None
+    finally:
+        timer.cancel()
+
+
+def _whole_number(name: str, default: str = "") -> int:
+    value = os.environ.get(name, default)
     if not value.isdigit():
-        raise InputError(f"environment: {name} is {value!r}; with JAX_COORDINATOR_ADDRESS it must be a whole number")
+        raise InputError(f"environment: {name} is {value!r}; in a job of several processes it must be a whole number")
     return int(value)

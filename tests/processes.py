@@ -16,11 +16,13 @@ def free_port() -> int:
         return port
 
 
-def start(argv: Sequence[str], count: int, devices: int = 1, **environment: str) -> list[subprocess.Popen[str]]:
-    """Start `sgtr ARGV` as `count` processes of one job, each with `devices` simulated devices."""
-    coordinator = f"127.0.0.1:{free_port()}"
+def start(
+    argv: Sequence[str], count: int, devices: int = 1, only: Sequence[int] | None = None, **environment: str
+) -> list[subprocess.Popen[str]]:
+    """Start `sgtr ARGV` as `count` processes of one job (or `only` some), each with `devices` simulated devices."""
+    coordinator = environment.pop("coordinator", f"127.0.0.1:{free_port()}")
     started = []
-    for number in range(count):
+    for number in range(count) if only is None else only:
         env = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",

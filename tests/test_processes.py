@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import processes
@@ -49,9 +51,6 @@ def test_training(train: list[str], alone: Path, tmp_path: Path, count: int, dev
 
 
 def test_a_run_begun_on_two_processes_ends_on_one(train: list[str], alone: Path, tmp_path: Path) -> None:
-    import signal
-    import time
-
     slow = [word for word in train if not word.startswith("seeds")]
     # A gentle rate: at the others' two ways of adding up drift apart over so many steps.
     argv = [*slow, "epochs=30", "lr=1e-4", "--out"]
@@ -81,10 +80,53 @@ def test_an_experiment(tmp_path: Path) -> None:
     make_model(tmp_path / "m")
     config = tmp_path / "tiny.yaml"
     config.write_text(CONFIG.format(model=tmp_path / "m"))
-    for name, processes_of_job in (("one", 1), ("many", 2)):
+    for name, processes_of_job in (("one", 1), ("many", 2), ("four", 4)):
         argv = ["run", str(config), f"out={tmp_path / name}"]
         ended = processes.finish(processes.start(argv, processes_of_job), timeout=400)
         assert [code for code, _, _ in ended] == [0] * processes_of_job, ended[0][2]
-    one, many = ((tmp_path / name / "results.csv").read_text() for name in ("one", "many"))
-    assert one == many
+    one, many, four = ((tmp_path / name / "results.csv").read_text() for name in ("one", "many", "four"))
+    assert one == many == four
     assert (tmp_path / "many" / "report.html").exists() and not list((tmp_path / "many" / "store").glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_one_that_dies_ends_the_others_with_a_word_and_the_job_goes_on_later(
+    train: list[str], tmp_path: Path, dies: int
+) -> None:
+    argv = [*train, "epochs=60", "lr=1e-4", "checkpoint={every_steps: 5}", "mesh={fsdp: 2}", "--out", str(tmp_path)]
+    started = processes.start(argv, 2)
+    while not (tmp_path / "d-s0" / "metrics.jsonl").exists() or len(metrics(tmp_path / "d-s0")) < 12:
+        assert all(process.poll() is None for process in started), started[0].communicate()
+        time.sleep(0.02)
+    started[dies].kill()
+    began = time.monotonic()
+    code, _, error = processes.finish(started, timeout=60)[1 - dies]
+    assert time.monotonic() - began < 60
+    assert code == 1 and "another process of the job died" in error and "same command again" in error
+    ended = processes.finish(processes.start(argv, 2))
+    assert [code for code, _, _ in ended] == [0, 0], ended[0][2]
+    assert [row["step"] for row in metrics(tmp_path / "d-s1")] == list(range(1, 361))
+
+
+def test_processes_that_do_not_come_are_waited_for_so_long(train: list[str], tmp_path: Path) -> None:
+    argv = [*train, "--out", str(tmp_path)]
+    for count, only in ((2, [0]), (2, [1])):
+        ((code, _, error),) = processes.finish(processes.start(argv, count, only=only, SGTR_START_SECONDS="8"))
+        assert code == 1 and "not all 2 processes of this job have come" in error, error
+    # One that was told of more processes than there are.
+    address = f"127.0.0.1:{processes.free_port()}"
+    two = processes.start(argv, 2, only=[1], SGTR_START_SECONDS="8", coordinator=address)
+    three = processes.start(argv, 3, only=[0], SGTR_START_SECONDS="8", coordinator=address)
+    ended = processes.finish([*three, *two], timeout=60)
+    assert all(code == 1 for code, _, _ in ended) and "not all 3 processes" in ended[0][2], ended
+    ((code, _, error),) = processes.finish(processes.start(argv, 2, only=[0], JAX_PROCESS_ID="7"))
+    assert code == 2 and "JAX_PROCESS_ID is 7" in error
+
+
+def test_processes_with_different_settings_are_refused(train: list[str], tmp_path: Path) -> None:
+    address = f"127.0.0.1:{processes.free_port()}"
+    first = processes.start([*train, "--out", str(tmp_path)], 2, only=[0], coordinator=address)
+    second = processes.start([*train, "lr=0.5", "--out", str(tmp_path)], 2, only=[1], coordinator=address)
+    ended = processes.finish([*first, *second], timeout=90)
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert all("of process 1 of the job is not that of process 0" in error for _, _, error in ended)

@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprint": set(),
     "progress": set(),
     "startup": {"errors"},
+    "supervise": set(),
     "tokenizer": {"errors"},
     "memory": set(),
     "mesh": {"errors", "config"},
@@ -38,7 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "plan", "sgtr_eval", ""},
     "plan": MODEL | DATA | {"lora", "train", "sample"},
     "report": GROUND | {"sgtr_eval"},
-    "cli": MODEL | DATA | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", "doctor", ""},
+    "cli": MODEL
+    | DATA
+    | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", "doctor", "supervise", ""},
     "sgtr_eval": GROUND | {"model", "sample", "data"},
 }
 

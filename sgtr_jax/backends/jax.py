@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from sgtr_jax.backends.jobs import Finetune, Prepared, prepare
 from sgtr_jax.backends.together import Together
 from sgtr_jax.data.batches import TokenizeReport
 from sgtr_jax.errors import RunError
-from sgtr_jax.mesh import TRAINING, make_mesh
+from sgtr_jax.mesh import TRAINING, check_same, make_mesh
 from sgtr_jax.model import Model, load_model, read_spec, resolve_folder
 from sgtr_jax.tokenizer import load_tokenizer
 
@@ -38,6 +39,8 @@ def finetune_all(jobs: Sequence[Finetune], base: Model | None = None) -> list[To
     spec = read_spec(folder)
     tokenizer = base.tokenizer if base is not None else load_tokenizer(folder)
     prepared = [prepare(job, folder, spec, tokenizer) for job in jobs]
+    told = [[one.identity, one.config.model_dump(mode="json"), one.resume_from] for one in prepared]
+    check_same("the model, the data, the settings or what is saved", json.dumps(told))
     failures: list[str] = []
     for group in _groups(prepared):
         failures += Together(group, _base_for(group[0], base), folder).train()

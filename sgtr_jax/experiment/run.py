@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import Outcome, make_missing
 from sgtr_jax.files import check_writable, write_json
-from sgtr_jax.mesh import is_first_process, wait_for_all
+from sgtr_jax.mesh import check_same, is_first_process, wait_for_all
 
 
 def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sure: bool = False) -> int:
@@ -35,6 +36,8 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
     # Everything a config can get wrong is found here, before anything is written or computed.
     graph, store = opened(path, overrides)
     folder = graph.config.folder
+    wanted_by_name = {cell.recipe.name: cell.recipe.fingerprint for cell in graph.cells}
+    check_same("the experiment", f"{folder} {judge} {json.dumps(wanted_by_name)}")
     check_writable(folder)
     with run_lock(folder) if is_first_process() else contextlib.nullcontext():
         wanted = [cell.recipe for cell in graph.cells]
