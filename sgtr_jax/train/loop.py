@@ -221,6 +221,10 @@ class Loop:
         self._flush()
         for i, run in enumerate(self._active):
             run.checkpoints.save(run.step, pick_run(self._state, i, self._programs.mesh))
+            if jax.process_count() > 1:
+                # Orbax names the barriers of a save by a counter that the next save raises: with two under way,
+                # processes wait at different ones, for ever.
+                run.checkpoints.wait()
         if wait:
             for run in self._active:
                 run.checkpoints.wait()
