@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# On a worker: Python, the package with the pinned jax and libtpu, the bucket as a folder. setup.sh BUCKET JAX LIBTPU
+set -euo pipefail
+BUCKET="${1#gs://}" JAX="$2" LIBTPU="$3"
+cd "$HOME"
+chmod 600 keys.env
+mv keys.env sgtr-jax/.env
+
+# The images bring Python 3.10, which is too old; uv fetches one.
+export PATH="$HOME/.local/bin:$PATH"
+command -v uv >/dev/null || python3 -m pip install --quiet --user uv
+[ -x venv/bin/python ] || uv venv --quiet --python 3.12 venv
+uv pip install --quiet --python venv/bin/python --constraint sgtr-jax/constraints.txt "$JAX" "$LIBTPU" -e sgtr-jax
+
+# All workers share the run folder through the bucket. Nothing of its names may be remembered: the first one writes,
+# the others read right after.
+if ! mountpoint -q bucket; then
+	command -v gcsfuse >/dev/null || {
+		release="gcsfuse-$(lsb_release -c -s)"
+		echo "deb [trusted=yes] https://packages.cloud.google.com/apt $release main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
+		sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse
+	}
+	mkdir -p bucket
+	gcsfuse --implicit-dirs --metadata-cache-ttl-secs 0 --rename-dir-limit 10000 "$BUCKET" bucket
+fi
+
+venv/bin/python - "$JAX" "$LIBTPU" <<'PYTHON'
+import importlib.metadata, sys
+
+for pin in sys.argv[1:]:
+    name, wanted = pin.split("==")
+    found = importlib.metadata.version(name)
+    assert found == wanted, f"{name} is {found}, expected {wanted}"
+print("set up:", *sys.argv[1:], "sgtr-jax", importlib.metadata.version("sgtr-jax"))
+PYTHON
