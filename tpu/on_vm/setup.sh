@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a worker: Python, the package with the pinned jax and libtpu, the bucket as a folder. setup.sh BUCKET JAX LIBTPU
 set -euo pipefail
-BUCKET="${1#gs://}" JAX="$2" LIBTPU="$3"
+BUCKET="${1#gs://}" JAX="$2" LIBTPU="$3" GCSFUSE=3.0.0
 cd "$HOME"
 chmod 600 keys.env
 mv keys.env sgtr-jax/.env
@@ -16,9 +16,8 @@ uv pip install --quiet --python venv/bin/python --constraint sgtr-jax/constraint
 # the others read right after.
 if ! mountpoint -q bucket; then
 	command -v gcsfuse >/dev/null || {
-		release="gcsfuse-$(lsb_release -c -s)"
-		echo "deb [trusted=yes] https://packages.cloud.google.com/apt $release main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
-		sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse
+		curl -fsSLO "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v$GCSFUSE/gcsfuse_${GCSFUSE}_amd64.deb"
+		sudo apt-get install -qq -y "./gcsfuse_${GCSFUSE}_amd64.deb"
 	}
 	mkdir -p bucket
 	gcsfuse --implicit-dirs --metadata-cache-ttl-secs 0 --rename-dir-limit 10000 "$BUCKET" bucket
