@@ -6,6 +6,7 @@ bad days that a plan names: no capacity, connections that drop, a worker that is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,7 +32,8 @@ echo "$$ $*" >>"$FAKE_CLOUD/started"
 [ ! -f "$FAKE_CLOUD/exit_code" ] || exit "$(cat "$FAKE_CLOUD/exit_code")"
 out="${*: -1}"; out="${out#out=}"
 [ "$(basename "$HOME")" = worker-0 ] || { while [ ! -f "$out/table" ]; do sleep 0.05; done; exit 0; }
-for step in $(seq "$(($(tail -n 1 "$out/steps" 2>/dev/null || echo 0) + 1))" 10); do sleep 0.15; echo "$step" >>"$out/steps"; done
+before="$(tail -n 1 "$out/steps" 2>/dev/null || echo 0)"
+for step in $(seq "$((before + 1))" 10); do sleep 0.15; echo "$step" >>"$out/steps"; done
 echo whole >"$out/table"
 """,
 }
@@ -74,10 +76,8 @@ class _Cloud:
 
     def stop_workers(self) -> None:
         for group in self.state["groups"]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.state["groups"] = []
         for home in self.folder.glob("worker-*"):
             shutil.rmtree(home)
@@ -130,7 +130,10 @@ class _Cloud:
         for number in numbers:
             home = self.folder / f"worker-{number}"
             process = subprocess.Popen(
-                ["bash", "-c", given["command"]], cwd=home, env={**os.environ, "HOME": str(home)}, start_new_session=True
+                ["bash", "-c", given["command"]],
+                cwd=home,
+                env={**os.environ, "HOME": str(home)},
+                start_new_session=True,
             )
             self.state["groups"].append(process.pid)
             self.save()

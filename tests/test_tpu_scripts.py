@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ class Machine:
         text += (TPU / "settings.example.sh").read_text()
         (folder / "repo" / "tpu" / "settings.sh").write_text(text)
 
-    def run(self, script: str, *words: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *words: str, timeout: float = 60, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [str(self.folder / "repo" / "tpu" / f"{script}.sh"), *words]
         return subprocess.run(
             command, env={**self.environment, **environment}, capture_output=True, text=True, timeout=timeout
@@ -67,7 +69,7 @@ def machine(tmp_path: Path) -> Any:
     yield make
     for one in made:
         if one.cloud.exists():
-            subprocess.run([str(one.cloud / "bin" / "gcloud"), *"compute tpus tpu-vm delete x".split()],
+            subprocess.run([str(one.cloud / "bin" / "gcloud"), *["compute", "tpus", "tpu-vm", "delete", "x"]],
                            env=one.environment, check=False)  # fmt: skip
 
 
@@ -207,7 +209,7 @@ def test_settings_that_are_not_there(machine: Any) -> None:
 def test_shellcheck() -> None:
     scripts = [*TPU.rglob("*.sh"), TPU.parent / ".ci" / "run"]
     found = subprocess.run(
-        [str(Path(os.sys.executable).parent / "shellcheck"), "-x", "-P", str(TPU), *map(str, scripts)],  # type: ignore
+        [str(Path(sys.executable).parent / "shellcheck"), "-x", "-P", str(TPU), *map(str, scripts)],
         capture_output=True, text=True,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
