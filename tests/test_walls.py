@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": MODEL | DATA | {"lora"},
     "model": MODEL | {"lora", "weights", "sample", "nano"},
     "nano": MODEL | DATA | {"train", "weights", "backends"},
-    "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model"},
+    "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model", "plan"},
     "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "plan", "sgtr_eval", ""},
     "plan": MODEL | DATA | {"lora", "train", "sample"},
     "report": GROUND | {"sgtr_eval"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from sgtr_jax.backends.auto_mesh import settle_mesh
 from sgtr_jax.backends.jobs import Finetune, Prepared, prepare
 from sgtr_jax.backends.together import Together
 from sgtr_jax.data.batches import TokenizeReport
@@ -42,8 +43,9 @@ def finetune_all(jobs: Sequence[Finetune], base: Model | None = None) -> list[To
     told = [[one.identity, one.config.model_dump(mode="json"), one.resume_from] for one in prepared]
     check_same("the model, the data, the settings or what is saved", json.dumps(told))
     failures: list[str] = []
-    for group in _groups(prepared):
-        failures += Together(group, _base_for(group[0], base), folder).train()
+    for members in _groups(prepared):
+        group, considered = settle_mesh(members, spec)
+        failures += Together(group, _base_for(group[0], base), folder, considered).train()
     if failures:
         raise RunError("\n".join(failures))
     return [one.tokenized for one in prepared]
@@ -72,6 +74,7 @@ def _base_for(one: Prepared, base: Model | None) -> Model:
     config, int8 = one.config, one.config.base_dtype == "int8"
     if base is not None and not int8:
         return base
+    assert config.mesh != "auto"  # settled
     mesh = make_mesh(config.mesh, None if config.mesh.fsdp or jax.process_count() > 1 else jax.devices()[:1])
     shape = config.mesh if mesh.size > 1 else None
     return load_model(one.job.model, config.dtype, shape, TRAINING, int8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgtr_jax.backends.auto_mesh import Candidate
 from sgtr_jax.backends.jobs import Prepared, data_report
 from sgtr_jax.data.shapes import Shapes, choose_shapes
 from sgtr_jax.files import new_folder, write_json
@@ -30,8 +31,10 @@ from sgtr_jax.weights.save import save_params
 class Together:
     """Jobs of one program. `folder` is the base model's."""
 
-    def __init__(self, members: list[Prepared], base: Model, folder: Path) -> None:
-        self._members, self._folder = members, folder
+    def __init__(
+        self, members: list[Prepared], base: Model, folder: Path, considered: Sequence[Candidate] = ()
+    ) -> None:
+        self._members, self._folder, self._considered = members, folder, considered
         self._config = members[0].config
         self._spec, self._mesh = base.spec, base.mesh
         self._programs = Programs(self._spec, self._config, self._mesh)
@@ -172,8 +175,11 @@ class Together:
             "runs_at_once": at_once,
             "programs_compiled": self._programs.count,
             "compile_seconds": round(self._programs.compile_seconds, 1),
+            "mesh": dict(self._mesh.shape),
             "config": one.config.model_dump(mode="json"),
         }
+        if self._considered:
+            report["meshes_considered"] = [candidate.to_json() for candidate in self._considered]
         if self._merge_lost is not None:
             # Of each adapter below: share of the update's norm that rounding lost, by projection.
             report["merge_lost"] = self._merge_lost

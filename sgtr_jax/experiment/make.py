@@ -160,7 +160,9 @@ class Maker:
             return finetune_by_api(recipes, self._store, self._jobs)
         jobs = [self._job(recipe) for recipe in recipes]
         config = jobs[0].config
-        reusable = config.mesh.fsdp is None and config.base_dtype is None and self._mesh is None
+        one_device = config.mesh == "auto" and jax.device_count() == 1
+        one_device = one_device or (config.mesh != "auto" and config.mesh.fsdp is None)
+        reusable = one_device and config.base_dtype is None and self._mesh is None
         finetune_all(jobs, self._base(jobs[0].model, config.dtype) if reusable else None)
         return {}
 
@@ -179,8 +181,9 @@ class Maker:
         def store() -> None:
             with self._store.make(recipe) as folder:
                 if is_first_process():
-                    for part in ("adapter", "metrics.jsonl", "report.json"):
-                        (scratch / part).rename(folder / part)
+                    for part in ("adapter", "metrics.jsonl", "report.json", "profile"):
+                        if part != "profile" or (scratch / part).exists():
+                            (scratch / part).rename(folder / part)
             if is_first_process():
                 shutil.rmtree(scratch, ignore_errors=True)
 

@@ -28,6 +28,7 @@ from sgtr_jax.model import read_spec, resolve_folder
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
 from sgtr_jax.plan.fit import Fit, MeshShape, fit, meshes
 from sgtr_jax.plan.slices import Slice, find_slice
+from sgtr_jax.plan.topology import topology_mesh
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,13 @@ def _fits(
     all_meshes: bool,
 ) -> list[dict[int, Fit]]:  # fmt: skip
     own = config.finetuning.mesh
-    given = (own.replica, own.fsdp or max(1, slice_.chips // (own.replica * own.tensor)), own.tensor)
-    if math.prod(given) != slice_.chips:
+    if own == "auto":
+        tried = list(meshes(spec, slice_.chips))
+    else:
+        given = (own.replica, own.fsdp or max(1, slice_.chips // (own.replica * own.tensor)), own.tensor)
+        tried = [given, *(mesh for mesh in meshes(spec, slice_.chips) if all_meshes and mesh != given)]
+    if own != "auto" and math.prod(given) != slice_.chips:
         raise InputError(f"finetuning.mesh {given} needs {math.prod(given)} chips; {slice_.name} has {slice_.chips}")
-    tried = [given, *(mesh for mesh in meshes(spec, slice_.chips) if all_meshes and mesh != given)]
     table = Table(title=f"{slice_.name}: {slice_.chips} chips of {slice_.chip.memory_gib} GiB, one run at a time")
     for column in (
         "mesh (replica, fsdp, tensor)",
@@ -174,7 +178,9 @@ def _fits(
     for mesh in tried:
         by_tokens = {}
         for tokens, shape in _shapes(trainings, config, mesh).items():
-            one = by_tokens[tokens] = fit(spec, config.finetuning, slice_, mesh, 1, shape)
+            one = by_tokens[tokens] = fit(
+                spec, config.finetuning, slice_.chip, topology_mesh(slice_.topology, mesh), 1, shape
+            )
             numbers = (one.peak_gb, one.compute_ms, one.memory_ms, one.link_ms)
             says = "yes" if one.fits else f"no: {one.why}"
             table.add_row(str(mesh), f"{shape.rows} x {shape.length}", says, *(f"{number:.1f}" for number in numbers))

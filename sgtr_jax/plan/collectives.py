@@ -13,13 +13,15 @@ _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*->.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*?) ([a-z][\w\-]*)\((.*)$")
 _CALLS = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?%?([\w.\-]+)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
+_KNOWN_TRIPS = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 
 
 @dataclass
 class _Computation:
     own: list[tuple[str, str, int]] = field(default_factory=list)  # (kind, channel, bytes) of its collectives
-    called: list[tuple[str, str | None]] = field(default_factory=list)  # (computation, its loop's condition)
+    # (computation, its loop's condition, how often the compiler says it runs)
+    called: list[tuple[str, str | None, int | None]] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)  # constants in it
     counts_up: bool = False  # whether it asks if a counter is below a constant
 
@@ -40,8 +42,8 @@ def collective_bytes(compiled: Any) -> dict[str, int]:
                 raise ValueError(f"{name}: a {kind} in a loop of unknown length")
             bytes_before, times_before = found.get((kind, channel), (0, times))
             found[kind, channel] = (max(size, bytes_before), min(times, times_before))
-        for called, condition in computations[name].called:
-            trips = 1 if condition is None else _trips(computations[condition])
+        for called, condition, known in computations[name].called:
+            trips = 1 if condition is None else known if known is not None else _trips(computations[condition])
             if called in computations:
                 walk(called, -1 if times < 0 or trips < 0 else times * trips)
 
@@ -74,7 +76,10 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
         current.counts_up |= operation == "compare" and "direction=LT" in rest
         condition = _CONDITION.search(rest)
         for called in _CALLS.findall(rest):
-            current.called.append((called, condition.group(1) if condition else None))
+            known = _KNOWN_TRIPS.search(rest)
+            current.called.append(
+                (called, condition.group(1) if condition else None, int(known.group(1)) if known else None)
+            )
     return computations, entry
 
 

@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jax.sharding import Mesh
+
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.plan.collectives import collective_bytes
-from sgtr_jax.plan.slices import Slice
-from sgtr_jax.plan.topology import compile_step, topology_mesh
+from sgtr_jax.plan.slices import Chip
+from sgtr_jax.plan.topology import compile_step
 from sgtr_jax.train.config import TrainConfig
 
 MARGIN = 0.9  # of a chip's memory; the runtime and the next batch want some too
@@ -35,6 +37,7 @@ class Fit:
     compute_ms: float
     memory_ms: float
     link_ms: float
+    moved_gb: float = math.nan  # between chips, for each of them
 
     @property
     def bound_ms(self) -> float:
@@ -56,18 +59,17 @@ def meshes(spec: ModelSpec, chips: int) -> Iterator[MeshShape]:
             yield (1, fsdp, tensor)
 
 
-def fit(spec: ModelSpec, config: TrainConfig, slice_: Slice, mesh: MeshShape, runs: int, shape: Shape) -> Fit:
-    """Compile a step of `runs` runs packed into `shape` for the slice. Raises InputError for an unknown slice."""
-    chip = slice_.chip
+def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: int, shape: Shape) -> Fit:
+    """Compile a step of `runs` runs packed into `shape` for a mesh of such chips, which need not be here."""
+    mesh = (devices.shape["replica"], devices.shape["fsdp"], devices.shape["tensor"])
     limit = chip.memory_gib * 2**30 / 1e9
-    devices = topology_mesh(slice_.topology, mesh)
     weights = sum(a * b for a, b in spec.projections.values()) * spec.num_layers
     tokens = runs * shape.rows * shape.length
     # Forward and input gradients, 2 operations a weight and token each; what is recomputed costs another forward pass.
     passes = {"none": 2, "light": 2, "full": 3}[config.remat]
     head = 2 * 2 * spec.vocab_size * spec.hidden_size * runs * shape.rows * shape.places
     attention = passes * 2 * 2 * tokens * (shape.length / 2) * spec.num_heads * spec.head_dim * spec.num_layers
-    flops = (passes * 2 * weights * tokens + head + attention) / slice_.chips
+    flops = (passes * 2 * weights * tokens + head + attention) / devices.size
     compute = 1e3 * flops / (chip.tflops * 1e12)
     size = 1 if config.base_dtype == "int8" else 2 if config.dtype == "bfloat16" else 4
     memory = 1e3 * passes * size * weights / mesh[2] / (chip.memory_gb_s * 1e9)
@@ -78,10 +80,10 @@ def fit(spec: ModelSpec, config: TrainConfig, slice_: Slice, mesh: MeshShape, ru
             raise
         return Fit(mesh, shape, False, _in_short(str(error)), math.nan, limit, compute, memory, math.nan)
     peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
-    moved = sum(collective_bytes(compiled).values()) if slice_.chips > 1 else 0
+    moved = sum(collective_bytes(compiled).values()) if devices.size > 1 else 0
     link = 1e3 * moved / (chip.link_gb_s * 1e9)
     why = "" if peak <= MARGIN * limit else f"{peak:.1f} GB is more than {MARGIN:.0%} of {limit:.1f} GB"
-    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link)
+    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9)
 
 
 def _in_short(error: str) -> str:

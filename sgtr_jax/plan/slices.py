@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ CHIPS = {
     "v5p": Chip(95.0, 459, 2765, 600),
     "v6e": Chip(31.25, 918, 1640, 448),
 }
+# What JAX calls a chip: a generation.
+_KINDS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p", "TPU v6 lite": "v6e"}
+# Of hardware without a line above: no limit, and peaks that make the bytes between devices decide.
+UNKNOWN = Chip(math.inf, math.inf, math.inf, 1.0)
 # Grids by the number of chips.
 _FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _DEEP = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8"}
@@ -43,6 +48,11 @@ class Slice:
     def chip(self) -> Chip:
         """What each of its chips can do."""
         return CHIPS[self.generation]
+
+
+def chip_of(device_kind: str) -> Chip:
+    """What a device of this kind (`jax.Device.device_kind`) can do; `UNKNOWN` for others than TPUs."""
+    return CHIPS[_KINDS[device_kind]] if device_kind in _KINDS else UNKNOWN
 
 
 def find_slice(name: str) -> Slice:

@@ -28,6 +28,13 @@ class LogConfig(Config):
     wandb: str | None = None  # name of a Weights & Biases project
 
 
+class ProfileConfig(Config):
+    """Which steps are traced for XProf, into profile/ of the run's folder (the first run's, of several at once)."""
+
+    start: PositiveInt = 10  # the first step traced; earlier ones compile and warm up
+    steps: PositiveInt = 3
+
+
 class TrainConfig(Config):
     """Everything that decides the outcome of a run, besides the model, the chain below it and the data.
 
@@ -65,9 +72,10 @@ class TrainConfig(Config):
     remat: Literal["none", "light", "full"] = "full"  # what is recomputed in the backward pass
     attention: Literal["auto", "xla", "splash"] = "auto"  # auto: splash on TPU
     runs_at_once: PositiveInt | None = None  # null: as many as fit into memory
-    mesh: MeshConfig = MeshConfig()
+    mesh: MeshConfig | Literal["auto"] = MeshConfig()  # auto: the fastest that fits, from programs compiled for it
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
+    profile: ProfileConfig | None = None  # an XProf trace of some steps
 
     @model_validator(mode="after")
     def _full_trains_the_base(self) -> TrainConfig:
@@ -91,4 +99,4 @@ class TrainConfig(Config):
 
 
 # Equal to float tolerance whatever these are; a checkpoint made under one value goes on under another.
-WITHOUT_EFFECT = ("accumulate", "remat", "attention", "runs_at_once", "mesh", "checkpoint", "log")
+WITHOUT_EFFECT = ("accumulate", "remat", "attention", "runs_at_once", "mesh", "checkpoint", "log", "profile")

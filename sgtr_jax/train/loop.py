@@ -25,6 +25,7 @@ from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.interrupt import StopRequest
 from sgtr_jax.train.metrics import MetricsLog, Row
+from sgtr_jax.train.profile import Trace
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import pick_run, restack, slots_for, stack_runs
 from sgtr_jax.train.step import Fixed, TrainState
@@ -109,6 +110,7 @@ class Loop:
             run: MetricsLog(run.folder, run.name, config.log, run.settings, resume_from=run.step) for run in runs
         }
         self._pending: _Pending | None = None
+        self._trace = Trace(config.profile, runs[0].folder / "profile", self._flush)
         starts = [run.state for run in runs if run.state is not None]
         self._state, self._fixed = stack_runs(starts, [run.fixed for run in runs], self._total, programs.mesh)
         for run in runs:
@@ -121,7 +123,8 @@ class Loop:
         quiet = jax.process_index() != 0
         with StopRequest() as stop, Progress(label, longest, "steps", quiet) as self._progress:
             for count in range(1, longest + 1):
-                self._step()
+                with self._trace.around(count):
+                    self._step()
                 ended = [run for run in self._active if run.step == run.plan.num_steps]
                 if ended:
                     self._flush()
