@@ -14,11 +14,12 @@ from jax.sharding import AxisType, Mesh
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora import init_adapter
-from sgtr_jax.mesh import AXES, SAMPLING, TRAINING, shardings
+from sgtr_jax.mesh import AXES, SAMPLING, TRAINING, data_sharding, shardings
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import DecodeProgram
 from sgtr_jax.sample.decode import Shape as DecodeShape
+from sgtr_jax.sample.prefill import prefill
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.program import Programs, abstract_batch
 from sgtr_jax.train.step import Fixed, init_state
@@ -70,3 +71,15 @@ def compile_decode(spec: ModelSpec, mesh: Mesh, places: int, slots: int, dtype: 
     params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), base, where)
     shape = DecodeShape(places, slots, stop_ids=4, tokens=32, draws=False, cuts=False, tops=None)
     return DecodeProgram(spec, mesh, params, (), shape).compiled
+
+
+def compile_prefill(spec: ModelSpec, mesh: Mesh, rows: int, length: int, dtype: Any = jnp.bfloat16) -> Any:
+    """Prefill of `rows` prompts of `length` tokens without adapters, compiled for the mesh's devices."""
+    base = abstract_params(spec, dtype)
+    where = shardings(base, mesh, SAMPLING)
+    params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), base, where)
+    own = data_sharding(mesh)
+    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=own)
+    lengths = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=own)
+    with jax.set_mesh(mesh):
+        return prefill.lower(params, (), tokens, lengths, spec=spec, attention="splash").compile()

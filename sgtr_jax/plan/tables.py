@@ -1,0 +1,121 @@
+"""The page of bounds: `python -m sgtr_jax.plan.tables > docs/tpu-bounds.md` (an hour on two cores, no TPU).
+
+Every line is a program compiled by libtpu for a slice that need not exist. Memory and bytes between chips are the
+compiler's; times are arithmetic on the chips' published peaks. Nothing of it ran on a TPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.registry import configs_folder
+from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.plan.collectives import collective_bytes
+from sgtr_jax.plan.decode_bounds import decode_bound
+from sgtr_jax.plan.fit import Fit, fit
+from sgtr_jax.plan.slices import Slice, find_slice
+from sgtr_jax.plan.topology import compile_prefill, topology_mesh
+from sgtr_jax.train.config import TrainConfig
+
+CASES = (
+    ("Qwen2.5-0.5B-Instruct", ("v5e-1", "v6e-1", "v5e-8")),
+    ("Qwen2.5-7B-Instruct", ("v6e-1", "v5e-8", "v5p-8", "v4-16")),
+    ("Qwen2.5-32B-Instruct", ("v5e-16", "v5e-32", "v6e-8", "v6e-16", "v5p-16", "v4-32")),
+    ("Seed-OSS-36B-Instruct", ("v5e-16", "v6e-8", "v5p-16")),
+)
+STEP = (16, 1024)  # rows and tokens of a step of SGTR: sixteen examples of about a thousand tokens
+SLOTS = 2048  # tokens of prompt and answer in sampling
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Prompts run once, sharded as sampling is."""
+
+    peak_gb: float
+    moved_gb: float
+    compute_ms: float
+
+
+def shipped_spec(name: str) -> ModelSpec:
+    """A model's shapes from `configs/models`."""
+    import json
+
+    path = configs_folder() / "models" / f"{name}.json"
+    return spec_from_config(json.loads(path.read_text()), str(path))
+
+
+def train_fit(name: str, slice_: Slice) -> Fit:
+    """A step of one run on the default mesh, weights split over all chips."""
+    mesh = (1, slice_.chips, 1)
+    rows, length = max(STEP[0], slice_.chips), STEP[1]
+    return fit(
+        shipped_spec(name), TrainConfig(), slice_.chip, topology_mesh(slice_.topology, mesh), 1, Shape(rows, length, 8)
+    )
+
+
+def sampling_mesh(spec: ModelSpec, slice_: Slice) -> tuple[int, int, int]:
+    """Heads split as far as they go, up to four ways; the other chips take rows of their own."""
+    tensor = max(t for t in (1, 2, 4) if slice_.chips % t == 0 and spec.num_kv_heads % t == 0)
+    if slice_.chip.memory_gib < 20 and spec.num_layers >= 64:  # a quarter of 64 GB does not fit these
+        tensor = 8
+    return (1, slice_.chips // tensor, tensor)
+
+
+def prefill_fit(spec: ModelSpec, slice_: Slice, mesh: tuple[int, int, int], rows: int) -> Prefill:
+    """Prompts of half the slots, so many at once."""
+    length = SLOTS // 2
+    compiled = compile_prefill(spec, topology_mesh(slice_.topology, mesh), rows, length)
+    weights = sum(a * b for a, b in spec.projections.values()) * spec.num_layers
+    compute = 1e3 * 2 * weights * rows * length / slice_.chips / (slice_.chip.tflops * 1e12)
+    moved = sum(collective_bytes(compiled).values()) / 1e9 if math.prod(mesh) > 1 else 0.0
+    return Prefill(compiled.memory_analysis().peak_memory_in_bytes / 1e9, moved, compute)
+
+
+def lines() -> Iterator[str]:
+    """The page, line by line as programs are compiled."""
+    yield "# Bounds on TPU slices\n"
+    yield (__doc__ or "").split("\n\n", 1)[1].replace("\n", " ").strip() + "\n"
+    yield f"## Training: a step of {STEP[0]} rows (or one a chip) of {STEP[1]:,} tokens, one run, remat: full\n"
+    columns = ("model", "slice", "mesh (replica, fsdp, tensor)", "rows", "peak GB per chip", "of", "TFLOP per chip",
+               "GB moved per chip", "compute ms", "memory ms", "links ms", "tokens/s at most")  # fmt: skip
+    yield f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|"
+    for name, slices in CASES:
+        for slice_ in map(find_slice, slices):
+            one = train_fit(name, slice_)
+            if not one.fits:
+                empty = " |" * (len(columns) - 5)
+                yield f"| {name} | {slice_.name} | {one.mesh} | {one.shape.rows} | {one.why} |{empty}"
+                continue
+            rate = 1e3 * one.shape.rows * one.shape.length / one.bound_ms
+            flop = one.compute_ms / 1e3 * slice_.chip.tflops
+            yield (
+                f"| {name} | {slice_.name} | {one.mesh} | {one.shape.rows} | {one.peak_gb:.1f} | {one.limit_gb:.1f} "
+                f"| {flop:.0f} | {one.moved_gb:.1f} | {one.compute_ms:.0f} | {one.memory_ms:.0f} | {one.link_ms:.0f} "
+                f"| {rate:,.0f} |"
+            )
+    yield f"\n## Sampling in bfloat16: prompts of {SLOTS // 2:,} tokens, then tokens with {SLOTS:,} slots a row\n"
+    columns = ("model", "slice", "mesh (replica, fsdp, tensor)", "prompts", "prefill peak GB", "prefill GB moved",
+               "prefill compute ms", "rows", "decode peak GB", "GB read per token", "ms per token at least",
+               "tokens/s per chip at most")  # fmt: skip
+    yield f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|"
+    for name, slices in CASES:
+        spec = shipped_spec(name)
+        for slice_ in map(find_slice, slices):
+            mesh = sampling_mesh(spec, slice_)
+            groups = slice_.chips // mesh[2]
+            before = prefill_fit(spec, slice_, mesh, 4 * groups)
+            rows = (16 if slice_.chip.memory_gib < 20 else 32) * groups
+            after = decode_bound(spec, slice_.topology, mesh, rows, SLOTS)
+            yield (
+                f"| {name} | {slice_.name} | {mesh} | {4 * groups} | {before.peak_gb:.1f} | {before.moved_gb:.1f} "
+                f"| {before.compute_ms:.0f} | {rows} | {after.peak_gb:.1f} | {after.read_gb:.1f} "
+                f"| {after.ms_per_token:.1f} | {after.tokens_per_second_per_chip:,.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    for line in lines():
+        print(line, flush=True)
