@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: setup demo test parity lint slow nano golden clean
+.PHONY: setup demo test parity lint slow topologies notebook nano golden clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -43,6 +43,14 @@ parity: .venv/.parity
 
 slow: .venv/.topology
 	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -m slow
+
+# Every program of docs/tpu-bounds.md compiles and fits (an hour).
+topologies: .venv/.topology
+	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -m topologies
+
+# The demo part of the Colab notebook, from the first cell to the last figure.
+notebook: setup
+	$(BIN)/python -m pytest -q -m notebook
 
 # The demo model's weights and tokenizer, from nothing (half an hour on two CPU cores).
 nano: setup
