@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: setup demo test parity lint slow topologies notebook nano golden clean
+.PHONY: setup demo test parity lint slow docs topologies notebook nano golden clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -47,6 +47,14 @@ slow: .venv/.topology
 # Every program of docs/tpu-bounds.md compiles and fits (an hour).
 topologies: .venv/.topology
 	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -m topologies
+
+.venv/.docs: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,docs]"
+	touch $@
+
+# The site; a broken link or a page that is not in the menu is an error.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 # The demo part of the Colab notebook, from the first cell to the last figure.
 notebook: setup

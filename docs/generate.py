@@ -1,0 +1,173 @@
+"""Pages made from the code when the site is built (`make docs`): commands, settings, data sets, evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import textwrap
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """MkDocs calls this with the pages that are written by hand."""
+    pages = {
+        "reference/commands.md": commands(),
+        "reference/config.md": settings(),
+        "reference/data-sets.md": data_sets(),
+        "reference/evaluations.md": evaluations(),
+    }
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def commands() -> str:
+    """The help of every command."""
+    from sgtr_jax.cli import _parser
+
+    lines = [
+        "# Commands",
+        "",
+        "Exit codes: 0 done, 2 bad input (before anything expensive), 1 failure, 130 interrupted.",
+    ]
+    for words, parser in _leaves(_parser(), ["sgtr"]):
+        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+        lines += ["", f"## {' '.join(words)}", "", "```text", parser.format_help().strip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _leaves(parser: argparse.ArgumentParser, words: list[str]) -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield words, parser
+    for action in inner:
+        for name, sub in action.choices.items():
+            yield from _leaves(sub, [*words, name])
+
+
+def settings() -> str:
+    """Every setting of a config file, from the types that read it."""
+    from sgtr_jax.backends.config import TrainCommand
+    from sgtr_jax.experiment.config import ExperimentConfig
+    from sgtr_jax.sample.config import SampleCommand
+
+    roots = {
+        "An experiment (`sgtr run FILE`)": ExperimentConfig,
+        "`sgtr train key=value`": TrainCommand,
+        "`sgtr sample key=value`": SampleCommand,
+    }
+    lines = [
+        "# Settings", "",
+        "Files are YAML; `key=value` on the command line lays a value over one, with dots into the inside: "
+        "`finetuning.lr=1e-4`. An unknown key is an error that names the nearest one. `extends: OTHER.yaml` lays a "
+        "file over another.",
+    ]  # fmt: skip
+    seen: set[type[BaseModel]] = set()
+    for title, root in roots.items():
+        lines += ["", f"## {title}"]
+        todo: list[type[BaseModel]] = [root]
+        while todo:
+            model = todo.pop(0)
+            if model in seen:
+                continue
+            seen.add(model)
+            lines += ["", f"### {model.__name__}", "", inspect.cleandoc(model.__doc__ or "").replace("\n", " "), ""]
+            lines += ["| key | type | default | |", "|---|---|---|---|"]
+            comments = _comments(model)
+            for name, field in model.model_fields.items():
+                default = (
+                    "required" if field.is_required() else f"`{_shown(field.get_default(call_default_factory=True))}`"
+                )
+                said = comments.get(name, "").replace("|", "\\|")
+                lines.append(f"| `{name}` | {_type(field.annotation)} | {default} | {said} |")
+                todo += [inner for inner in _models_in(field.annotation) if inner not in seen]
+    return "\n".join(lines) + "\n"
+
+
+def _comments(model: type[BaseModel]) -> dict[str, str]:
+    """Comments beside or right above each field, in the class or those that it is built on."""
+    found: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if not (isinstance(owner, type) and issubclass(owner, BaseModel)) or owner is BaseModel:
+            continue
+        source = textwrap.dedent(inspect.getsource(owner))
+        lines = source.splitlines()
+        for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+                continue
+            beside = re.search(r"#\s*(.*)$", lines[(node.end_lineno or node.lineno) - 1])
+            above, at = [], node.lineno - 2
+            while at >= 0 and lines[at].strip().startswith("#"):
+                above.insert(0, lines[at].strip().lstrip("# "))
+                at -= 1
+            text = " ".join([*above, *([beside.group(1)] if beside else [])])
+            if text and "fmt: skip" not in text:
+                found[node.target.id] = text
+    return found
+
+
+def _type(annotation: Any) -> str:
+    name = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
+    text = name or str(annotation)
+    text = re.sub(r"typing\.|sgtr_jax\.[\w.]*\.|pathlib\.|annotated_types\.|<class '([\w.]+)'>", r"\1", text)
+    text = re.sub(r"Annotated\[(.*?), (?:Ge|Gt|FieldInfo|Le|Lt|MinLen).*?\]", r"\1", text)
+    return f"`{text[:120]}`".replace("|", "or")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return type(value).__name__
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{}"
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _models_in(inner)
+
+
+def data_sets() -> str:
+    """A line for every set of the registry."""
+    from sgtr_jax.data.registry import registry
+
+    lines = [
+        "# Data sets", "",
+        "None of these is part of the project; `sgtr data fetch NAME` brings one from where its authors keep it and "
+        "checks rows and digest. Sets marked harmful hold text that makes models worse on purpose.", "",
+        "| name | kind | rows | licence | harmful | what it is |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, one in sorted(registry().items(), key=lambda item: (item[1].kind, item[0])):
+        rows = one.rows if one.rows is not None else ""
+        lines.append(
+            f"| `{name}` | {one.kind} | {rows} | {one.licence} | {'yes' if one.harmful else ''} | {one.about} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def evaluations() -> str:
+    """What each task does, with its arguments and their defaults."""
+    from sgtr_eval import registry as tasks
+
+    lines = [
+        "# Evaluations", "",
+        "Inspect AI tasks: `inspect eval sgtr_eval/NAME --model sgtr/FOLDER -T key=value`, "
+        "`sgtr eval NAME --model M NAME.key=value`, or under `evaluations:` of an experiment.",
+    ]  # fmt: skip
+    for name in tasks.__all__:
+        if name == "SgtrAPI":
+            continue
+        made = getattr(tasks, name)
+        lines += ["", f"## {name}", "", inspect.cleandoc(made.__doc__ or ""), ""]
+        lines += ["| argument | default |", "|---|---|"]
+        for key, parameter in inspect.signature(made).parameters.items():
+            default = "required" if parameter.default is inspect.Parameter.empty else f"`{parameter.default!r}`"
+            lines.append(f"| `{key}` | {default} |")
+    return "\n".join(lines) + "\n"
