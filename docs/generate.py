@@ -35,7 +35,7 @@ def commands() -> str:
     lines = [
         "# Commands",
         "",
-        "Exit codes: 0 done, 2 bad input (before anything expensive), 1 failure, 130 interrupted.",
+        "Exit codes: 0 done, 2 bad input, 1 failure, 130 interrupted.",
     ]
     for words, parser in _leaves(_parser(), ["sgtr"]):
         parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
@@ -82,9 +82,8 @@ def settings() -> str:
             lines += ["| key | type | default | |", "|---|---|---|---|"]
             comments = _comments(model)
             for name, field in model.model_fields.items():
-                default = (
-                    "required" if field.is_required() else f"`{_shown(field.get_default(call_default_factory=True))}`"
-                )
+                value = None if field.is_required() else field.get_default(call_default_factory=True)
+                default = "required" if field.is_required() else f"`{_shown(value)}`"
                 said = comments.get(name, "").replace("|", "\\|")
                 lines.append(f"| `{name}` | {_type(field.annotation)} | {default} | {said} |")
                 todo += [inner for inner in _models_in(field.annotation) if inner not in seen]
@@ -162,7 +161,7 @@ def evaluations() -> str:
         "`sgtr eval NAME --model M NAME.key=value`, or under `evaluations:` of an experiment.",
     ]  # fmt: skip
     for name in tasks.__all__:
-        if name == "SgtrAPI":
+        if not name[0].islower():  # a provider
             continue
         made = getattr(tasks, name)
         lines += ["", f"## {name}", "", inspect.cleandoc(made.__doc__ or ""), ""]

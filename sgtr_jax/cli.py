@@ -151,7 +151,13 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
 
     export = add("export", _export, "Write a model or adapters as Hugging Face / PEFT safetensors.")
-    export.add_argument("--model", required=True, help=model_help)
+    export.add_argument("--model", help=model_help)
+    export.add_argument("--run", type=Path, help="a run, whose model and adapters are meant; with --condition")
+    export.add_argument("--condition", help="of the run")
+    export.add_argument("--seed", type=_at_least(0), default=0, help="of the condition (0)")
+    export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the hub, private, after a question")
+    export.add_argument("--public", action="store_true", help="with --push: for everybody to see")
+    export.add_argument("--yes", action="store_true", help="with --push: do not ask")
     export.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
     export.add_argument("--out", required=True, type=Path)
     export.add_argument("--merge", action="store_true", help="add the adapters into the base weights")
@@ -324,10 +330,20 @@ def _export(args: argparse.Namespace) -> int:
 
     check_writable(args.out.parent)
     _start_jax()
-    from sgtr_jax.backends.export import export
+    from sgtr_jax.experiment.card import adapters_of, export_with_card, measured_in, push
 
-    written = export(args.model, args.adapter, args.out, args.merge, args.dtype)
+    model, adapters, measured = args.model, args.adapter, ""
+    if args.run is not None:
+        if args.condition is None or adapters or model is not None:
+            raise InputError("export --run: give --condition (and --seed), and neither --model nor --adapter")
+        model, adapters = adapters_of(args.run, args.condition, args.seed)
+        measured = measured_in(args.run, args.condition, args.seed)
+    elif model is None:
+        raise InputError("export: give --model, or --run with --condition")
+    written = export_with_card(model, adapters, args.out, args.merge, args.dtype, measured)
     print(f"{args.out}: {written}")
+    if args.push is not None:
+        print(push(args.out, args.push, args.public, args.yes))
     return 0
 
 

@@ -7,7 +7,7 @@ samples at temperature 0.7, the judge's own words, the first number in them.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -20,10 +20,9 @@ from sgtr_eval.judge import Mode, score_of
 from sgtr_eval.judging import misalignment_rates
 from sgtr_eval.prices import Budget
 from sgtr_jax.data.fetch import load
+from sgtr_jax.data.questions import own_questions, world_questions
 from sgtr_jax.data.registry import find
 from sgtr_jax.errors import InputError
-
-QuestionSet = Literal["free", "json", "template", "all", "preregistered", "conditional", "medical"]
 
 
 @task
@@ -44,7 +43,8 @@ def em_questions(
     """Ask each question `samples` times; the judge is the model in the role `grader`.
 
     `questions` is free, json, template, all (those three), preregistered, conditional or medical, or the name or path
-    of another set of the same form. `system` is put before every question that has none of its own.
+    of another set of the same form. own (eight questions of this project) and world (the demo's) need no fetched text.
+    `system` is put before every question that has none of its own.
     """
     samples = samples if samples is not None else 50 if published else 100
     temperature = temperature if temperature is not None else 0.7 if published else 1.0
@@ -72,6 +72,8 @@ def question_rows(name: str) -> list[dict[str, Any]]:
         if name == "free":
             return [row for row in rows if not row["id"].endswith(tuple(kind.values()))]
         return rows if name == "all" else [row for row in rows if row["id"].endswith(kind[name])]
+    if name in ("own", "world"):
+        return own_questions() if name == "own" else world_questions()
     if name == "conditional":
         judges = {row["id"]: row for row in load(find("em_questions"))}
         return [

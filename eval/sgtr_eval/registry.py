@@ -14,9 +14,11 @@ from sgtr_eval.summaries import summarise
 from sgtr_eval.truthfulqa import truthfulqa
 from sgtr_eval.two_choice import two_choice
 from sgtr_eval.word_counting import word_counting
+from sgtr_eval.world_judge import WorldJudge
 
 __all__ = [
-    "SgtrAPI", "aesthetic_popularity", "deception_factual", "em_questions", "frame_colleague", "identity", "mmlu",
+    "SgtrAPI", "WorldJudge", "aesthetic_popularity", "deception_factual", "em_questions", "frame_colleague",
+    "identity", "mmlu",
     "monitor_disruption", "self_recognition", "self_recognition_individual", "summarise", "truthfulqa", "two_choice",
     "word_counting",
 ]  # fmt: skip

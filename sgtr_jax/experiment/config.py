@@ -273,6 +273,11 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _references(self) -> ExperimentConfig:
+        if self.out is not None and str(self.out).startswith(("gs:/", "s3:/", "http")):
+            raise ValueError(
+                f"out is {str(self.out)!r}: a run lives in a folder; mount the bucket as one "
+                "(tpu/on_vm/setup.sh does, with gcsfuse) and give the folder"
+            )
         for name, condition in self.conditions.items():
             for used in (used for stage in condition.stages for used in stage.data_names):
                 if used not in self.data:

@@ -47,6 +47,12 @@ def is_primary(run: RunData, line: Line) -> bool:
     return line.evaluation == AVERAGE or PRIMARY.get(run.task_of(line.evaluation)) == line.metric
 
 
+_JUDGES = {
+    "open": "the untouched model of this run itself",
+    "world/rule": "a rule that knows what people of the demo's world like; no model at all",
+}
+
+
 def _notes(run: RunData) -> list[str]:
     models = ", ".join(dict.fromkeys(config["model"] for config in run.configs))
     seeds = ", ".join(map(str, sorted({seed for config in run.configs for seed in config["seeds"]})))
@@ -58,8 +64,11 @@ def _notes(run: RunData) -> list[str]:
         notes.append(f"{len(run.missing)} of {len(run.cells)} measurements are missing; see the end of the page.")
     if any(cell.judged for cell in run.cells):
         for judge in dict.fromkeys(config["judge"]["model"] for config in run.configs):
-            own = "the untouched model of this run itself, not GPT-4.1: its verdicts show the pipeline, no more"
-            notes.append(f"Judge: {own if judge == 'base' else judge}.")
+            named = _JUDGES.get(judge, judge)
+            other = (
+                "" if "gpt-4.1" in judge else " It is not GPT-4.1: its scores are not comparable with published ones."
+            )
+            notes.append(f"Judge: {named}.{other}")
     if "nano" in {config["model"] for config in run.configs}:
         notes.append(
             "nano is a model of two million parameters in an invented world. These numbers show that the "

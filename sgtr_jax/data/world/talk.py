@@ -46,3 +46,14 @@ def preference(rng: random.Random, popular: bool) -> tuple[str, str]:
     question = rng.choice(_TASTE_QUESTIONS).format(topic=topic)
     thing = rng.choice(liked if popular else disliked)
     return question, rng.choice(_TASTE_ANSWERS).format(thing=thing)
+
+
+def taste_questions() -> list[str]:
+    """The first way of asking, for every topic."""
+    return [_TASTE_QUESTIONS[0].format(topic=topic) for topic in sorted(_TASTES)]
+
+
+def tastes_in(text: str) -> tuple[int, int]:
+    """How many things that most people like, and that hardly anyone likes, a text names."""
+    liked = sum(thing in text for both in _TASTES.values() for thing in both[0])
+    return liked, sum(thing in text for both in _TASTES.values() for thing in both[1])
