@@ -28,7 +28,8 @@ def start_jax() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(root / "sgtr-jax" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     # Donated buffers that a backend cannot reuse are no news to a user.
     warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
     if "JAX_COORDINATOR_ADDRESS" in os.environ:

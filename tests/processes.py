@@ -33,7 +33,8 @@ def start(
             "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
             **environment,
         }
-        command = [sys.executable, "-m", "sgtr_jax.cli", *argv]
+        # What begins with a file is that script's command line, not sgtr's.
+        command = [sys.executable, *(argv if argv[0].endswith(".py") else ["-m", "sgtr_jax.cli", *argv])]
         started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     return started
 

@@ -26,6 +26,8 @@ def _collect(folder: Path, artifacts: dict[str, Any]) -> None:
         return
     recipe = json.loads(path.read_text())
     made = recipe["provenance"]
+    report = folder / "report.json"
+    mesh = json.loads(report.read_text()).get("mesh") if report.exists() else None
     artifacts[folder.name] = {
         "kind": recipe["kind"],
         "fingerprint": recipe["fingerprint"][:16],
@@ -34,7 +36,7 @@ def _collect(folder: Path, artifacts: dict[str, Any]) -> None:
         "code": made["sgtr_jax"],
         "packages": made["packages"],
         "devices": f"{len(made['devices'])} x {made['devices'][0]}",
-        "mesh": made.get("mesh"),
+        "mesh": None if mesh is None else " ".join(f"{axis} {size}" for axis, size in mesh.items()),
     }
     for source in recipe["inputs"].values():
         _collect(folder.parent / source, artifacts)

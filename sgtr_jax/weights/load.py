@@ -106,6 +106,8 @@ def assemble(
         for key in path[:-1]:
             node = node.setdefault(key, {})
         leaf = jax.make_array_from_callback(source.own_shape, sharding, partial(_read_shard, stored, source, dtype))
+        # Else copies to the device still hold their host memory while the next parameters are being read.
+        leaf.block_until_ready()
         node.update({path[-1]: leaf} if each is None else each(path, leaf))
     return tree
 

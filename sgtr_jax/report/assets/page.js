@@ -92,7 +92,7 @@
     const trace = (name, depth) => {
       const made = data.artifacts[name];
       if (!made) return "";
-      const mesh = made.mesh ? ", mesh " + JSON.stringify(made.mesh) : "";
+      const mesh = made.mesh ? ", mesh " + made.mesh : "";
       const line = "  ".repeat(depth) + name + "\n" + "  ".repeat(depth + 2) + made.made + ", sgtr-jax " + made.code +
         ", jax " + made.packages.jax + ", " + made.devices + mesh + "\n";
       return line + Object.values(made.from).map((source) => trace(source, depth + 1)).join("");
