@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import json
 import re
 import textwrap
+import types
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -107,23 +109,40 @@ def _comments(model: type[BaseModel]) -> dict[str, str]:
                 above.insert(0, lines[at].strip().lstrip("# "))
                 at -= 1
             text = " ".join([*above, *([beside.group(1)] if beside else [])])
+            text = text.removeprefix("What follows changes speed and memory. ")
             if text and "fmt: skip" not in text:
                 found[node.target.id] = text
     return found
 
 
 def _type(annotation: Any) -> str:
-    name = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
-    text = name or str(annotation)
-    text = re.sub(r"typing\.|sgtr_jax\.[\w.]*\.|pathlib\.|annotated_types\.|<class '([\w.]+)'>", r"\1", text)
-    text = re.sub(r"Annotated\[(.*?), (?:Ge|Gt|FieldInfo|Le|Lt|MinLen).*?\]", r"\1", text)
-    return f"`{text[:120]}`".replace("|", "or")
+    return f"`{_words(annotation)}`"
+
+
+def _words(annotation: Any) -> str:
+    """A type as people write it: `int or null`, `drop or cut`, `list of float`."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is typing.Annotated:
+        return _words(inner[0])
+    if origin is typing.Literal:
+        return " or ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is tuple:
+        return f"list of {_words(inner[0])}"
+    if origin is dict:
+        return f"{{{_words(inner[0])}: {_words(inner[1])}}}"
+    return {"str": "text", "bool": "true or false"}.get(annotation.__name__, str(annotation.__name__))
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, BaseModel):
-        return type(value).__name__
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{}"
+        return "as below"
+    if isinstance(value, dict | tuple):
+        return json.dumps(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

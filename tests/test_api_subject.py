@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -66,6 +67,23 @@ def config(tmp_path: Path, server: ApiServer) -> Path:
     return file
 
 
+@pytest.fixture
+def kill_while_waiting(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A block in which waiting for a job ends as Ctrl-C ends it."""
+    import sgtr_jax.backends.openai as backend
+
+    def killed(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def block() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(backend.time, "sleep", killed)
+            yield
+
+    return block
+
+
 def table(run: Path) -> dict[tuple[str, str, str, str], float]:
     with (run / "results.csv").open() as stream:
         return {
@@ -114,17 +132,11 @@ def test_the_hundred_draws_of_a_question_have_seeds_of_their_own(
 
 
 def test_killed_and_started_again_no_job_is_started_twice(
-    config: Path, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, account: Account, tmp_path: Path, kill_while_waiting: Any
 ) -> None:
     out = tmp_path / "out"
-    import sgtr_jax.backends.openai as backend
-
-    def killed(seconds: float) -> None:
-        raise KeyboardInterrupt
-
     account.frozen = True
-    with monkeypatch.context() as patch:
-        patch.setattr(backend.time, "sleep", killed)
+    with kill_while_waiting():
         assert main(["run", str(config), f"out={out}"]) == 130
     assert len(account.jobs) == 2
     # They end while nobody looks; and then even what was known of them here is lost.
@@ -186,17 +198,11 @@ def test_a_failure_is_said_and_tried_again(
 
 
 def test_jobs_are_listed_paused_resumed_and_cancelled(
-    config: Path, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: Path, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str], kill_while_waiting: Any
 ) -> None:
     out = tmp_path / "out"
-    import sgtr_jax.backends.openai as backend
-
-    def killed(seconds: float) -> None:
-        raise KeyboardInterrupt
-
     account.frozen = True
-    with monkeypatch.context() as patch:
-        patch.setattr(backend.time, "sleep", killed)
+    with kill_while_waiting():
         assert main(["run", str(config), f"out={out}", "only=bad"]) == 130
     capsys.readouterr()
     assert main(["jobs", str(out)]) == 0
@@ -271,3 +277,13 @@ def test_a_job_cancelled_while_we_watch_is_a_failure(
     out = tmp_path / "out"
     assert main(["run", str(config), f"out={out}", "only=bad", "seeds=1"]) == 1
     assert "was cancelled" in capsys.readouterr().err and len(account.jobs) == 1
+
+
+def test_one_model_outside_any_experiment(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    words = ["eval", "identity", "--model", "openai/gpt-4.1-2025-04-14", "--out", str(tmp_path / "e")]
+    assert main([*words, "identity.maker=gpt", "identity.samples=3"]) == 0
+    assert "share_naming_maker" in capsys.readouterr().out and server.requests == 3
+    assert main([*words, "--adapter", str(tmp_path), "--out", str(tmp_path / "f")]) == 2
