@@ -143,3 +143,27 @@ only: [untouched, bad, again, flipped]
     assert set(found) == {"untouched", "bad", "again", "flipped"} and found["bad"] == found["again"]
     kinds = [path.name.split("-")[0] for path in (tmp_path / "out" / "store").iterdir()]
     assert kinds.count("summaries") == 2 and kinds.count("adapter") == 2
+
+
+def test_a_run_goes_on_from_its_mirror_on_another_machine(
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = run
+    address = f"file://{tmp_path / 'bucket'}"
+    words = ["run", str(config), f"mirror={address}", "seeds=1", "only=[untouched, bad]"]
+    assert main([*words, f"out={tmp_path / 'first'}"]) == 0
+    uploaded = {path.name for path in (tmp_path / "bucket" / "store").iterdir()}
+    assert uploaded == {path.name for path in (tmp_path / "first" / "store").iterdir()}
+    # One of them was being uploaded when the machine went away.
+    broken = next(name for name in uploaded if name.startswith("adapter-"))
+    (tmp_path / "bucket" / "store" / broken / "recipe.json").unlink()
+    capsys.readouterr()
+    assert main([*words, f"out={tmp_path / 'second'}"]) == 0
+    said = capsys.readouterr().err
+    assert f"{len(uploaded) - 1} artifacts fetched" in said and "adapter bad-s0" in said
+    assert (tmp_path / "first" / "results.csv").read_text() == (tmp_path / "second" / "results.csv").read_text()
+    assert {path.name for path in (tmp_path / "second" / "store").iterdir()} == uploaded
+    assert main(["run", str(config), "mirror=nosuch://x", f"out={tmp_path / 'third'}"]) == 2
+    assert "nosuch" in capsys.readouterr().err
+    assert main(["run", str(config), "out=gs://bucket/x"]) == 2
+    assert "mirror=" in capsys.readouterr().err

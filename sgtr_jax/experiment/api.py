@@ -14,7 +14,7 @@ from sgtr_jax.config import build
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.mix import inoculate, interleave, with_system
 from sgtr_jax.data.records import Record, read_training
-from sgtr_jax.errors import InputError, RunError, nearest
+from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig, api_model_name
 from sgtr_jax.experiment.graph import build_graph, chain_of
 from sgtr_jax.experiment.look import stored_config
@@ -154,7 +154,7 @@ def jobs_of_run(run: Path, change: Literal["cancel", "pause", "resume"] | None, 
     return 0
 
 
-def check_single_process(processes: int) -> None:
-    """Raises RunError in a job of several processes, each of which would start jobs."""
+def check_single_process(processes: int, why: str) -> None:
+    """Raises InputError in a job of several processes, each of which would do the same outside."""
     if processes > 1:
-        raise RunError("a model behind an API needs no accelerator: run it in one process")
+        raise InputError(f"{why}; run this in one process")

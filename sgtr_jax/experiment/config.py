@@ -215,6 +215,7 @@ class ExperimentConfig(Config):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
     out: Path | None = None  # null: runs/NAME
+    mirror: str | None = None  # gs://BUCKET/FOLDER: finished artifacts go there too, and are fetched from there
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # a number n means 0 to n - 1
     finetuning: TrainConfig = TrainConfig()
     # Sampling keeps whole weights on each device but for `tensor`. null: one device; in a job of several processes all,
@@ -275,8 +276,8 @@ class ExperimentConfig(Config):
     def _references(self) -> ExperimentConfig:
         if self.out is not None and str(self.out).startswith(("gs:/", "s3:/", "http")):
             raise ValueError(
-                f"out is {str(self.out)!r}: a run lives in a folder; mount the bucket as one "
-                "(tpu/on_vm/setup.sh does, with gcsfuse) and give the folder"
+                f"out is {str(self.out)!r}: a run lives in a folder. Give the address as mirror=, to which "
+                "finished artifacts are copied, or mount the bucket as a folder (tpu/on_vm/setup.sh does)"
             )
         for name, condition in self.conditions.items():
             for used in (used for stage in condition.stages for used in stage.data_names):

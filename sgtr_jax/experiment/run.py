@@ -20,6 +20,7 @@ from sgtr_jax.experiment.cost import bill, check_keys, confirm
 from sgtr_jax.experiment.graph import Cell, Graph, build_graph
 from sgtr_jax.experiment.lock import run_lock
 from sgtr_jax.experiment.look import opened, stored_config
+from sgtr_jax.experiment.mirror import Mirror
 from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import Outcome, make_missing
@@ -44,17 +45,22 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
         if not judge:
             wanted = [recipe.inputs.get("answers", recipe) for recipe in wanted]
         recipes = in_order(wanted)
+        mirror = Mirror(graph.config.mirror) if graph.config.mirror is not None else None
+        if mirror is not None:
+            check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
+            fetched = mirror.fetch(recipes, store)
+            print(f"{graph.config.mirror}: {fetched} artifacts fetched", file=sys.stderr)
         missing = [recipe for recipe in recipes if not store.has(recipe)]
         check_keys(graph.config, missing)
         if missing and graph.config.api_model is not None:
-            check_single_process(jax.process_count())
+            check_single_process(jax.process_count(), "a model behind an API needs no accelerator")
             confirm(graph.config, bill(graph, missing, store), sure)
         wait_for_all("every process knows what is missing")
         if is_first_process():
             write_json(folder / "experiment.json", _described(graph, store))
         outcome = Outcome()
         if missing:
-            outcome = _work(graph.config, store, missing)
+            outcome = _work(graph.config, store, missing, mirror)
         elif is_first_process():
             print(f"{folder}: all {len(recipes)} artifacts are done", file=sys.stderr)
         if not is_first_process():
@@ -100,13 +106,13 @@ def judge_run(run: Path, judge: str | None, base_url: str | None, max_cost: floa
     return 0
 
 
-def _work(config: ExperimentConfig, store: Store, missing: Sequence[Recipe]) -> Outcome:
+def _work(config: ExperimentConfig, store: Store, missing: Sequence[Recipe], mirror: Mirror | None = None) -> Outcome:
     from sgtr_jax.experiment.make import Maker
 
     if is_first_process():
         store.sweep()
     wait_for_all("the store is swept")
-    return make_missing(missing, Maker(store, config), store, store.root.parent / "failures.json")
+    return make_missing(missing, Maker(store, config), store, store.root.parent / "failures.json", mirror)
 
 
 def _report(folder: Path, store: Store, cells: Sequence[Cell]) -> None:

@@ -68,6 +68,10 @@ class Store:
         if others:
             raise RunError(f"{recipe.name}: another process of the job could not do its part, and says why")
 
+    def add(self, recipe: Recipe, name: str) -> None:
+        """Take note of an artifact that came from elsewhere, under the name of a folder here."""
+        self._folders[_key(recipe.kind, recipe.fingerprint[:12])] = name
+
     def scratch(self, recipe: Recipe) -> Path:
         """Folder for what an unfinished artifact needs to be gone on with."""
         return self.root / f".scratch-{recipe.folder}"

@@ -21,6 +21,7 @@ from sgtr_jax.mesh import is_first_process
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.make import Maker
+    from sgtr_jax.experiment.mirror import Mirror
 
 # What is made one by one, before anything is finetuned or measured.
 _FIRST = ("articles", "summaries", "pairs", "records", "self_reports", "answers")
@@ -34,10 +35,13 @@ class Outcome:
     left: list[str] = field(default_factory=list)
 
 
-def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures: Path) -> Outcome:
+def make_missing(
+    missing: Sequence[Recipe], maker: Maker, store: Store, failures: Path, mirror: Mirror | None = None
+) -> Outcome:
     """Make everything: data first, then adapters, as many together as are ready, then what is measured on them.
 
     What does not depend on a node that fails is made all the same. Reasons and tracebacks go to the file `failures`.
+    What is made goes to `mirror` at once; one that cannot be written ends the work, for the next machine needs it.
     """
     todo, done = list(missing), 0
     outcome, traces = Outcome(), {}
@@ -77,6 +81,10 @@ def make_missing(missing: Sequence[Recipe], maker: Maker, store: Store, failures
         settled = [recipe for recipe in batch if store.has(recipe) or recipe.name in outcome.failed]
         todo = [recipe for recipe in todo if recipe not in settled]
         done += len(settled)
+        if mirror is not None and is_first_process():
+            for recipe in settled:
+                if store.has(recipe):
+                    mirror.send(recipe, store)
         made = [recipe.name for recipe in batch if store.has(recipe)]
         if made:
             seconds = time.monotonic() - started

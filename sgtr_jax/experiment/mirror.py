@@ -1,0 +1,79 @@
+"""A second home for finished artifacts, in a bucket: a run goes on from it on another machine.
+
+An artifact's `recipe.json` is uploaded last: what has none there is not complete, and is not fetched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.store import Store
+
+
+class Mirror:
+    """Artifacts under `address/store`, in folders named as in the store."""
+
+    def __init__(self, address: str) -> None:
+        """Raises InputError for an address whose kind is not known, or whose package is not installed."""
+        import fsspec
+
+        self._address = address.rstrip("/")
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(f"{self._address}/store")
+        except (ImportError, ValueError) as error:
+            raise InputError(f"mirror {address!r}: {error} (gs:// needs: pip install gcsfs)") from None
+
+    def fetch(self, recipes: Sequence[Recipe], store: Store) -> int:
+        """Bring those of `recipes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
+        try:
+            names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise RunError(f"mirror {self._address}: cannot be read: {error}") from None
+        by_key = {_key(name): name for name in names}
+        fetched = 0
+        for recipe in recipes:
+            name = by_key.get(_key(recipe.folder))
+            if store.has(recipe) or name is None:
+                continue
+            there, here = f"{self._root}/{name}", store.root / name
+            if not self._files.exists(f"{there}/recipe.json"):
+                continue
+            temporary = store.root / f".tmp-{name}"
+            shutil.rmtree(temporary, ignore_errors=True)
+            self._move(lambda a=there, b=temporary: self._files.get(a, str(b), recursive=True), name)
+            temporary.rename(here)
+            store.add(recipe, name)
+            fetched += 1
+        return fetched
+
+    def send(self, recipe: Recipe, store: Store) -> None:
+        """Upload a complete artifact, its recipe last. Raises RunError; the artifact here is whole all the same."""
+        folder = store.path(recipe)
+        there = f"{self._root}/{folder.name}"
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "recipe.json")
+        for path in [*files, folder / "recipe.json"]:
+            target = f"{there}/{path.relative_to(folder).as_posix()}"
+
+            def upload(path: Path = path, target: str = target) -> None:
+                self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self._files.put_file(str(path), target)
+
+            self._move(upload, folder.name)
+
+    def _move(self, action: Any, name: str) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise RunError(f"mirror {self._address}: {name}: {error}") from None
+
+
+def _key(name: str) -> tuple[str, str]:
+    """What finds an artifact: adapter-unpop-s0-ae4867e58ce7 is ("adapter", "ae4867e58ce7")."""
+    return name.split("-")[0], name.rsplit("-")[-1]
