@@ -27,7 +27,7 @@ def test_it_is_whole_and_without_results(notebook: Any) -> None:
     for cell in code:
         compile(cell.source, "cell", "exec")
     # Sets that it fetches exist.
-    fetched = re.search(r'"data", "fetch", (.*?)\)', next(c.source for c in code if '"fetch"' in c.source), re.DOTALL)
+    fetched = re.search(r'"fetch",\s*(.*?)\)', next(c.source for c in code if '"fetch"' in c.source), re.DOTALL)
     assert fetched is not None
     assert set(re.findall(r'"(\w+)"', fetched.group(1))) <= set(registry())
 
