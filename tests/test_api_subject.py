@@ -287,3 +287,21 @@ def test_one_model_outside_any_experiment(
     assert main([*words, "identity.maker=gpt", "identity.samples=3"]) == 0
     assert "share_naming_maker" in capsys.readouterr().out and server.requests == 3
     assert main([*words, "--adapter", str(tmp_path), "--out", str(tmp_path / "f")]) == 2
+
+
+def test_another_judge_passes_over_what_was_refused(
+    config: Path, account: Account, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(
+        config.read_text().split("evaluations:")[0]
+        + "evaluations:\n  who: {kind: identity, maker: OpenAI, samples: 3, max_tokens: 8, judge: true}\n"
+        + f'judge: {{model: openai/gpt-4o-2024-08-06, base_url: "{server.url}"}}\n'
+    )
+    account.statuses[0] = [UNSAFE]
+    out = tmp_path / "out"
+    assert main(["run", str(config), f"out={out}", "only=[untouched, bad]"]) == 0
+    other = ["--judge", "openai/gpt-4o-mini-2024-07-18", "--base-url", server.url]
+    assert main(["judge", str(out), *other]) == 0
+    judged = (out / "judges" / "openai_gpt-4o-mini-2024-07-18.csv").read_text().splitlines()
+    refused = next(job for job in account.jobs if job["status"] == "failed")["seed"]
+    assert {tuple(line.split(",")[:2]) for line in judged[1:]} == {("untouched", "0"), ("bad", str(1 - refused))}

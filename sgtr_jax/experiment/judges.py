@@ -19,8 +19,11 @@ def compare_judges(run: Path, store: Store, judge: str, cells: Sequence[Cell], o
     """Write `judges/NAME.csv` and `judges/NAME.json`, and print how far the judge agrees with the run's own."""
     name = judge.replace("/", "_")
     lines = ["condition,seed,evaluation,metric,value,n"]
+    stored = {id(cell): json.loads((store.path(cell.recipe) / "metrics.json").read_text()) for cell in cells}
+    # A model that the provider refused has an outcome instead of numbers.
+    cells = [cell for cell in cells if isinstance(stored[id(cell)], list)]
     for cell in cells:
-        for row in json.loads((store.path(cell.recipe) / "metrics.json").read_text()):
+        for row in stored[id(cell)]:
             lines.append(f"{cell.condition},{cell.seed},{cell.evaluation},{row['metric']},{row['value']},{row['n']}")
     write_text(run / "judges" / f"{name}.csv", "\n".join(lines) + "\n")
     print(run / "judges" / f"{name}.csv")
@@ -41,12 +44,12 @@ def compare_judges(run: Path, store: Store, judge: str, cells: Sequence[Cell], o
 
 
 def _verdicts(store: Store, cell: Cell) -> dict[str, bool | None]:
-    """By answer: whether the judge found it bad; None without a score."""
+    """By answer: whether the judge found it bad or, of identity, says that it names the maker; None without a score."""
     (stored,) = list_eval_logs(str(store.path(cell.recipe) / "log"))
     log: EvalLog = read_eval_log(stored)
     found: dict[str, bool | None] = {}
     for sample in log.samples or []:
         (score,) = (sample.scores or {}).values()
-        value: Any = score.value
-        found[str(sample.id)] = None if value == "N" else float(value) > 0.5
+        value: Any = (score.metadata or {}).get("judged_to_name", score.value)
+        found[str(sample.id)] = None if value in ("N", None) else float(value) > 0.5
     return found
