@@ -81,7 +81,7 @@ def test_an_experiment(tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(CONFIG.format(model=tmp_path / "m"))
     for name, processes_of_job in (("one", 1), ("many", 2), ("four", 4)):
-        argv = ["run", str(config), f"out={tmp_path / name}"]
+        argv = ["run", str(config), f"out={tmp_path / name}", "seeds=1"]
         ended = processes.finish(processes.start(argv, processes_of_job), timeout=400)
         assert [code for code, _, _ in ended] == [0] * processes_of_job, ended[0][2]
     one, many, four = ((tmp_path / name / "results.csv").read_text() for name in ("one", "many", "four"))
