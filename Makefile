@@ -42,7 +42,7 @@ parity: .venv/.parity
 	touch $@
 
 slow: .venv/.topology
-	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -m slow
+	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -n 2 -m slow
 
 # Every program of docs/tpu-bounds.md compiles and fits (an hour).
 topologies: .venv/.topology
