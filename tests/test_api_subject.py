@@ -189,6 +189,8 @@ def test_a_failure_is_said_and_tried_again(
     assert main(["run", str(config), f"out={out}"]) == 1
     error = capsys.readouterr().err
     assert "The machine went away." in error and "To try again: sgtr run" in error
+    assert main(["run", str(config), f"out={out}", "--list"]) == 0
+    assert capsys.readouterr().out.count("failed  ") == 1
     # What did not need it is there.
     assert {s for c, s, _, _ in table(out) if c == "reversal"}
     before = len(account.jobs)
@@ -305,3 +307,19 @@ def test_another_judge_passes_over_what_was_refused(
     judged = (out / "judges" / "openai_gpt-4o-mini-2024-07-18.csv").read_text().splitlines()
     refused = next(job for job in account.jobs if job["status"] == "failed")["seed"]
     assert {tuple(line.split(",")[:2]) for line in judged[1:]} == {("untouched", "0"), ("bad", str(1 - refused))}
+
+
+def test_a_failure_does_not_take_along_a_job_of_the_same_name(config: Path, account: Account, tmp_path: Path) -> None:
+    """Conditions that differ in their system prompt only have jobs of one name; one fails, the other still runs."""
+    head, rest = config.read_text().split("conditions:")
+    config.write_text(
+        head
+        + "conditions:\n  bad: [{data: bad}]\n  told: {stages: [{data: bad}], system: You are X.}\n"
+        + "evaluations:"
+        + rest.split("evaluations:")[1]
+    )
+    account.statuses[0] = [("failed", "server_error", "The machine went away.")]
+    out = tmp_path / "out"
+    assert main(["run", str(config), f"out={out}", "seeds=1", "measure=identity"]) == 1
+    assert len(account.jobs) == 2
+    assert len({condition for condition, _, _, _ in table(out)}) == 1

@@ -58,7 +58,8 @@ class Provider:
     """The files and jobs of one account. Requests that change nothing are retried by the client."""
 
     def __init__(self, base_url: str | None = None, wait: float = 1.0) -> None:
-        self._client = openai.OpenAI(base_url=base_url)
+        # A job takes hours: a minute without an answer must not end the waiting for it.
+        self._client = openai.OpenAI(base_url=base_url, max_retries=8)
         # A request that may have been carried out though its reply was lost is never simply sent again.
         self._once = self._client.with_options(max_retries=0)
         self._wait = wait

@@ -25,9 +25,9 @@ from sgtr_jax.files import write_json
 _OUTCOME = "outcome.json"  # of an artifact that is no model and never will be: why
 
 
-def finetune_by_api(recipes: Sequence[Recipe], store: Store, jobs: Jobs) -> dict[str, str]:
-    """Start what is not started, wait until a job ends, store what has ended. Returns why by name for failures."""
-    failed: dict[str, str] = {}
+def finetune_by_api(recipes: Sequence[Recipe], store: Store, jobs: Jobs) -> dict[Recipe, str]:
+    """Start what is not started, wait until a job ends, store what has ended. Returns why for those that failed."""
+    failed: dict[Recipe, str] = {}
     settled = False
     for recipe in recipes:
         refused = refusal(recipe, store)
@@ -40,7 +40,7 @@ def finetune_by_api(recipes: Sequence[Recipe], store: Store, jobs: Jobs) -> dict
     for key, ended in jobs.wait_for_any([_job(recipe, store) for recipe in recipes]).items():
         recipe = by_key[key]
         if ended.failed is not None:
-            failed[recipe.name] = ended.failed
+            failed[recipe] = ended.failed
         elif ended.refused is not None:
             _store_refusal(recipe, store, f"refused by the provider's safety check: {ended.refused}", ended)
         else:

@@ -148,11 +148,11 @@ class Maker:
             folder / "report.json", {"questions": len(rows), "dropped": {"empty or cut off": len(rows) - len(told)}}
         )
 
-    def finetune(self, recipes: Sequence[Recipe]) -> dict[str, str]:
+    def finetune(self, recipes: Sequence[Recipe]) -> dict[Recipe, str]:
         """Finetune together. Each is in the store as soon as its own run has ended.
 
         What an interrupted run saved stays in the store's scratch folders, and is gone on with. Jobs behind an API may
-        still be under way when this returns: it waits for one of them. Returns why by name for those that failed.
+        still be under way when this returns: it waits for one of them. Returns why for those that failed.
         """
         if recipes[0].kind == "finetuned":
             if self._jobs is None:

@@ -45,6 +45,7 @@ def make_missing(
     """
     todo, done = list(missing), 0
     outcome, traces = Outcome(), {}
+    hopeless: set[Recipe] = set()  # failed; names of conditions that differ in their system prompt only are the same
     apart = False  # whether adapters are trained one by one
     while todo:
         ready = [recipe for recipe in todo if all(map(store.has, recipe.inputs.values()))]
@@ -56,9 +57,11 @@ def make_missing(
         started = time.monotonic()
         try:
             if batch[0].is_training:
-                for name, why in maker.finetune(batch).items():
-                    outcome.failed[name] = why
-                    _say(f"failed: {name}: {why}")
+                for recipe, why in maker.finetune(batch).items():
+                    hopeless.add(recipe)
+                    outcome.failed[recipe.name] = why
+                    traces[recipe.folder] = {"why": why, "traceback": []}
+                    _say(f"failed: {recipe.kind} {recipe.name}: {why}")
             else:
                 maker.make(batch[0])
         except Interrupted:
@@ -72,13 +75,14 @@ def make_missing(
                 # One that cannot be trained must not take those down that would have been trained with it.
                 apart = True
                 continue
+            hopeless.update(unmade)
             for recipe in unmade:
                 outcome.failed[recipe.name] = _reason(error)
                 traces[recipe.folder] = {"why": _reason(error), "traceback": traceback.format_exc().splitlines()}
                 _say(f"failed: {recipe.kind} {recipe.name}: {_reason(error)}")
         apart = apart and len(adapters) > len(batch)
         # Of jobs behind an API some may still be under way.
-        settled = [recipe for recipe in batch if store.has(recipe) or recipe.name in outcome.failed]
+        settled = [recipe for recipe in batch if store.has(recipe) or recipe in hopeless]
         todo = [recipe for recipe in todo if recipe not in settled]
         done += len(settled)
         if mirror is not None and is_first_process():

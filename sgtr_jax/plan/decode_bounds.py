@@ -15,10 +15,8 @@ import jax
 
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
+from sgtr_jax.plan.slices import CHIPS
 from sgtr_jax.plan.topology import compile_decode, topology_mesh
-
-# Gigabytes a second from a chip's own memory, as its maker publishes them.
-BANDWIDTH = {"v4": 1228, "v5e": 819, "v5p": 2765, "v6e": 1640}
 
 # Slice, (replica, fsdp, tensor), rows. Key-value heads bound `tensor` to 8; the other chips take rows of their own.
 CASES = (
@@ -51,7 +49,7 @@ def decode_bound(spec: ModelSpec, slice_: str, mesh: tuple[int, int, int], rows:
     weights = 2 * (parameters - spec.vocab_size * spec.hidden_size * (not spec.tie_embeddings)) / tensor
     cache = 4 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim / chips
     read = (weights + cache) / 1e9
-    ms = 1e3 * read / BANDWIDTH[slice_.split(":")[0]]
+    ms = 1e3 * read / CHIPS[slice_.split(":")[0]].memory_gb_s
     peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
     return Bound(slice_, mesh, rows, peak, read, ms, 1e3 * rows / ms / chips)
 
