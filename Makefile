@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: setup demo test parity lint slow docs topologies notebook nano golden clean
+.PHONY: setup demo test parity lint slow docs topologies browser notebook nano golden clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -55,6 +55,14 @@ topologies: .venv/.topology
 # The site; a broken link or a page that is not in the menu is an error.
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
+
+.venv/.browser: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,browser]"
+	touch $@
+
+# The report page, the demo's too if it is there, in the headless Chromium of this machine.
+browser: .venv/.browser
+	$(BIN)/python -m pytest -q -m browser
 
 # The demo part of the Colab notebook, from the first cell to the last figure.
 notebook: setup

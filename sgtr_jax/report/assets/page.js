@@ -57,7 +57,7 @@
       body.textContent = "";
       for (const row of rows.slice(0, shown)) {
         const tr = document.createElement("tr");
-        cell(tr, data.conditions[row[0]] + "\nseed " + row[1], "text");
+        cell(tr, data.conditions[row[0]] + "\nseed " + row[1], "text short");
         cell(tr, data.evaluations[row[2]] + "\n" + data.questions[row[3]], "text");
         cell(tr, row[4], "text");
         const scores = Object.entries(row[6]).map(([key, value]) =>
