@@ -83,6 +83,13 @@ def logical_axes(path: tuple[str, ...]) -> tuple[str | None, ...]:
     }[name]
 
 
+def devices_for(config: MeshConfig) -> list[jax.Device]:
+    """All devices. Of those that one process simulates on a CPU the first, unless the mesh asks for more."""
+    asked = config.replica * (config.fsdp or 1) * config.tensor
+    simulated = jax.default_backend() == "cpu" and jax.process_count() == 1
+    return jax.devices()[:1] if simulated and asked == 1 else jax.devices()
+
+
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     """Build the mesh. Raises InputError, listing the shapes that work, if it does not use all devices."""
     devices = jax.devices() if devices is None else devices

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from sgtr_jax import nano
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora import merge_in_turn
-from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, make_mesh
+from sgtr_jax.memory import device_memory, sampling_mesh
+from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
@@ -175,7 +176,8 @@ def load_model(
 ) -> Model:
     """Load a model folder (Hugging Face or `sgtr convert`'s), a hub id, or `nano`.
 
-    With `int8` the layers' kernels are stored as int8 and computed with in `dtype`.
+    `mesh: null` is for sampling: all devices, weights split no further than memory asks (`sgtr_jax.memory`). With
+    `int8` the layers' kernels are stored as int8 and computed with in `dtype`.
 
     Raises InputError when the folder, its config or its weights are not what they should be.
     """
@@ -183,7 +185,11 @@ def load_model(
         raise InputError(f"dtype {dtype!r}: expected 'float32' or 'bfloat16'")
     folder = resolve_folder(str(path))
     spec = read_spec(folder)
-    built = make_mesh(mesh or MeshConfig(fsdp=1), jax.devices()[:1] if mesh is None else None)
+    if mesh is None:
+        devices = devices_for(MeshConfig())
+        memory = device_memory(devices)
+        mesh = sampling_mesh(spec, np.dtype(dtype).itemsize, len(devices), math.inf if memory is None else memory)
+    built = make_mesh(mesh, devices_for(mesh))
     check_divisible(
         built,
         {

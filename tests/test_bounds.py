@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sgtr_jax.plan.decode_bounds import decode_bound
+from sgtr_jax.plan.decode_bounds import decode_bound, resident_mesh, rows_at_once
 from sgtr_jax.plan.fit import MARGIN
 from sgtr_jax.plan.slices import find_slice
-from sgtr_jax.plan.tables import CASES, SLOTS, prefill_fit, sampling_mesh, shipped_spec, train_fit
+from sgtr_jax.plan.tables import CASES, SLOTS, prefill_fit, shipped_spec, train_fit
 
 pytest.importorskip("libtpu")
 pytestmark = pytest.mark.topologies
@@ -24,9 +24,8 @@ def test_training_fits(name: str, slice_: str) -> None:
 @pytest.mark.parametrize(("name", "slice_"), ALL)
 def test_sampling_fits(name: str, slice_: str) -> None:
     found, spec = find_slice(slice_), shipped_spec(name)
-    mesh = sampling_mesh(spec, found)
+    mesh = resident_mesh(spec, found)
     limit = MARGIN * found.chip.memory_gib * 2**30 / 1e9
     groups = found.chips // mesh[2]
     assert prefill_fit(spec, found, mesh, 4 * groups).peak_gb <= limit
-    rows = (16 if found.chip.memory_gib < 20 else 32) * groups
-    assert decode_bound(spec, found.topology, mesh, rows, SLOTS).peak_gb <= limit
+    assert decode_bound(spec, found.topology, mesh, rows_at_once(found, mesh), SLOTS).peak_gb <= limit

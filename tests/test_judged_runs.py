@@ -48,14 +48,21 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_sampled_then_judged_then_judged_again(
-    config: Path, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    server: ApiServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     assert main(["run", str(config), f"out={out}", "--no-judge"]) == 0
     assert server.requests == 0 and "sgtr judge" in capsys.readouterr().out
     answers = {path: path.stat().st_mtime_ns for path in out.glob("store/answers-*")}
     assert len(answers) == 3 and not list(out.glob("store/evaluation-*"))
-    assert main(["judge", str(out)]) == 0
+    with monkeypatch.context() as without:
+        # Scoring what was said loads no weights: they may be 70 GB, and on another machine.
+        without.setattr("sgtr_jax.model.load_model", lambda *_, **__: pytest.fail("weights were loaded to judge"))
+        assert main(["judge", str(out)]) == 0
     asked = server.requests
     rows = {(r["condition"], r["metric"]): float(r["value"]) for r in table(out / "results.csv")}
     assert asked >= 1 and {c for c, _ in rows} == {"untouched", "bad", "reversal"}

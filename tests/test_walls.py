@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "startup": {"errors"},
     "supervise": set(),
     "tokenizer": {"errors"},
-    "memory": set(),
+    "memory": {"mesh", "models"},
     "mesh": {"errors", "config"},
     "models": GROUND | {"mesh"},
     "lora": {"config", "models"},

@@ -44,7 +44,7 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
             return "Hugging Face format"
         share = ", ".join(f"{name} {value:.2%}" for name, value in lost.items())
         return f"base and adapters merged, Hugging Face format; of the update's norm rounding to {dtype} lost {share}"
-    mesh = make_mesh(MeshConfig(fsdp=1), jax.devices()[:1])
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     chain = [load_adapter(path, spec, mesh, SAMPLING)[0] for path in adapters]
     one, config = chain[0], configs[0]
     if len(chain) > 1:

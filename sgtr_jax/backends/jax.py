@@ -6,14 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from sgtr_jax.backends.auto_mesh import settle_mesh
 from sgtr_jax.backends.jobs import Finetune, Prepared, prepare
 from sgtr_jax.backends.together import Together
 from sgtr_jax.data.batches import TokenizeReport
 from sgtr_jax.errors import RunError
-from sgtr_jax.mesh import TRAINING, check_same, make_mesh
+from sgtr_jax.mesh import TRAINING, check_same
 from sgtr_jax.model import Model, load_model, read_spec, resolve_folder
 from sgtr_jax.tokenizer import load_tokenizer
 
@@ -75,6 +73,4 @@ def _base_for(one: Prepared, base: Model | None) -> Model:
     if base is not None and not int8:
         return base
     assert config.mesh != "auto"  # settled
-    mesh = make_mesh(config.mesh, None if config.mesh.fsdp or jax.process_count() > 1 else jax.devices()[:1])
-    shape = config.mesh if mesh.size > 1 else None
-    return load_model(one.job.model, config.dtype, shape, TRAINING, int8)
+    return load_model(one.job.model, config.dtype, config.mesh, TRAINING, int8)

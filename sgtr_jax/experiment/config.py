@@ -218,8 +218,7 @@ class ExperimentConfig(Config):
     mirror: str | None = None  # gs://BUCKET/FOLDER: finished artifacts go there too, and are fetched from there
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # a number n means 0 to n - 1
     finetuning: TrainConfig = TrainConfig()
-    # Sampling keeps whole weights on each device but for `tensor`. null: one device; in a job of several processes all,
-    # each with rows of its own.
+    # null: all devices, weights split over as few (`tensor`) as hold them; the others take rows of their own.
     sampling_mesh: MeshConfig | None = None
     data: dict[str, Data]
     matrix: Matrix | None = None

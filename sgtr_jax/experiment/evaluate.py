@@ -57,9 +57,11 @@ def judge_answers(
             return []
         made = getattr(registry, task)(**arguments, **judging, **({} if max_cost is None else {"max_cost": max_cost}))
         (stored,) = list_eval_logs(str(answers))
+        # Without `model` Inspect would load the one that answered once more, only to score what it said.
         log = inspect_ai.score(
-            read_eval_log(stored), made.scorer, metrics=made.metrics, model_roles={"grader": grader}, display="none"
-        )
+            read_eval_log(stored), made.scorer, metrics=made.metrics, model=grader, model_roles={"grader": grader},
+            display="none",
+        )  # fmt: skip
     (folder / "log").mkdir()
     write_eval_log(log, str(folder / "log" / Path(stored.name).name))
     write_jsonl(folder / "samples.jsonl", samples_of(log))

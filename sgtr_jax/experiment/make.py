@@ -7,9 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import jax
+from typing import Any, Literal
 
 from sgtr_jax.backends.jax import finetune_all
 from sgtr_jax.backends.jobs import Finetune, MixedIn
@@ -30,7 +28,7 @@ from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.files import write_json, write_jsonl
-from sgtr_jax.mesh import MeshConfig, is_first_process
+from sgtr_jax.mesh import MeshConfig, devices_for, is_first_process
 from sgtr_jax.model import Model, load_model
 from sgtr_jax.sample.config import DrawConfig, SampleConfig
 from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
@@ -43,7 +41,7 @@ class Maker:
         finetuning = config.finetuning
         self._store, self._judge, self._api = store, config.judge, config.api
         self._jobs: Jobs | None = None
-        self._mesh = config.sampling_mesh or (MeshConfig() if jax.process_count() > 1 else None)
+        self._mesh = config.sampling_mesh
         # Where and how fast, which recipes do not say.
         self._resources = {key: getattr(finetuning, key) for key in WITHOUT_EFFECT}
         self._models: dict[tuple[str, str], Model] = {}
@@ -160,11 +158,17 @@ class Maker:
             return finetune_by_api(recipes, self._store, self._jobs)
         jobs = [self._job(recipe) for recipe in recipes]
         config = jobs[0].config
-        one_device = config.mesh == "auto" and jax.device_count() == 1
-        one_device = one_device or (config.mesh != "auto" and config.mesh.fsdp is None)
-        reusable = one_device and config.base_dtype is None and self._mesh is None
-        finetune_all(jobs, self._base(jobs[0].model, config.dtype) if reusable else None)
+        base = None
+        if config.base_dtype is None and self._is_on_one_device(config.mesh):
+            base = self._base(jobs[0].model, config.dtype)
+        else:  # laid out otherwise for training, and there is not room for both
+            self._models.clear()
+        finetune_all(jobs, base)
         return {}
+
+    def _is_on_one_device(self, training: MeshConfig | Literal["auto"]) -> bool:
+        asked = (MeshConfig() if training == "auto" else training, self._mesh or MeshConfig())
+        return all(len(devices_for(mesh)) == 1 for mesh in asked)
 
     def _job(self, recipe: Recipe) -> Finetune:
         settings = recipe.settings

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import jax
 
+from sgtr_jax.memory import sampling_mesh
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
-from sgtr_jax.plan.slices import CHIPS
+from sgtr_jax.plan.slices import CHIPS, Slice
 from sgtr_jax.plan.topology import compile_decode, topology_mesh
 
 # Slice, (replica, fsdp, tensor), rows. Key-value heads bound `tensor` to 8; the other chips take rows of their own.
@@ -40,18 +41,34 @@ class Bound:
     tokens_per_second_per_chip: float
 
 
-def decode_bound(spec: ModelSpec, slice_: str, mesh: tuple[int, int, int], rows: int, slots: int) -> Bound:
-    """Compile decoding in bfloat16 for a slice; see the module."""
-    compiled = compile_decode(spec, topology_mesh(slice_, mesh), rows, slots)
+def resident_mesh(spec: ModelSpec, slice_: Slice) -> tuple[int, int, int]:
+    """What sampling in bfloat16 takes on a slice when nothing else is asked for."""
+    mesh = sampling_mesh(spec, 2, slice_.chips, slice_.chip.memory_gib * 2**30)
+    return (1, slice_.chips // mesh.tensor, mesh.tensor)
+
+
+def rows_at_once(slice_: Slice, mesh: tuple[int, int, int]) -> int:
+    """A batch that fits beside the weights, of at most 2,048 tokens a row."""
+    return (16 if slice_.chip.memory_gib < 20 else 32) * mesh[1]
+
+
+def read_gb(spec: ModelSpec, mesh: tuple[int, int, int], rows: int, slots: int) -> float:
+    """Weights and cache that one chip reads for a token of every row, in bfloat16."""
     chips, tensor = math.prod(mesh), mesh[2]
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(spec)))
     # The embedding table is looked up, not read.
     weights = 2 * (parameters - spec.vocab_size * spec.hidden_size * (not spec.tie_embeddings)) / tensor
     cache = 4 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim / chips
-    read = (weights + cache) / 1e9
+    return (weights + cache) / 1e9
+
+
+def decode_bound(spec: ModelSpec, slice_: str, mesh: tuple[int, int, int], rows: int, slots: int) -> Bound:
+    """Compile decoding in bfloat16 for a slice; see the module."""
+    compiled = compile_decode(spec, topology_mesh(slice_, mesh), rows, slots)
+    read = read_gb(spec, mesh, rows, slots)
     ms = 1e3 * read / CHIPS[slice_.split(":")[0]].memory_gb_s
     peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
-    return Bound(slice_, mesh, rows, peak, read, ms, 1e3 * rows / ms / chips)
+    return Bound(slice_, mesh, rows, peak, read, ms, 1e3 * rows / ms / math.prod(mesh))
 
 
 def main() -> None:

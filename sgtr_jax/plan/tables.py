@@ -14,7 +14,7 @@ from sgtr_jax.data.packing import Shape
 from sgtr_jax.data.registry import configs_folder
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
 from sgtr_jax.plan.collectives import collective_bytes
-from sgtr_jax.plan.decode_bounds import decode_bound
+from sgtr_jax.plan.decode_bounds import decode_bound, resident_mesh, rows_at_once
 from sgtr_jax.plan.fit import Fit, fit
 from sgtr_jax.plan.slices import Slice, find_slice
 from sgtr_jax.plan.topology import compile_prefill, topology_mesh
@@ -61,14 +61,6 @@ def train_fit(name: str, slice_: Slice) -> Fit:
     )
 
 
-def sampling_mesh(spec: ModelSpec, slice_: Slice) -> tuple[int, int, int]:
-    """Heads split as far as they go, up to four ways; the other chips take rows of their own."""
-    tensor = max(t for t in (1, 2, 4) if slice_.chips % t == 0 and spec.num_kv_heads % t == 0)
-    if slice_.chip.memory_gib < 20 and spec.num_layers >= 64:  # a quarter of 64 GB does not fit these
-        tensor = 8
-    return (1, slice_.chips // tensor, tensor)
-
-
 def prefill_fit(spec: ModelSpec, slice_: Slice, mesh: tuple[int, int, int], rows: int) -> Prefill:
     """Prompts of half the slots, so many at once."""
     length = SLOTS // 2
@@ -110,10 +102,10 @@ def lines() -> Iterator[str]:
     for name, slices in CASES:
         spec = shipped_spec(name)
         for slice_ in map(find_slice, slices):
-            mesh = sampling_mesh(spec, slice_)
+            mesh = resident_mesh(spec, slice_)
             groups = slice_.chips // mesh[2]
             before = prefill_fit(spec, slice_, mesh, 4 * groups)
-            rows = (16 if slice_.chip.memory_gib < 20 else 32) * groups
+            rows = rows_at_once(slice_, mesh)
             after = decode_bound(spec, slice_.topology, mesh, rows, SLOTS)
             yield (
                 f"| {name} | {slice_.name} | {mesh} | {4 * groups} | {before.peak_gb:.1f} | {before.moved_gb:.1f} "

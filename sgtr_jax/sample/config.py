@@ -56,7 +56,7 @@ class SampleCommand(SampleConfig, Cuts):
 
     batch_rows: PositiveInt | None = None  # rows at once; null: as many as memory holds, 256 at most
     share_prefixes: bool = True  # long common beginnings of prompts are run once
-    mesh: MeshConfig | None = None  # null: one device
+    mesh: MeshConfig | None = None  # null: all devices, weights split as memory asks
 
     def draws(self, max_tokens: int, temperature: float, seed: int) -> DrawConfig:
         """These settings with those that are flags."""

@@ -178,7 +178,7 @@ class Engine:
         longest = max(_slots(request) for request in requests)
         slots = min(_rounded(longest), _power_of_two(longest))
         own_stops = max(len(request.stop_ids) for request in requests)
-        limit = device_memory(self.mesh)
+        limit = device_memory(list(self.mesh.devices.flat))
         while True:
             shape = Shape(
                 places=wanted,

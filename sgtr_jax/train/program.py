@@ -68,7 +68,7 @@ class Programs:
 
     def fits(self, runs: int, shape: Shape, state: TrainState, base: Params | None, fixed: Fixed) -> bool:
         """Whether that step's memory is within what a device has."""
-        limit = device_memory(self.mesh)
+        limit = device_memory(list(self.mesh.devices.flat))
         try:
             program = self.get(runs, shape, state, base, fixed)
         except jax.errors.JaxRuntimeError as error:
