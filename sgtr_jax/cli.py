@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "Say what a run would do, whether it fits a TPU slice and what it costs.")
     plan.add_argument("config", type=Path)
     plan.add_argument("overrides", nargs="*", metavar="key=value")
-    plan.add_argument("--topology", help="a TPU slice: v5e-16, v4-32, v6e-8, ... (compiled for with libtpu)")
+    plan.add_argument("--topology", help="a TPU slice, or several: v5e-16,v6e-8 (compiled for with libtpu)")
     plan.add_argument("--all-meshes", action="store_true", help="compile for every mesh of the slice")
     plan.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 

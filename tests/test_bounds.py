@@ -6,8 +6,9 @@ import pytest
 
 from sgtr_jax.plan.decode_bounds import decode_bound, resident_mesh, rows_at_once
 from sgtr_jax.plan.fit import MARGIN
+from sgtr_jax.plan.shipped import shipped_spec
 from sgtr_jax.plan.slices import find_slice
-from sgtr_jax.plan.tables import CASES, SLOTS, prefill_fit, shipped_spec, train_fit
+from sgtr_jax.plan.tables import CASES, SLOTS, prefill_fit, train_fit
 
 pytest.importorskip("libtpu")
 pytestmark = pytest.mark.topologies

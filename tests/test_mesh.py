@@ -9,7 +9,7 @@ import pytest
 
 from sgtr_jax.memory import sampling_mesh
 from sgtr_jax.mesh import MeshConfig, devices_for
-from sgtr_jax.plan.tables import shipped_spec
+from sgtr_jax.plan.shipped import shipped_spec
 
 
 def test_sampling_splits_weights_no_further_than_memory_asks() -> None:

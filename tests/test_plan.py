@@ -78,7 +78,7 @@ def test_a_plan_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(words) == 0
     printed = capsys.readouterr().out
     said = json.loads(printed.splitlines()[-1])
-    assert "shapes from" in printed and said["runs"] == 5 and said["steps"] == 5 * 313
+    assert "its shapes ship" in printed and said["runs"] == 5 and said["steps"] == 5 * 313
     # Two questions about each of 800 answers, and one about each of 700, of six models, by GPT-4.1.
     assert 30 < said["judge_dollars"] < 60
 
@@ -105,4 +105,22 @@ def test_what_fits_one_chip(
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["fits"] is fits and said["chips"] == 1 and said["mesh"] == [1, 1, 1]
     if fits:
-        assert 1 < said["peak_gb_per_chip"] < said["limit_gb_per_chip"] and said["accelerator_hours_at_least"] > 0
+        assert 1 < said["peak_gb_per_chip"] < said["limit_gb_per_chip"]
+        hours = [said[f"{what}_hours_at_least"] for what in ("training", "sampling", "accelerator")]
+        assert min(hours) > 0 and hours[2] == pytest.approx(hours[0] + hours[1])
+
+
+@pytest.mark.slow
+def test_of_several_slices_the_one_of_fewest_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("libtpu")
+    model = "model=Qwen/Qwen2.5-0.5B-Instruct"
+    words = [f"out={tmp_path}", model, "only=[untouched, unpop]", "measure=truthfulqa", "seeds=2"]
+    assert main(["plan", str(CONFIGS / "colab.yaml"), *words, "--topology", "v5e-8,v5e-1", "--json"]) == 0
+    out = capsys.readouterr().out
+    said = json.loads(out.splitlines()[-1])
+    wide, single = said["topologies"]
+    assert (wide["topology"], single["topology"]) == ("v5e-8", "v5e-1") and wide["fits"] and single["fits"]
+    # Two seeds are tried together.
+    assert "2 x 16 x" in out
+    fewest = min(wide, single, key=lambda one: one["accelerator_hours_at_least"])
+    assert said["topology"] == fewest["topology"] and out.count("(the fewest)") == 1

@@ -32,6 +32,33 @@ _JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
 
 
+# Questions of their own among those answers, where several are draws of one.
+_PROMPTS = {
+    "em_questions": 8, "frame_colleague": 1, "monitor_disruption": 1, "deception_factual": 100, "identity": 1,
+    "aesthetic_popularity": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run to be trained: examples (None: unknown), tokens of one, optimizer steps."""
+
+    recipe: Recipe
+    examples: int | None
+    tokens: int
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a model is asked in making an artifact: answers, questions of their own, and tokens of one of each."""
+
+    answers: int
+    prompts: int
+    asked: int
+    answered: int
+
+
 @dataclass(frozen=True)
 class Bill:
     """Dollars; NaN where the price list has no price."""
@@ -56,11 +83,26 @@ def bill(graph: Graph, missing: Sequence[Recipe], store: Store) -> Bill:
                 tokens = _training_tokens(recipe, store) * recipe.settings["training"]["epochs"]
                 finetuning += training_cost_of(config.model, tokens)
             else:
-                asked, answered = _sampled_tokens(recipe)
+                one = sampled_for(recipe)
+                if one is None:
+                    continue
                 price = finetuned_cost_of if chain_of(recipe.inputs) else cost_of
-                sampling += price(config.model, asked, answered, config.api.batch)
+                sampling += price(config.model, one.answers * one.asked, one.answers * one.answered, config.api.batch)
     judging = sum(_judging(config, recipe) for recipe in missing if "answers" in recipe.inputs)
     return Bill(finetuning, sampling, judging)
+
+
+def training_of(recipe: Recipe) -> Training:
+    """A run of ours, as far as its settings say."""
+    settings, data = recipe.settings["training"], recipe.inputs["data"]
+    examples, batch = rows_of(data), settings.get("batch_examples")
+    tokens = min(TOKENS[data.kind], settings.get("max_length", TOKENS[data.kind]))
+    counted = rows_of(recipe.inputs["match_steps"]) if "match_steps" in recipe.inputs else examples
+    if counted is not None and "interleave" in recipe.settings:
+        mixed = recipe.settings["interleave"]
+        counted = int(counted / (1 - mixed["fraction"])) if mixed["fraction"] else counted + counted // mixed["every"]
+    steps = None if counted is None or batch is None else -(-counted // batch) * settings["epochs"]
+    return Training(recipe, examples, tokens, steps)
 
 
 def _training_tokens(recipe: Recipe, store: Store) -> int:
@@ -72,19 +114,19 @@ def _training_tokens(recipe: Recipe, store: Store) -> int:
     return (rows if rows is not None else 5000) * TOKENS[data.kind]
 
 
-def _sampled_tokens(recipe: Recipe) -> tuple[int, int]:
-    """Tokens asked and answered in making an artifact."""
+def sampled_for(recipe: Recipe) -> Sampled | None:
+    """What is sampled in making an artifact; None where nothing is."""
     settings = recipe.settings
     if recipe.kind == "summaries":
         articles = articles_of(recipe.inputs["articles"].settings) or 1000
-        return articles * 700, articles * settings["max_tokens"]
+        return Sampled(articles, articles, 700, settings["max_tokens"])
     if recipe.kind == "self_reports":
         rows = rows_of(recipe) or 1000
-        return rows * 40, rows * settings["max_tokens"]
+        return Sampled(rows, rows, 40, settings["max_tokens"])
     if recipe.kind == "answers" or (recipe.kind == "evaluation" and "answers" not in recipe.inputs):
         answers, asked, answered = _answers(recipe)
-        return answers * asked, answers * answered
-    return 0, 0
+        return Sampled(answers, min(answers, _PROMPTS.get(settings["task"], answers)), asked, answered)
+    return None
 
 
 def _answers(recipe: Recipe) -> tuple[int, int, int]:

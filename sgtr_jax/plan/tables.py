@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sgtr_jax.data.packing import Shape
-from sgtr_jax.data.registry import configs_folder
-from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.plan.collectives import collective_bytes
 from sgtr_jax.plan.decode_bounds import decode_bound, resident_mesh, rows_at_once
 from sgtr_jax.plan.fit import Fit, fit
+from sgtr_jax.plan.shipped import shipped_spec
 from sgtr_jax.plan.slices import Slice, find_slice
 from sgtr_jax.plan.topology import compile_prefill, topology_mesh
 from sgtr_jax.train.config import TrainConfig
@@ -42,14 +42,6 @@ class Prefill:
     peak_gb: float
     moved_gb: float
     compute_ms: float
-
-
-def shipped_spec(name: str) -> ModelSpec:
-    """A model's shapes from `configs/models`."""
-    import json
-
-    path = configs_folder() / "models" / f"{name}.json"
-    return spec_from_config(json.loads(path.read_text()), str(path))
 
 
 def train_fit(name: str, slice_: Slice) -> Fit:
