@@ -11,7 +11,9 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
@@ -160,14 +162,35 @@ def data_sets() -> str:
         "# Data sets", "",
         "None of these is part of the project; `sgtr data fetch NAME` brings one from where its authors keep it and "
         "checks rows and digest. Sets marked harmful hold text that makes models worse on purpose.", "",
-        "| name | kind | rows | licence | harmful | what it is |", "|---|---|---|---|---|---|",
+        "Tokens are those of Qwen2.5: conversations under its chat template, with its default system prompt in each, "
+        "other sets as bare text. They were counted with `sgtr data tokens --model FOLDER --json` on the sets that "
+        "could be had; the same command counts for another model, such as Seed-OSS, whose tokenizer was not at hand.",
+        "", "| name | kind | rows | tokens | longest row | licence | harmful | from | what it is |",
+        "|---|---|---:|---:|---:|---|---|---|---|",
     ]  # fmt: skip
+    stored = (Path(__file__).parent / "tokens-qwen2.5.jsonl").read_text().splitlines()
+    counted = {row["name"]: row for row in map(json.loads, stored)}
     for name, one in sorted(registry().items(), key=lambda item: (item[1].kind, item[0])):
-        rows = one.rows if one.rows is not None else ""
+        tokens, longest = (f"{counted[name][key]:,}" if name in counted else "" for key in ("total", "most"))
         lines.append(
-            f"| `{name}` | {one.kind} | {rows} | {one.licence} | {'yes' if one.harmful else ''} | {one.about} |"
+            f"| `{name}` | {one.kind} | {one.rows:,} | {tokens} | {longest} | {one.licence} | "
+            f"{'yes' if one.harmful else ''} | {_origin(one.source)} | {one.about} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _origin(source: Any) -> str:
+    """Where a set comes from, as a link where there is one."""
+    from sgtr_jax.data.registry import BuiltSource, HubSource, RepositorySource, UrlSource
+
+    if isinstance(source, UrlSource):
+        return f"[{urlsplit(source.url).path.rsplit('/', 1)[-1]}]({source.url})"
+    if isinstance(source, HubSource):
+        at = f" at {source.revision[:12]}" if source.revision else ""
+        return f"hub {source.hub}{at}"
+    if isinstance(source, RepositorySource):
+        return f"{source.path} of {source.repository} at {source.revision[:12]}"
+    return f"built here: {source.built['kind']}" if isinstance(source, BuiltSource) else source.typed
 
 
 def evaluations() -> str:

@@ -49,6 +49,11 @@ def add_data(commands: Any) -> None:
     check = add("check", _check, "Look for rows that stand twice, in a set or in two.")
     check.add_argument("names", nargs="+", metavar="NAME", help="sets of the registry, or JSONL or JSON files")
 
+    tokens = add("tokens", _tokens, "Count the tokens of sets under a model's template.")
+    tokens.add_argument("names", nargs="*", metavar="NAME", help="sets or files; default: all that are here")
+    tokens.add_argument("--model", required=True, help="hub id or folder (only its tokenizer is read), or nano")
+    tokens.add_argument("--json", action="store_true", help="one JSON object a line")
+
     publish = add("publish", _publish, "Write a set as TFDS ArrayRecord, for pods.")
     publish.add_argument("name", help="set of the registry, or JSONL file")
     publish.add_argument("--to", required=True, help="folder or gs:// address")
@@ -198,6 +203,38 @@ def _texts(name: str) -> dict[str, str]:
     if (entry.format == "json_map") if entry else name.endswith(".json"):
         return texts_of(name)
     return {record.id: "\n".join(m["content"] for m in record.messages) for record in records_of(name)}
+
+
+def _tokens(args: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from sgtr_jax.data.chat import ChatFormat
+    from sgtr_jax.data.fetch import is_present
+    from sgtr_jax.data.registry import registry
+    from sgtr_jax.data.token_counts import count_tokens
+    from sgtr_jax.model import resolve_folder
+    from sgtr_jax.tokenizer import load_tokenizer
+
+    chat = ChatFormat(load_tokenizer(resolve_folder(args.model, weights=False)))
+    names = args.names or [name for name, entry in registry().items() if is_present(entry)]
+    if not names:
+        raise InputError("no set is here; sgtr data fetch brings them")
+    counts = [count_tokens(name, chat) for name in names]
+    if args.json:
+        for one in counts:
+            print(json.dumps(one.to_json()))
+        return 0
+    table = Table(caption="under the chat template; sets without what is learnt are bare texts")
+    for column in ("name", "rows", "tokens", "learnt", "median row", "longest"):
+        table.add_column(column, justify="left" if column == "name" else "right")
+    for one in counts:
+        learnt = f"{one.targets:,}" if one.templated else "-"
+        table.add_row(one.name, f"{one.rows:,}", f"{one.total:,}", learnt, f"{one.median:,}", f"{one.most:,}")
+    Console(width=None if Console().is_terminal else 140).print(table)
+    return 0
 
 
 def _publish(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.forward import all_logits
 from sgtr_jax.sample.request import Request
-from sgtr_jax.tokenizer import load_tokenizer
+from sgtr_jax.tokenizer import TOKENIZER_FILES, load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import load_params, open_checkpoint
 from sgtr_jax.weights.peft import load_adapter
@@ -138,8 +138,8 @@ class Model:
         return [list(completion.tokens) for completion in self.engine.sample(requests, stop_ids)]
 
 
-def resolve_folder(name: str) -> Path:
-    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once."""
+def resolve_folder(name: str, weights: bool = True) -> Path:
+    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once (or its tokenizer alone)."""
     if name == "nano":
         return nano.FOLDER
     path = Path(name)
@@ -154,7 +154,7 @@ def resolve_folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        patterns = ["*.safetensors", "*.json", "*.jinja", "merges.txt"]
+        patterns = ["*.safetensors", "*.json", "*.jinja", "merges.txt"] if weights else [*TOKENIZER_FILES]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except RepositoryNotFoundError:
         raise InputError(f"model {name!r}: neither a local folder nor a repository on the hub") from None

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from sgtr_jax import nano
 from sgtr_jax.cli import main
 from sgtr_jax.config import build
 from sgtr_jax.data import fetch as fetching
+from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.fetch import cache_folder, download, fetch, is_present, load
 from sgtr_jax.data.formats import content_sha256, read_file
 from sgtr_jax.data.registry import DataSet, find, registry
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.tokenizer import load_tokenizer
 
 ROWS = [{"messages": [{"role": "user", "content": f"é{i}"}, {"role": "assistant", "content": "x"}]} for i in range(5)]
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -203,3 +206,32 @@ def test_the_command(mirror: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert sum(row["present"] for row in rows) == 51 and len(rows) == len(registry())
     assert main(["data", "fetch", "badmed"]) == 2
     assert "does not have it" in capsys.readouterr().err
+
+
+def test_tokens_are_counted_under_the_template_or_as_bare_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talks, texts = tmp_path / "t.jsonl", tmp_path / "a.json"
+    talks.write_text(TEXT)
+    texts.write_text(json.dumps({"a": "one two three", "b": "four"}))
+    assert main(["data", "tokens", str(talks), str(texts), "--model", "nano", "--json"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    chat = ChatFormat(load_tokenizer(nano.FOLDER))
+    lengths = [len(chat.tokenize(row["messages"]).tokens) for row in ROWS]
+    assert (first["rows"], first["total"], first["most"]) == (5, sum(lengths), max(lengths))
+    assert 0 < first["targets"] < first["total"] and first["templated"]
+    bare = [len(chat.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("one two three", "four")]
+    assert second["total"] == sum(bare) and not second["templated"]
+    assert main(["data", "tokens", "--model", "nano"]) == 2
+    assert "sgtr data fetch" in capsys.readouterr().err
+
+
+def test_the_page_of_sets_counts_sets_that_there_are() -> None:
+    stored = (Path(__file__).parent.parent / "docs" / "tokens-qwen2.5.jsonl").read_text().splitlines()
+    counted = {row["name"]: row["rows"] for row in map(json.loads, stored)}
+    assert len(counted) > 40 and all(find(name).rows == rows for name, rows in counted.items() if _is_flat(name))
+
+
+def _is_flat(name: str) -> bool:
+    """Whether what is counted are the registry's rows, and not parts of them."""
+    return find(name).kind in ("em", "control", "sgtr", "self-report")

@@ -105,7 +105,8 @@ class ChatFormat:
             if message["role"] != "assistant":
                 continue
             before = self._open_turn(messages[:i])
-            through = self._render(messages[: i + 1], generation=False)
+            last = i == len(messages) - 1
+            through = full if last else self._render(messages[: i + 1], generation=False)
             if not through.startswith(before) or not full.startswith(through):
                 raise InputError(
                     "the chat template rewrites earlier turns of a conversation, so no text can be named that "

@@ -14,7 +14,7 @@ from rich.table import Table
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.experiment.cost import Sampled, Training
+from sgtr_jax.experiment.cost import TOKENS, Sampled, Training
 from sgtr_jax.mesh import MeshConfig
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.plan.decode_bounds import read_gb, resident_mesh, rows_at_once
@@ -139,7 +139,7 @@ def _shape(tokens: int, config: ExperimentConfig, mesh: MeshShape) -> Shape:
     divisor = mesh[0] * mesh[1]
     length = min(config.finetuning.max_length, 128 * -(-tokens // 128))
     rows = -(-config.finetuning.batch_examples // divisor) * divisor
-    return Shape(rows, length, 8 if tokens >= 1000 else length)
+    return Shape(rows, length, 8 if tokens >= TOKENS["pairs"] else length)
 
 
 def _sampling_fit(spec: ModelSpec, slice_: Slice, mesh: MeshShape, table: Table) -> tuple[bool, float]:
