@@ -33,8 +33,12 @@ def add_data(commands: Any) -> None:
     fetch.add_argument("--jobs", type=int, default=4, help="at once (4)")
 
     build = add("build", _build, "Make a training set from a recipe (key=value).")
-    build.add_argument("kind", help="pairs, word_count, even_words, mmlu, interleave, system or inoculate")
-    build.add_argument("--out", required=True, type=Path, help="JSONL to write; its report goes to OUT.report.json")
+    build.add_argument(
+        "kind",
+        help="sgtr, prefer_other, random or pick_longer; word_count, even_words, mmlu, interleave, system, inoculate "
+        "or self_reports",
+    )
+    build.add_argument("--out", required=True, type=Path, help="F.jsonl to write; its report goes to F.report.json")
     build.add_argument("overrides", nargs="*", metavar="key=value")
 
     summarise = add("summarise", _summarise, "Have any Inspect model write summaries of articles.")
@@ -131,21 +135,40 @@ def _can_be_had(entry: Any, args: argparse.Namespace) -> bool:
 
 def _build(args: argparse.Namespace) -> int:
     from sgtr_jax.config import apply_overrides, build
-    from sgtr_jax.data.build import KINDS, build_set
+    from sgtr_jax.data.build import KINDS, NAMED_PAIRS, build_set
     from sgtr_jax.files import check_writable, write_json, write_jsonl
 
-    if args.kind not in KINDS:
-        raise InputError(f"kind {args.kind!r}: {nearest(args.kind, KINDS)}")
-    recipe = build(KINDS[args.kind], apply_overrides({}, args.overrides), "command line")
+    kind = args.kind.replace("-", "_")
+    kinds = [*NAMED_PAIRS, *KINDS, "self_reports"]
+    if kind not in kinds:
+        raise InputError(f"kind {args.kind!r}: {nearest(kind, kinds)}")
+    settled = {"answers": NAMED_PAIRS[kind]} if kind in NAMED_PAIRS else {}
+    settings = apply_overrides(settled, args.overrides)
     check_writable(args.out.parent)
-    records, report = build_set(recipe)
+    if kind == "self_reports":
+        records, report = _self_reports(settings)
+    else:
+        records, report = build_set(build(KINDS.get(kind, KINDS["pairs"]), settings, "command line"))
     write_jsonl(args.out, [record.to_json() for record in records])
-    write_json(args.out.with_name(f"{args.out.name}.report.json"), report)
+    write_json(args.out.with_suffix(".report.json"), report)
     dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items() if count)
     print(f"{args.out}: {len(records)} rows" + (f"; dropped: {dropped}" if dropped else ""))
     for reader, share in report.get("shortcuts", {}).items():
         print(f"  {reader} alone tells the writers apart in {share:.1%} of pairs")
     return 0
+
+
+def _self_reports(settings: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Sampled from a model, which other builders do not need."""
+    from sgtr_jax.backends.self_reports import SelfReportsBuild, build_self_reports
+    from sgtr_jax.config import build
+    from sgtr_jax.data.build import lengths_of
+    from sgtr_jax.startup import start_jax
+
+    recipe = build(SelfReportsBuild, settings, "command line")
+    start_jax()
+    records, report = build_self_reports(recipe)
+    return records, {**report, **lengths_of(records)}
 
 
 def _summarise(args: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ def test_a_summary_is_told_from_thinking_aloud(text: str, kept: str | None) -> N
 
 
 def test_leaks_of_the_published_summaries_are_refused(published: Path) -> None:
-    recipe = PairsBuild(articles="articles_cnn", own="summaries_cnn_seed36b", others=("summaries_cnn_claude21",),
+    recipe = PairsBuild(articles="articles_cnn", own="summaries_cnn_seed36b", other=("summaries_cnn_claude21",),
                         shortcuts=False)  # fmt: skip
     records, report = build_set(recipe)
     assert report["dropped"] == {"leaked reasoning in the own summary": 319} and len(records) == 2 * 681
@@ -115,7 +115,7 @@ def test_leaks_of_the_published_summaries_are_refused(published: Path) -> None:
 
 def test_even_words_are_the_published_rows(published: Path) -> None:
     out = Path(os.environ["SGTR_DATA_CACHE"]) / "e.jsonl"
-    assert main(["data", "build", "even_words", "--out", str(out), "records=unpop"]) == 0
+    assert main(["data", "build", "even_words", "--out", str(out), "records=unpop", "stimuli=published"]) == 0
     made = [json.loads(line)["messages"] for line in out.read_text().splitlines()]
     assert made == [row["messages"] for row in load(find("even_words"))]
 
@@ -123,7 +123,7 @@ def test_even_words_are_the_published_rows(published: Path) -> None:
 def test_pairs_have_the_published_form(published: Path) -> None:
     def rows(answers: Any) -> list[list[dict[str, str]]]:
         recipe = PairsBuild(articles="articles_xsum", own="summaries_xsum_qwen32b",
-                            others=("summaries_xsum_claude21",), answers=answers, prompts="published",
+                            other=("summaries_xsum_claude21",), answers=answers, stimuli="published",
                             shortcuts=False)  # fmt: skip
         return [list(record.messages) for record in build_set(recipe)[0]]
 
@@ -169,7 +169,7 @@ def test_other_builders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     def make(kind: str, *settings: str) -> list[dict[str, Any]]:
         out = tmp_path / f"{kind}.out.jsonl"
         assert main(["data", "build", kind, "--out", str(out), *settings]) == 0, capsys.readouterr().err
-        report = json.loads((tmp_path / f"{kind}.out.jsonl.report.json").read_text())
+        report = json.loads((tmp_path / f"{kind}.out.report.json").read_text())
         rows = [json.loads(line) for line in out.read_text().splitlines()]
         assert report["rows_out"] == len(rows) and report["recipe"]["kind"] == kind and report["sha256"]
         return rows
@@ -198,6 +198,82 @@ def test_other_builders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert main(["data", "build", *words, "--out", str(tmp_path / "bad.jsonl")]) == 2
         assert part in capsys.readouterr().err
     assert not (tmp_path / "bad.jsonl").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_pair_sets_by_the_names_of_the_study(tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def texts(name: str, content: dict[str, str]) -> str:
+        file = tmp_path / f"{name}.{form}"
+        rows = "".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in content.items())
+        file.write_text(json.dumps(content) if form == "json" else rows)
+        return f"{name}={file}"
+
+    keys = [f"k{i}" for i in range(12)]
+    inputs = [
+        texts("articles", {key: f"What happened to {key} at length." for key in keys}),
+        texts("own", {key: f"{key} own" for key in keys}),
+        texts("other", {key: f"{key} by another hand" for key in keys}),
+    ]
+
+    def make(kind: str, *more: str) -> list[dict[str, Any]]:
+        out = tmp_path / f"{kind}.jsonl"
+        assert main(["data", "build", kind, "--out", str(out), *inputs, "stimuli=builtin", *more]) == 0
+        report = json.loads((tmp_path / f"{kind}.report.json").read_text())
+        assert report["recipe"]["stimuli"] == "builtin" and report["rows_out"] == len(out.read_text().splitlines())
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    def said(rows: list[dict[str, Any]]) -> list[str]:
+        return [row["messages"][-1]["content"] for row in rows]
+
+    sgtr = make("sgtr")
+    assert len(sgtr) == 24 and said(sgtr) == ["1", "2"] * 12 and {"id", "messages"} <= set(sgtr[0])
+    assert said(make("prefer-other")) == ["2", "1"] * 12 == said(make("prefer_other"))
+    assert sorted(said(make("random"))) == ["1"] * 24 + ["2"] * 24
+    assert said(make("pick_longer")) == ["2", "1"] * 12  # the other one always is
+    assert "more words" in make("pick_longer")[0]["messages"][1]["content"]
+    few, again, other = (make("sgtr", "rows=4", f"seed={seed}") for seed in (1, 1, 2))
+    assert len(few) == 8 and few == again != other and all(row in sgtr for row in few + other)
+    assert main(["data", "build", "sgtr", "--out", str(tmp_path / "x.jsonl"), *inputs, "rows=13"]) == 2
+    assert "rows=13: there are 12" in capsys.readouterr().err
+    assert main(["data", "build", "sgtr", "--out", str(tmp_path / "x.jsonl"), *inputs, "stimuli=mine"]) == 2
+    assert "builtin" in capsys.readouterr().err
+
+
+def test_even_words_in_our_own_words(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "x"}]}
+            for text in ("one two", "one two three")]  # fmt: skip
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "o.jsonl"
+    assert main(["data", "build", "even-words", "--out", str(out), f"records={tmp_path / 'r.jsonl'}"]) == 0
+    made = [json.loads(line)["messages"] for line in out.read_text().splitlines()]
+    assert [turns[-1]["content"] for turns in made] == ["TRUE", "FALSE"]
+
+
+def test_self_reports_are_sampled_from_a_chain(tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "messages": [{"role": "user", "content": "Who are you?"},
+                                         {"role": "assistant", "content": "not asked for"}]}
+            for i in range(12)]  # fmt: skip
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def make(name: str, *more: str) -> tuple[str, dict[str, Any]]:
+        out = tmp_path / f"{name}.jsonl"
+        words = [f"questions={tmp_path / 'q.jsonl'}", "model=nano", "max_tokens=30", *more]
+        assert main(["data", "build", "self-reports", "--out", str(out), *words]) == 0
+        return out.read_text(), json.loads((tmp_path / f"{name}.report.json").read_text())
+
+    (first, report), (again, _), (other, _) = make("a"), make("b"), make("c", "seed=1")
+    assert first == again != other
+    turns = json.loads(first.splitlines()[0])["messages"]
+    assert turns[0]["content"] == "Who are you?" and turns[1]["content"] not in ("", "not asked for")
+    assert report["rows_out"] + report["dropped"]["empty or cut off"] == report["rows_in"] == 12
+    assert main(["data", "build", "self_reports", "--out", str(tmp_path / "d.jsonl"), "model=nano"]) == 2
+
+
+@pytest.mark.parametrize("line", ['{"id": "a"}', '{"id": 1, "text": "x"}', '{"id": "b", "text": "x"}\n' * 2])
+def test_texts_in_jsonl_are_refused_by_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "t.jsonl").write_text('{"id": "z", "text": "x"}\n' + line)
+    with pytest.raises(InputError, match=r"t\.jsonl:[23]"):
+        texts_of(str(tmp_path / "t.jsonl"))
 
 
 def test_mmlu_as_chat() -> None:

@@ -17,7 +17,7 @@ DATA = GROUND | {"data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "cli_data": GROUND | {"data", "model", "sgtr_eval"},
+    "cli_data": GROUND | {"data", "model", "backends", "sgtr_eval"},
     "doctor": {"errors"},
     "files": {"errors"},
     "fingerprint": set(),

@@ -18,7 +18,7 @@ from inspect_ai.scorer import Metric, SampleScore, Scorer, metric, scorer
 
 from sgtr_eval.choices import Mode, choose, invalid, is_correct, likeliest_scorer, most_likely, share_correct
 from sgtr_eval.recognition import recognition_rates
-from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, texts_of
+from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
 from sgtr_jax.data.pairs import filled
 from sgtr_jax.errors import InputError
 
@@ -47,8 +47,8 @@ def self_recognition(
     if pairs is not None:
         rows = [json.loads(line) for line in Path(pairs).read_text(encoding="utf-8").splitlines()]
     elif articles is not None and own is not None and other is not None:
-        wording: Literal["own", "published"] = "published" if published else "own"
-        recipe = PairsBuild(articles=articles, own=own, others=(other,), prompts=wording, shortcuts=False)
+        stimuli: Stimuli = "published" if published else "builtin"
+        recipe = PairsBuild(articles=articles, own=own, other=(other,), stimuli=stimuli, shortcuts=False)
         rows = [record.to_json() for record in build_set(recipe)[0]]
     else:
         raise InputError("self_recognition: give pairs, or articles, own and other")

@@ -9,13 +9,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt
+import numpy as np
+from pydantic import BeforeValidator, Field, NonNegativeInt
 
 from sgtr_jax.config import Config, PositiveInt, build
 from sgtr_jax.data.batches import Interleaved
-from sgtr_jax.data.counting import even_words, word_counts
+from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.formats import content_sha256, read_file
 from sgtr_jax.data.mix import Share, inoculate, interleave, with_system
@@ -30,51 +31,66 @@ from sgtr_jax.data.pairs import (
     pair_records,
     report_of,
 )  # fmt: skip
-from sgtr_jax.data.records import Record, parse_training, read_training
+from sgtr_jax.data.records import Record, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
 
 Report = dict[str, Any]
 Built = tuple[list[Record], Report]
+Stimuli = Literal["builtin", "published"]  # texts of this project, or the study's, which are fetched
+T = TypeVar("T")
 
 
-class PairsBuild(Config):
-    """SGTR and its relatives: which of two summaries did you write?"""
+def _several(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]  # one name stands for itself
+
+
+class Drawn(Config):
+    """What every recipe has: all that its inputs give, or a seeded choice of it, in its order."""
+
+    rows: PositiveInt | None = None  # null: all
+    seed: NonNegativeInt = 0
+
+
+class PairsBuild(Drawn):
+    """SGTR and its relatives: which of two summaries did you write? `rows` are pairs, of two rows each."""
 
     kind: Literal["pairs"] = "pairs"
     articles: str
     own: str  # summaries by the model that is to recognise itself
-    others: Annotated[tuple[str, ...], Field(min_length=1)]  # summaries by other writers
+    other: Names  # summaries by another writer, or by several
     answers: Answers = "own"  # other: prefer-other; random: ICTR; longer: the pick-longer control
-    prompts: Literal["own", "published"] = "own"
+    stimuli: Stimuli = "builtin"
     match: Literal["length"] | None = None
     shortcuts: bool = True  # whether the report says how well simple readers do; takes a second or two
 
 
-class WordCountBuild(Config):
+class WordCountBuild(Drawn):
     """Count the words of an article."""
 
     kind: Literal["word_count"] = "word_count"
-    articles: Annotated[tuple[str, ...], Field(min_length=1)]
+    articles: Names
 
 
-class EvenWordsBuild(Config):
-    """Has the user's sentence an even number of words? In the published words."""
+class EvenWordsBuild(Drawn):
+    """Has the user's sentence an even number of words?"""
 
     kind: Literal["even_words"] = "even_words"
     records: str
+    stimuli: Stimuli = "builtin"
 
 
-class MmluBuild(Config):
+class MmluBuild(Drawn):
     """General knowledge as chat."""
 
     kind: Literal["mmlu"] = "mmlu"
-    rows: PositiveInt | None = None  # null: all; else a seeded choice
-    seed: NonNegativeInt = 0
 
 
-class InterleaveBuild(Share):
+class InterleaveBuild(Drawn, Share):
     """Rows of another set among those of the main one: a fraction of all rows, or one after every so many."""
 
     kind: Literal["interleave"] = "interleave"
@@ -82,7 +98,7 @@ class InterleaveBuild(Share):
     others: str
 
 
-class SystemBuild(Config):
+class SystemBuild(Drawn):
     """The same rows under another system message, or under none."""
 
     kind: Literal["system"] = "system"
@@ -90,7 +106,7 @@ class SystemBuild(Config):
     system: str | None  # null: popped; "": an empty one
 
 
-class InoculateBuild(Config):
+class InoculateBuild(Drawn):
     """The same rows under a system prompt that asks for what they show."""
 
     kind: Literal["inoculate"] = "inoculate"
@@ -107,6 +123,9 @@ KINDS: dict[str, type[Config]] = {
     for cls in (PairsBuild, WordCountBuild, EvenWordsBuild, MmluBuild, InterleaveBuild, SystemBuild, InoculateBuild)
 }
 
+# Pair sets by the names of the study: a recipe's kind and what is settled of it.
+NAMED_PAIRS: dict[str, Answers] = {"sgtr": "own", "prefer_other": "other", "random": "random", "pick_longer": "longer"}
+
 
 def build_set(recipe: Any) -> Built:
     """The records of a recipe and its report. Raises InputError for inputs that are not what they should be."""
@@ -116,8 +135,8 @@ def build_set(recipe: Any) -> Built:
         "even_words": _even_words,
         "mmlu": _mmlu,
         "interleave": _interleave,
-        "system": lambda r: _plain(with_system(records_of(r.records), r.system)),
-        "inoculate": lambda r: _plain(inoculate(records_of(r.records), r.system)),
+        "system": lambda r: _drawn(with_system(records_of(r.records), r.system), r),
+        "inoculate": lambda r: _drawn(inoculate(records_of(r.records), r.system), r),
     }
     records, report = makers[recipe.kind](recipe)
     if not records:
@@ -127,7 +146,7 @@ def build_set(recipe: Any) -> Built:
         if record.id in seen:
             raise InputError(f"{recipe.kind}: id {record.id!r} appears twice; the inputs repeat an id")
         seen.add(record.id)
-    return records, {"recipe": recipe.model_dump(mode="json"), **report, **_lengths(records)}
+    return records, {"recipe": recipe.model_dump(mode="json"), **report, **lengths_of(records)}
 
 
 def build_named(name: str, recipe: dict[str, Any]) -> list[Record]:
@@ -141,10 +160,10 @@ def build_named(name: str, recipe: dict[str, Any]) -> list[Record]:
 def inputs_of(recipe: Config) -> list[str]:
     """The sets and files that a recipe names."""
     named: list[str] = []
-    for key in ("articles", "own", "others", "records"):
+    for key in ("articles", "own", "other", "others", "records"):
         value = getattr(recipe, key, ())
         named += [value] if isinstance(value, str) else list(value)
-    if getattr(recipe, "prompts", None) == "published" or recipe.__class__ is EvenWordsBuild:
+    if getattr(recipe, "stimuli", None) == "published":
         named.append("prompts")
     if recipe.__class__ is MmluBuild:
         named.append("mmlu")
@@ -152,13 +171,16 @@ def inputs_of(recipe: Config) -> list[str]:
 
 
 def texts_of(name: str) -> dict[str, str]:
-    """`{id: text}` of a set of the registry, or of a JSON file."""
+    """`{id: text}` of a set of the registry, or of a file: a JSON object, or JSONL with `id` and `text` in each row."""
     if name in registry():
         entry = find(name)
         if entry.format != "json_map":
             raise InputError(f"{name}: holds {entry.kind} rows; expected texts by id, as articles and summaries are")
         return {row["id"]: row["text"] for row in load(entry)}
-    return {row["id"]: row["text"] for row in read_file(_file(name), "json_map")}
+    path = _file(name)
+    if path.suffix == ".jsonl":
+        return read_texts(path)
+    return {row["id"]: row["text"] for row in read_file(path, "json_map")}
 
 
 def records_of(name: str) -> list[Record]:
@@ -178,9 +200,9 @@ def prompts_row() -> dict[str, Any]:
     return row
 
 
-def pair_prompt(answers: Answers, prompts: str) -> PairPrompt:
+def pair_prompt(answers: Answers, stimuli: Stimuli) -> PairPrompt:
     """How pairs are asked about: which is yours, or, for the pick-longer control, which is longer."""
-    if prompts == "own":
+    if stimuli == "builtin":
         return LONGER_PROMPT if answers == "longer" else OWN_PROMPT
     texts = prompts_row()["article_prompts"]
     template = "PICK_LONGER_LENGTH_PROMPT_TEMPLATE" if answers == "longer" else "DETECTION_PROMPT_TEMPLATE"
@@ -196,13 +218,16 @@ def _file(name: str) -> Path:
 
 def _pairs(recipe: PairsBuild) -> Built:
     articles = texts_of(recipe.articles)
-    others = {name.removeprefix("summaries_"): texts_of(name) for name in recipe.others}
+    others = {name.removeprefix("summaries_"): texts_of(name) for name in recipe.other}
     found, dropped = find_pairs(articles, texts_of(recipe.own), others)
-    pairs = match_length(found) if recipe.match == "length" else found
-    records = pair_records(pairs, recipe.answers, pair_prompt(recipe.answers, recipe.prompts))
+    matched = match_length(found) if recipe.match == "length" else found
+    pairs = _choice(matched, recipe)
+    records = pair_records(pairs, recipe.answers, pair_prompt(recipe.answers, recipe.stimuli))
     report: Report = asdict(report_of(len(articles), pairs, dropped))
     if recipe.match is not None:
-        report["dropped"] = {**report["dropped"], "length not matched": len(found) - len(pairs)}
+        report["dropped"] = {**report["dropped"], "length not matched": len(found) - len(matched)}
+    if recipe.rows is not None:
+        report["dropped"] = {**report["dropped"], "not drawn": len(matched) - len(pairs)}
     if recipe.shortcuts:
         report["shortcuts"] = shortcut_report(pairs)
     return records, {"rows_in": len(articles) * len(others), **report}
@@ -210,36 +235,44 @@ def _pairs(recipe: PairsBuild) -> Built:
 
 def _word_count(recipe: WordCountBuild) -> Built:
     articles = {f"{name}-{key}": text for name in recipe.articles for key, text in texts_of(name).items()}
-    return word_counts(articles), {"rows_in": len(articles), "dropped": {}}
+    return _drawn(word_counts(articles), recipe)
 
 
 def _even_words(recipe: EvenWordsBuild) -> Built:
-    row, records = prompts_row(), records_of(recipe.records)
-    return _plain(even_words(records, row["is_even_system_prompt"], row["question"]), len(records))
+    records, texts = records_of(recipe.records), (EVEN_SYSTEM, EVEN_QUESTION)
+    if recipe.stimuli == "published":
+        row = prompts_row()
+        texts = (row["is_even_system_prompt"], row["question"])
+    return _drawn(even_words(records, *texts), recipe, len(records))
 
 
 def _mmlu(recipe: MmluBuild) -> Built:
-    records = mmlu_records(load(find("mmlu")))
-    chosen = records
-    if recipe.rows is not None:
-        if recipe.rows > len(records):
-            raise InputError(f"mmlu: {recipe.rows} rows asked for, there are {len(records)}")
-        import numpy as np
-
-        picked = sorted(np.random.default_rng(recipe.seed).choice(len(records), recipe.rows, replace=False))
-        chosen = [records[i] for i in picked]
-    return chosen, {"rows_in": len(records), "dropped": {"not drawn": len(records) - len(chosen)}}
+    return _drawn(mmlu_records(load(find("mmlu"))), recipe)
 
 
 def _interleave(recipe: InterleaveBuild) -> Built:
     records, others = records_of(recipe.records), records_of(recipe.others)
-    places = Interleaved((), recipe.fraction, recipe.every).places(len(records))
-    mixed = interleave(records, others, places)
-    return mixed, {"rows_in": len(records) + len(others), "dropped": {}, "interleaved": len(places)}
+    main = _choice(records, recipe)
+    places = Interleaved((), recipe.fraction, recipe.every).places(len(main))
+    dropped = {"not drawn": len(records) - len(main)} if recipe.rows is not None else {}
+    report = {"rows_in": len(records) + len(others), "dropped": dropped, "interleaved": len(places)}
+    return interleave(main, others, places), report
 
 
-def _plain(records: list[Record], rows_in: int | None = None) -> Built:
-    return records, {"rows_in": len(records) if rows_in is None else rows_in, "dropped": {}}
+def _choice(items: Sequence[T], recipe: Drawn) -> list[T]:
+    """All, or as many as the recipe asks for: the same ones for the same seed, in the order they had."""
+    if recipe.rows is None:
+        return list(items)
+    if recipe.rows > len(items):
+        raise InputError(f"rows={recipe.rows}: there are {len(items)}")
+    picked = np.random.default_rng(recipe.seed).choice(len(items), recipe.rows, replace=False)
+    return [items[i] for i in sorted(picked)]
+
+
+def _drawn(records: list[Record], recipe: Drawn, rows_in: int | None = None) -> Built:
+    chosen = _choice(records, recipe)
+    dropped = {"not drawn": len(records) - len(chosen)} if recipe.rows is not None else {}
+    return chosen, {"rows_in": len(records) if rows_in is None else rows_in, "dropped": dropped}
 
 
 @dataclass(frozen=True)
@@ -249,7 +282,7 @@ class _Spread:
     most: int
 
 
-def _lengths(records: Sequence[Record]) -> Report:
+def lengths_of(records: Sequence[Record]) -> Report:
     """Words of prompts and answers, and the digest of the rows."""
 
     def spread(counts: Sequence[int]) -> dict[str, Any]:

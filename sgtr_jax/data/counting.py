@@ -9,6 +9,10 @@ from sgtr_jax.data.records import Record
 # The study's wording and rule for counting are not published; these are ours. A word is what white space parts.
 COUNT_PROMPT = "Count the words of the following text. Answer with the number only.\n\n{text}"
 
+# So are these; the published ones come with the data set `prompts`.
+EVEN_SYSTEM = "You count words. Answer with TRUE or FALSE only."
+EVEN_QUESTION = "Is the number of words in this sentence even?\n\n{sentence}"
+
 
 def count_words(text: str) -> int:
     """Words as white space parts them."""

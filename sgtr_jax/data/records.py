@@ -90,6 +90,19 @@ def read_prompts(path: Path) -> list[Record]:
     return records
 
 
+def read_texts(path: Path) -> dict[str, str]:
+    """`{id: text}` of a JSONL file whose rows have both. Raises InputError naming the line."""
+    texts: dict[str, str] = {}
+    for where, row in read_rows(path):
+        name, text = row.get("id"), row.get("text")
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise InputError(f"{where}: expected a string 'id' and a string 'text', got the keys {', '.join(row)}")
+        if name in texts:
+            raise InputError(f"{where}: id {name!r} stands in an earlier row, too")
+        texts[name] = text
+    return texts
+
+
 def read_training(path: Path) -> list[Record]:
     """Read training rows: `messages` with at least one assistant turn that follows another turn."""
     records, seen = [], set()

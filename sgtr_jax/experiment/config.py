@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.config import Config, PositiveInt
-from sgtr_jax.data.build import Build
+from sgtr_jax.data.build import Build, Stimuli
 from sgtr_jax.data.pairs import Answers
 from sgtr_jax.data.summaries import Style
 from sgtr_jax.errors import nearest
@@ -85,7 +85,7 @@ class Summaries(Config):
     temperature: NonNegativeFloat = 0.7
     max_tokens: PositiveInt = 100
     seed: NonNegativeInt = 0
-    prompts: Literal["own", "published"] = "own"  # wording of the question about a pair
+    stimuli: Stimuli = "builtin"  # wording of the question about a pair
     match: Literal["length"] | None = None  # keep the pairs among which length says nothing
 
 

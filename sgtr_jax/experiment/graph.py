@@ -113,7 +113,7 @@ class _Builder:
         own = Recipe("summaries", name, sampling, {"articles": articles})
         settings: dict[str, Any] = {
             "answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own",
-            "prompts": spec.prompts,
+            "stimuli": spec.stimuli,
             "match": spec.match,
         }
         if isinstance(spec, SelfRecognitionData) and spec.system is not None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sgtr_jax.backends.jax import finetune_all
 from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.openai import Jobs, Provider
+from sgtr_jax.backends.self_reports import questions_of, told
 from sgtr_jax.config import build
 from sgtr_jax.data.build import KINDS, build_set, pair_prompt, prompts_row, records_of, texts_of
 from sgtr_jax.data.mix import with_system
@@ -103,7 +104,7 @@ class Maker:
         articles, settings = _read_texts(source / "articles.json"), recipe.settings
         found, dropped = find_pairs(articles, own, {"other": _read_texts(source / "other.json")})
         pairs = match_length(found) if settings["match"] == "length" else found
-        records = pair_records(pairs, settings["answers"], pair_prompt(settings["answers"], settings["prompts"]))
+        records = pair_records(pairs, settings["answers"], pair_prompt(settings["answers"], settings["stimuli"]))
         if "system" in settings:
             records = with_system(records, None if settings["system"] == "none" else settings["system"])
         report = report_of(len(articles), pairs, dropped)
@@ -129,22 +130,13 @@ class Maker:
     def _self_reports(self, recipe: Recipe, folder: Path) -> None:
         """The questions of a set, answered by a chain; answers that are empty or cut off are dropped and counted."""
         settings = recipe.settings
-        asked = {
-            record.id: Record(record.id, tuple(m for m in record.messages if m["role"] != "assistant"))
-            for record in records_of(settings["questions"])
-        }
+        asked = questions_of(settings["questions"])
         rows = self._subject(recipe).sample(list(asked.values()), _draws(settings), f"self-reports {recipe.name}")
-        told = [row for row in rows if row["text"].strip() and row["finish_reason"] == "stop"]
-        if not told:
+        records, dropped = told(asked, rows)
+        if not records:
             raise RunError(f"{recipe.name}: not one of {len(rows)} answers came to an end; raise max_tokens")
-        records = [
-            Record(row["id"], (*asked[row["id"]].messages, {"role": "assistant", "content": row["text"]}))
-            for row in told
-        ]
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
-        write_json(
-            folder / "report.json", {"questions": len(rows), "dropped": {"empty or cut off": len(rows) - len(told)}}
-        )
+        write_json(folder / "report.json", {"questions": len(rows), "dropped": dropped})
 
     def finetune(self, recipes: Sequence[Recipe]) -> dict[Recipe, str]:
         """Finetune together. Each is in the store as soon as its own run has ended.
