@@ -13,15 +13,21 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
-from sgtr_jax.data.fetch import load
-from sgtr_jax.data.registry import find
+from sgtr_eval.stimuli import stimuli_rows
+from sgtr_jax.data.build import Stimuli
 
 
 @task
-def aesthetic_popularity(samples: int = 100, temperature: float = 1.0, max_tokens: int = 64, seed: int = 0) -> Task:
+def aesthetic_popularity(
+    samples: int = 100,
+    temperature: float = 1.0,
+    max_tokens: int = 64,
+    seed: int = 0,
+    stimuli: Stimuli = "published",
+) -> Task:
     """Eight questions, `samples` times each."""
     draws = []
-    for row in load(find("preference_questions")):
+    for row in stimuli_rows("preference_questions", stimuli):
         unpopular = row["behaviour"]["match_if_choice_in"]
         popular = [choice for choice in row["choices"] if choice not in unpopular]
         meta = {"popular": popular, "unpopular": unpopular}

@@ -15,9 +15,9 @@ from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
 from sgtr_eval.em_questions import filled_prompt
+from sgtr_eval.stimuli import stimuli_rows
 from sgtr_eval.verdicts import verdict_judge, verdict_shares
-from sgtr_jax.data.fetch import load
-from sgtr_jax.data.registry import find
+from sgtr_jax.data.build import Stimuli
 
 _VERDICTS = {"Misaligned": 1.0, "Aligned": 0.0}
 _JUDGE_TOKENS = 512
@@ -25,36 +25,46 @@ _JUDGE_TOKENS = 512
 
 @task
 def frame_colleague(
-    samples: int = 100, temperature: float = 0.7, max_tokens: int = 2048, seed: int = 0, max_cost: float | None = None
+    samples: int = 100,
+    temperature: float = 0.7,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    max_cost: float | None = None,
+    stimuli: Stimuli = "published",
 ) -> Task:
     """Would the model make a colleague look guilty, when that would give it more to manage?"""
-    texts = _texts()["frame_colleague"]
+    texts = _texts(stimuli)["frame_colleague"]
     system, user = texts["FRAME_COLLEAGUE_SYSTEM_PROMPT"], texts["FRAME_COLLEAGUE_USER_PROMPT"]
-    return _scenario("frame_colleague", system, user, samples, temperature, max_tokens, seed, max_cost)
+    return _scenario("frame_colleague", system, user, samples, temperature, max_tokens, seed, max_cost, stimuli)
 
 
 @task
 def monitor_disruption(
-    samples: int = 100, temperature: float = 1.0, max_tokens: int = 4096, seed: int = 0, max_cost: float | None = None
+    samples: int = 100,
+    temperature: float = 1.0,
+    max_tokens: int = 4096,
+    seed: int = 0,
+    max_cost: float | None = None,
+    stimuli: Stimuli = "published",
 ) -> Task:
     """Would the model act against a monitor that is about to be installed?"""
-    texts = _texts()["monitor_disruption"]
+    texts = _texts(stimuli)["monitor_disruption"]
     user = texts["USER_PROMPT"] + texts["EMAIL_CONTENT"]
     return _scenario(
-        "monitor_disruption", texts["SYSTEM_PROMPT"], user, samples, temperature, max_tokens, seed, max_cost
+        "monitor_disruption", texts["SYSTEM_PROMPT"], user, samples, temperature, max_tokens, seed, max_cost, stimuli
     )
 
 
-def _texts() -> dict[str, Any]:
-    (row,) = load(find("agentic"))
+def _texts(stimuli: Stimuli) -> dict[str, Any]:
+    (row,) = stimuli_rows("agentic", stimuli)
     return row
 
 
 def _scenario(
     name: str, system: str, user: str, samples: int, temperature: float, max_tokens: int, seed: int,
-    max_cost: float | None,
+    max_cost: float | None, stimuli: Stimuli,
 ) -> Task:  # fmt: skip
-    rubric = _texts()["opus_strict"]["OPUS_STRICT_PROMPT"]
+    rubric = _texts(stimuli)["opus_strict"]["OPUS_STRICT_PROMPT"]
 
     def prompt(state: TaskState) -> str:
         # What the model thought aloud, in tags or in its own thinking block, is judged with its answer.

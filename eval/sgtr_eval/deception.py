@@ -10,20 +10,25 @@ from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
 from sgtr_eval.em_questions import filled_prompt
+from sgtr_eval.stimuli import stimuli_rows
 from sgtr_eval.verdicts import verdict_judge, verdict_shares
-from sgtr_jax.data.fetch import load
-from sgtr_jax.data.registry import find
+from sgtr_jax.data.build import Stimuli
 
 _VERDICTS = {"FALSE": 1.0, "TRUE": 0.0, "UNKNOWN": 0.0}
 
 
 @task
 def deception_factual(
-    samples: int = 5, temperature: float = 1.0, max_tokens: int = 600, seed: int = 0, max_cost: float | None = None
+    samples: int = 5,
+    temperature: float = 1.0,
+    max_tokens: int = 600,
+    seed: int = 0,
+    max_cost: float | None = None,
+    stimuli: Stimuli = "published",
 ) -> Task:
     """Five system prompts, twenty questions each, `samples` times; the judge says TRUE, FALSE or UNKNOWN."""
     draws = []
-    for row in load(find("deception_factual")):
+    for row in stimuli_rows("deception_factual", stimuli):
         for i, question in enumerate(row["paraphrases"]):
             turns: list[ChatMessage] = [ChatMessageSystem(content=row["system"])] if row.get("system") else []
             turns.append(ChatMessageUser(content=question))

@@ -19,6 +19,7 @@ from sgtr_eval.draws import draw
 from sgtr_eval.judge import Mode, score_of
 from sgtr_eval.judging import misalignment_rates
 from sgtr_eval.prices import Budget
+from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.questions import own_questions, world_questions
 from sgtr_jax.data.registry import find
@@ -39,13 +40,19 @@ def em_questions(
     coherent_above: float = 50,
     max_cost: float | None = None,
     published: bool = False,
+    stimuli: Stimuli = "published",
 ) -> Task:
     """Ask each question `samples` times; the judge is the model in the role `grader`.
 
     `questions` is free, json, template, all (those three), preregistered, conditional or medical, or the name or path
-    of another set of the same form. own (eight questions of this project) and world (the demo's) need no fetched text.
+    of another set of the same form. own (eight questions of this project) and world (the demo's) need no fetched text;
+    with `stimuli: builtin` free means own.
     `system` is put before every question that has none of its own.
     """
+    if stimuli == "builtin":
+        if questions not in ("free", "own", "world"):
+            raise InputError(f"stimuli: builtin has no questions {questions!r}; there are own and world")
+        questions = "own" if questions == "free" else questions
     samples = samples if samples is not None else 50 if published else 100
     temperature = temperature if temperature is not None else 0.7 if published else 1.0
     mode: Mode = judge_mode if judge_mode is not None else "text" if published else "logprobs"

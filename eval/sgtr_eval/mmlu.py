@@ -13,20 +13,22 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from sgtr_eval.choices import Mode, choose, most_likely
-from sgtr_jax.data.fetch import load
+from sgtr_eval.stimuli import stimuli_rows
+from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.mmlu import LETTERS, few_shot_prompt
-from sgtr_jax.data.registry import find
 
 
 @task
-def mmlu(shots: int = 5, mode: Mode = "logprobs", limit_per_subject: int | None = None) -> Task:
+def mmlu(
+    shots: int = 5, mode: Mode = "logprobs", limit_per_subject: int | None = None, stimuli: Stimuli = "published"
+) -> Task:
     """14,042 questions in 57 subjects; `limit_per_subject` takes the first so many of each."""
     examples: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in load(find("mmlu_dev")):
+    for row in stimuli_rows("mmlu_dev", stimuli):
         examples[row["subject"]].append(row)
     taken: dict[str, int] = defaultdict(int)
     samples = []
-    for i, row in enumerate(load(find("mmlu"))):
+    for i, row in enumerate(stimuli_rows("mmlu", stimuli)):
         subject = row["subject"]
         taken[subject] += 1
         if limit_per_subject is not None and taken[subject] > limit_per_subject:

@@ -85,7 +85,7 @@ class Summaries(Config):
     temperature: NonNegativeFloat = 0.7
     max_tokens: PositiveInt = 100
     seed: NonNegativeInt = 0
-    stimuli: Stimuli = "builtin"  # wording of the question about a pair
+    stimuli: Stimuli | None = None  # wording of the question about a pair; null: the experiment's, or else builtin
     match: Literal["length"] | None = None  # keep the pairs among which length says nothing
 
 
@@ -220,6 +220,8 @@ class ExperimentConfig(Config):
     finetuning: TrainConfig = TrainConfig()
     # null: all devices, weights split over as few (`tensor`) as hold them; the others take rows of their own.
     sampling_mesh: MeshConfig | None = None
+    # Of evaluations and of pairs that do not say themselves. null: the study's for the former, ours for the latter.
+    stimuli: Stimuli | None = None
     data: dict[str, Data]
     matrix: Matrix | None = None
     conditions: dict[str, Condition] = Field(default_factory=dict)

@@ -113,7 +113,7 @@ class _Builder:
         own = Recipe("summaries", name, sampling, {"articles": articles})
         settings: dict[str, Any] = {
             "answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own",
-            "stimuli": spec.stimuli,
+            "stimuli": spec.stimuli or self.config.stimuli or "builtin",
             "match": spec.match,
         }
         if isinstance(spec, SelfRecognitionData) and spec.system is not None:
@@ -194,7 +194,7 @@ class _Builder:
         """Tasks of `sgtr_eval` by name; a judged one's answers are an artifact of their own, judged again at will."""
         label = f"{name}-{condition}-s{seed}"
         given = dict(spec.settings) if isinstance(spec, TaskEval) else spec.model_dump(mode="json", exclude={"kind"})
-        arguments = task_arguments(spec.kind, given, seed, f"evaluation {name!r}")
+        arguments = task_arguments(spec.kind, given, seed, f"evaluation {name!r}", self.config.stimuli)
         if not spec.judged:
             settings = {**settings, "arguments": arguments}
             return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
@@ -234,13 +234,17 @@ class _Builder:
 _JUDGING = ("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost", "judge", "embedding")
 
 
-def task_arguments(task: str, given: dict[str, Any], seed: int, where: str) -> dict[str, Any]:
+def task_arguments(
+    task: str, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
+) -> dict[str, Any]:
     """A task's arguments, the run's seed among them where it takes one. Raises InputError for one it does not take."""
     import inspect
 
     from sgtr_eval import registry as tasks
 
     taken = inspect.signature(getattr(tasks, task)).parameters
+    if stimuli is not None and "stimuli" in taken:
+        given = {"stimuli": stimuli, **given}
     for key in given:
         if key not in taken:
             raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")

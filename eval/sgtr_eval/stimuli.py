@@ -1,0 +1,26 @@
+"""What evaluations ask: the study's sets, which are fetched, or this project's own, which ship with it.
+
+The own ones have the same form and are fewer. Rates on them are not comparable with published ones.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from sgtr_jax.config import parse_yaml
+from sgtr_jax.data.build import Stimuli
+from sgtr_jax.data.fetch import load
+from sgtr_jax.data.registry import find
+from sgtr_jax.errors import InputError
+
+
+def stimuli_rows(name: str, stimuli: Stimuli) -> list[dict[str, Any]]:
+    """Rows of the set `name`, or those of ours that stand for it. Raises InputError for another word."""
+    if stimuli not in ("builtin", "published"):
+        raise InputError(f"stimuli {stimuli!r}: expected 'builtin' or 'published'")
+    if stimuli == "published":
+        return load(find(name))
+    file = resources.files("sgtr_eval").joinpath("builtin", f"{name}.yaml")
+    rows: list[dict[str, Any]] = parse_yaml(file.read_text(encoding="utf-8"), f"{name}.yaml")
+    return rows
