@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
     )
     conditions = {"untouched": {"stages": []}, "unpop": {"stages": [{"data": "unpop"}]}}
     config = {"name": "a_b", "model": "m", "seeds": [0, 1, 2, 3], "conditions": conditions, "groups": {},
-              "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
+              "evaluations": {}, "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
     (tmp_path / "experiment.json").write_text(json.dumps({"config": config, "cells": cells}))
     return tmp_path
 

@@ -121,5 +121,6 @@ def test_an_experiment_without_fetched_text_says_so(tmp_path: Path) -> None:
     assert "own texts, not the study's: truthful, knows, taste." in page.replace("&#x27;", "'")
     made = json.loads((out / "experiment.json").read_text())
     assert made["config"]["stimuli"] == "builtin"
-    # The study's are not here.
-    assert main(["run", str(file), f"out={tmp_path / 'p'}", "stimuli=published", "measure=truthful"]) == 1
+    # The study's are not here, which is found before anything is made.
+    assert main(["run", str(file), f"out={tmp_path / 'p'}", "stimuli=published", "only=untouched"]) == 1
+    assert not list((tmp_path / "p").glob("store/*"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_lo
 
 from sgtr_eval import registry
 from sgtr_jax.errors import RunError
+from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.subjects import Subject
 from sgtr_jax.files import write_jsonl
 
@@ -18,6 +21,22 @@ from sgtr_jax.files import write_jsonl
 os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
 
 Rows = list[dict[str, Any]]
+
+
+def check_tasks(missing: Sequence[Recipe]) -> None:
+    """Build each task that is to be asked, once: texts are fetched and settings refused now, and not hours later.
+
+    Raises InputError or RunError, as fetching does.
+    """
+    built: set[str] = set()
+    for recipe in missing:
+        if "arguments" not in recipe.settings:
+            continue
+        task, arguments = recipe.settings["task"], dict(recipe.settings["arguments"])
+        alike = json.dumps([task, {**arguments, "seed": None}], sort_keys=True)
+        if alike not in built:
+            built.add(alike)
+            getattr(registry, task)(**arguments)
 
 
 def evaluate(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> Rows:

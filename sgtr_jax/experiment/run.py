@@ -52,6 +52,10 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
             print(f"{graph.config.mirror}: {fetched} artifacts fetched", file=sys.stderr)
         missing = [recipe for recipe in recipes if not store.has(recipe)]
         check_keys(graph.config, missing)
+        if any("arguments" in recipe.settings for recipe in missing) and is_first_process():
+            from sgtr_jax.experiment.evaluate import check_tasks
+
+            check_tasks(missing)
         if missing and graph.config.api_model is not None:
             check_single_process(jax.process_count(), "a model behind an API needs no accelerator")
             confirm(graph.config, bill(graph, missing, store), sure)
