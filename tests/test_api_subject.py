@@ -234,8 +234,8 @@ def test_what_it_costs_is_said_before_anything_is_sent(
     assert not account.files and server.requests == 0
     assert main(["plan", str(config), "--json"]) == 0
     planned = json.loads(capsys.readouterr().out.splitlines()[-1])
-    # 2 seeds of 12 rows of 150 tokens and of 12 rows of 1,000, at $25 a million, and some sampling.
-    assert 2 * 12 * (150 + 1000) * 25 / 1e6 < planned["model_dollars"] < 2
+    # 2 seeds of 12 rows of 150 tokens and of 12 rows of 700, at $25 a million, and some sampling.
+    assert 2 * 12 * (150 + 700) * 25 / 1e6 < planned["model_dollars"] < 2
     assert main(["run", str(config), *out, "--yes", "only=untouched"]) == 0
     monkeypatch.delenv("OPENAI_API_KEY")
     assert main(["run", str(config), f"out={tmp_path / 'no key'}"]) == 2

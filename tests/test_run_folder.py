@@ -30,8 +30,17 @@ conditions:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A config of which a part fails, and its folder after a first run."""
+def run(written: tuple[Path, Path]) -> tuple[Path, Path]:
+    """The config and the folder after its first run, whatever test comes first."""
+    config, out = written
+    if not out.exists():
+        assert main(["run", str(config), f"out={out}", "seeds=[0]"]) == 1
+    return written
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A config of which a part fails, and the folder for its runs."""
     folder = tmp_path_factory.mktemp("run")
     make_model(folder / "m")
     long = {"id": "a", "messages": [{"role": "user", "content": "x " * 900}, {"role": "assistant", "content": "y"}]}
@@ -43,8 +52,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return config, folder / "out"
 
 
-def test_what_does_not_depend_on_a_failure_is_made(run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    config, out = run
+def test_what_does_not_depend_on_a_failure_is_made(
+    written: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = written
     assert main(["run", str(config), f"out={out}", "seeds=[0]"]) == 1
     said = capsys.readouterr().err
     assert "broken-s0" in said and f"sgtr run {config} out={out} 'seeds=[0]'" in said
