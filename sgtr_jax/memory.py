@@ -33,7 +33,8 @@ def sampling_mesh(spec: ModelSpec, itemsize: int, devices: int, memory: float) -
 
 def device_memory(devices: Sequence[jax.Device]) -> int | None:
     """Bytes of memory of one of the devices; for CPU devices their share of the machine's; None if unknown."""
-    device = devices[0]
+    # Of one of this process's own: what another host's devices have it cannot ask. Those of a slice are alike.
+    device = next((one for one in devices if one.process_index == jax.process_index()), devices[0])
     if device.platform == "cpu":
         local = [d for d in devices if d.process_index == device.process_index]
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(local)
