@@ -157,7 +157,7 @@ only: [untouched, bad, again, flipped]
 
 
 def test_a_run_goes_on_from_its_mirror_on_another_machine(
-    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = run
     address = f"file://{tmp_path / 'bucket'}"
@@ -176,5 +176,13 @@ def test_a_run_goes_on_from_its_mirror_on_another_machine(
     assert {path.name for path in (tmp_path / "second" / "store").iterdir()} == uploaded
     assert main(["run", str(config), "mirror=nosuch://x", f"out={tmp_path / 'third'}"]) == 2
     assert "nosuch" in capsys.readouterr().err
-    assert main(["run", str(config), "out=gs://bucket/x"]) == 2
-    assert "mirror=" in capsys.readouterr().err
+    # The tables and the page are there as well, and an address in `out` is the same mirror.
+    for name in ("results.csv", "report.html", "experiment.json"):
+        assert (tmp_path / "bucket" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert list((tmp_path / "bucket" / "figures").glob("*.svg"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", str(config), f"out={address}", "seeds=1", "only=[untouched, bad]"]) == 0
+    assert f"{len(uploaded)} artifacts fetched" in capsys.readouterr().err
+    assert (tmp_path / "runs" / "tiny" / "results.csv").read_text() == (tmp_path / "bucket" / "results.csv").read_text()
+    assert main(["run", str(config), f"out={address}", "mirror=file:///elsewhere"]) == 2
+    assert "an address in out is the mirror" in capsys.readouterr().err

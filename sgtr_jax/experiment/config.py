@@ -214,8 +214,8 @@ class ExperimentConfig(Config):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     model: str
-    out: Path | None = None  # null: runs/NAME
-    mirror: str | None = None  # gs://BUCKET/FOLDER: finished artifacts go there too, and are fetched from there
+    out: str | None = None  # null: runs/NAME. gs://BUCKET/FOLDER: there, and the results are kept in that mirror
+    mirror: str | None = None  # gs://BUCKET/FOLDER: what is finished goes there too, and is fetched from there
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # a number n means 0 to n - 1
     finetuning: TrainConfig = TrainConfig()
     # null: all devices, weights split over as few (`tensor`) as hold them; the others take rows of their own.
@@ -275,11 +275,8 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _references(self) -> ExperimentConfig:
-        if self.out is not None and str(self.out).startswith(("gs:/", "s3:/", "http")):
-            raise ValueError(
-                f"out is {str(self.out)!r}: a run lives in a folder. Give the address as mirror=, to which "
-                "finished artifacts are copied, or mount the bucket as a folder (tpu/on_vm/setup.sh does)"
-            )
+        if self.mirror not in (None, self.address):
+            raise ValueError(f"out is {self.out!r} and mirror {self.mirror!r}: an address in out is the mirror")
         for name, condition in self.conditions.items():
             for used in (used for stage in condition.stages for used in stage.data_names):
                 if used not in self.data:
@@ -341,4 +338,9 @@ class ExperimentConfig(Config):
     @property
     def folder(self) -> Path:
         """Where the run lives."""
-        return self.out if self.out is not None else Path("runs") / self.name
+        return Path("runs") / self.name if self.out is None or "://" in self.out else Path(self.out)
+
+    @property
+    def address(self) -> str | None:
+        """Where what is finished is kept besides, if anywhere."""
+        return self.out if self.out is not None and "://" in self.out else self.mirror

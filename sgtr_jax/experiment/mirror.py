@@ -14,6 +14,8 @@ from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 
+_REPORT = ("experiment.json", "results.csv", "summary.csv", "results.tex", "report.html")
+
 
 class Mirror:
     """Artifacts under `address/store`, in folders named as in the store."""
@@ -66,6 +68,18 @@ class Mirror:
                 self._files.put_file(str(path), target)
 
             self._move(upload, folder.name)
+
+    def send_report(self, folder: Path) -> None:
+        """Upload a run's tables, figures and page. Raises RunError."""
+        for path in [folder / name for name in _REPORT] + sorted((folder / "figures").glob("*")):
+            if path.is_file():
+                target = f"{self._root.rpartition('/')[0]}/{path.relative_to(folder).as_posix()}"
+
+                def upload(path: Path = path, target: str = target) -> None:
+                    self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+                    self._files.put_file(str(path), target)
+
+                self._move(upload, path.name)
 
     def _move(self, action: Any, name: str) -> None:
         try:

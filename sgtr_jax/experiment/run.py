@@ -45,11 +45,11 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
         if not judge:
             wanted = [recipe.inputs.get("answers", recipe) for recipe in wanted]
         recipes = in_order(wanted)
-        mirror = Mirror(graph.config.mirror) if graph.config.mirror is not None else None
+        mirror = Mirror(graph.config.address) if graph.config.address is not None else None
         if mirror is not None:
             check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
             fetched = mirror.fetch(recipes, store)
-            print(f"{graph.config.mirror}: {fetched} artifacts fetched", file=sys.stderr)
+            print(f"{graph.config.address}: {fetched} artifacts fetched", file=sys.stderr)
         missing = [recipe for recipe in recipes if not store.has(recipe)]
         check_keys(graph.config, missing)
         if any("arguments" in recipe.settings for recipe in missing) and is_first_process():
@@ -74,6 +74,8 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
             return 0
         write_json(folder / "experiment.json", _described(graph, store))
         _report(folder, store, graph.cells)
+        if mirror is not None:
+            mirror.send_report(folder)
     return _summary(outcome, shlex.join(["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"])]))
 
 
