@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
+from test_experiment import CONFIG
+from tiny import make_model
 
+from sgtr_jax.backends.jax import finetune_all
+from sgtr_jax.cli import main
 from sgtr_jax.memory import sampling_mesh
 from sgtr_jax.mesh import MeshConfig, devices_for
 from sgtr_jax.plan.shipped import shipped_spec
@@ -32,3 +38,20 @@ def test_a_host_of_several_chips_uses_them_all(monkeypatch: pytest.MonkeyPatch) 
     assert len(devices_for(MeshConfig(tensor=2))) == 8
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert len(devices_for(MeshConfig())) == 8
+
+
+def test_weights_of_sampling_make_room_for_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_model(tmp_path / "m")
+    (tmp_path / "c.yaml").write_text(CONFIG.format(model=tmp_path / "m"))
+    held: list[int] = []
+
+    def finetune(jobs: Any, base: Any) -> Any:
+        table = (spec.vocab_size, spec.hidden_size)
+        held.append(sum(array.shape == table for array in jax.live_arrays()))
+        return finetune_all(jobs, base)
+
+    monkeypatch.setattr("sgtr_jax.experiment.make.finetune_all", finetune)
+    words = ["run", str(tmp_path / "c.yaml"), "seeds=[0]", "only=reversal", "measure=identity"]
+    before = sum(array.shape == (spec.vocab_size, spec.hidden_size) for array in jax.live_arrays())
+    assert main([*words, f"out={tmp_path / 'o'}", "finetuning.mesh.fsdp=8"]) == 0
+    assert held == [before] * 2  # the untouched model sampled summaries before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -155,6 +156,7 @@ class Maker:
             base = self._base(jobs[0].model, config.dtype)
         else:  # laid out otherwise for training, and there is not room for both
             self._models.clear()
+            gc.collect()  # engines and models name each other
         finetune_all(jobs, base)
         return {}
 
