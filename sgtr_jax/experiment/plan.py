@@ -68,7 +68,8 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
         if len(found) > 1:
             summary["topologies"] = [one.to_json() for one in found]
         for one in found:
-            console.print(_in_words(one) + (" (the fewest)" if one is best and one.fits and len(found) > 1 else ""))
+            fewest = " (the fewest)" if one is best and one.fits and len(found) > 1 else ""
+            console.print(_in_words(one) + fewest, soft_wrap=True)
     if as_json:
         print(json.dumps(summary))
     return 0
