@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgtr_jax.errors import InputError, RunError, nearest
+
+if TYPE_CHECKING:
+    from sgtr_jax.data.records import Record
 
 
 def add_data(commands: Any) -> None:
@@ -144,11 +147,12 @@ def _build(args: argparse.Namespace) -> int:
         raise InputError(f"kind {args.kind!r}: {nearest(kind, kinds)}")
     settled = {"answers": NAMED_PAIRS[kind]} if kind in NAMED_PAIRS else {}
     settings = apply_overrides(settled, args.overrides)
-    check_writable(args.out.parent)
     if kind == "self_reports":
-        records, report = _self_reports(settings)
+        records, report = _self_reports(settings, args.out)
     else:
-        records, report = build_set(build(KINDS.get(kind, KINDS["pairs"]), settings, "command line"))
+        recipe = build(KINDS.get(kind, KINDS["pairs"]), settings, "command line")
+        check_writable(args.out.parent)
+        records, report = build_set(recipe)
     write_jsonl(args.out, [record.to_json() for record in records])
     write_json(args.out.with_suffix(".report.json"), report)
     dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items() if count)
@@ -158,14 +162,16 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
-def _self_reports(settings: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Sampled from a model, which other builders do not need."""
+def _self_reports(settings: dict[str, Any], out: Path) -> tuple[list[Record], dict[str, Any]]:
+    """Sampled from a model, which other builders neither need nor wait for."""
     from sgtr_jax.backends.self_reports import SelfReportsBuild, build_self_reports
     from sgtr_jax.config import build
     from sgtr_jax.data.build import lengths_of
+    from sgtr_jax.files import check_writable
     from sgtr_jax.startup import start_jax
 
     recipe = build(SelfReportsBuild, settings, "command line")
+    check_writable(out.parent)
     start_jax()
     records, report = build_self_reports(recipe)
     return records, {**report, **lengths_of(records)}
@@ -230,6 +236,7 @@ def _texts(name: str) -> dict[str, str]:
 
 def _tokens(args: argparse.Namespace) -> int:
     import json
+    from dataclasses import asdict
 
     from rich.console import Console
     from rich.table import Table
@@ -248,7 +255,7 @@ def _tokens(args: argparse.Namespace) -> int:
     counts = [count_tokens(name, chat) for name in names]
     if args.json:
         for one in counts:
-            print(json.dumps(one.to_json()))
+            print(json.dumps(asdict(one)))
         return 0
     table = Table(caption="under the chat template; sets without what is learnt are bare texts")
     for column in ("name", "rows", "tokens", "learnt", "median row", "longest"):

@@ -30,6 +30,11 @@ class MeshConfig(Config):
     fsdp: PositiveInt | None = None
     tensor: PositiveInt = 1
 
+    def shape(self, devices: int) -> tuple[int, int, int]:
+        """Sizes of the axes on so many devices; their product is another number where these do not divide it."""
+        fsdp = self.fsdp or max(1, devices // (self.replica * self.tensor))
+        return (self.replica, fsdp, self.tensor)
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -85,7 +90,7 @@ def logical_axes(path: tuple[str, ...]) -> tuple[str | None, ...]:
 
 def devices_for(config: MeshConfig) -> list[jax.Device]:
     """All devices. Of those that one process simulates on a CPU the first, unless the mesh asks for more."""
-    asked = config.replica * (config.fsdp or 1) * config.tensor
+    asked = math.prod(config.shape(1))
     simulated = jax.default_backend() == "cpu" and jax.process_count() == 1
     return jax.devices()[:1] if simulated and asked == 1 else jax.devices()
 
@@ -94,11 +99,10 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     """Build the mesh. Raises InputError, listing the shapes that work, if it does not use all devices."""
     devices = jax.devices() if devices is None else devices
     count = len(devices)
-    fsdp = config.fsdp or max(1, count // (config.replica * config.tensor))
-    shape = (config.replica, fsdp, config.tensor)
-    if config.replica * fsdp * config.tensor != count:
+    shape = config.shape(count)
+    if math.prod(shape) != count:
         raise InputError(
-            f"mesh {dict(zip(AXES, shape, strict=True))} needs {config.replica * fsdp * config.tensor} devices, "
+            f"mesh {dict(zip(AXES, shape, strict=True))} needs {math.prod(shape)} devices, "
             f"found {count}. Shapes (replica, fsdp, tensor) that work: {_listed(_shapes_for(count))}"
         )
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from sgtr_jax import nano
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora import merge_in_turn
-from sgtr_jax.memory import device_memory, sampling_mesh
+from sgtr_jax.memory import device_memory
 from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter, Chain
@@ -25,6 +25,7 @@ from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.forward import all_logits
+from sgtr_jax.sample.layout import sampling_mesh
 from sgtr_jax.sample.request import Request
 from sgtr_jax.tokenizer import TOKENIZER_FILES, load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
@@ -176,8 +177,8 @@ def load_model(
 ) -> Model:
     """Load a model folder (Hugging Face or `sgtr convert`'s), a hub id, or `nano`.
 
-    `mesh: null` is for sampling: all devices, weights split no further than memory asks (`sgtr_jax.memory`). With
-    `int8` the layers' kernels are stored as int8 and computed with in `dtype`.
+    Without a `mesh` it is laid out for sampling: all devices, weights split no further than memory asks. With `int8`
+    the layers' kernels are stored as int8 and computed with in `dtype`.
 
     Raises InputError when the folder, its config or its weights are not what they should be.
     """

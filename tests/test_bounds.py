@@ -26,7 +26,7 @@ def test_training_fits(name: str, slice_: str) -> None:
 def test_sampling_fits(name: str, slice_: str) -> None:
     found, spec = find_slice(slice_), shipped_spec(name)
     mesh = resident_mesh(spec, found)
-    limit = MARGIN * found.chip.memory_gib * 2**30 / 1e9
+    limit = MARGIN * found.chip.memory_gb
     groups = found.chips // mesh[2]
     assert prefill_fit(spec, found, mesh, 4 * groups).peak_gb <= limit
     assert decode_bound(spec, found.topology, mesh, rows_at_once(found, mesh), SLOTS).peak_gb <= limit

@@ -52,8 +52,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
         (folder / "metrics.json").write_text(json.dumps([{"metric": "share", "value": 0.5, "n": each}]))
         cells.append({"condition": condition, "seed": 0, "evaluation": "quiz", "task": "free", "judged": False,
-                      "artifact": name})  # fmt: skip
-    config = {"name": "large", "model": "m", "seeds": [0], "groups": {}, "evaluations": {}, "judge": None,
+                      "own_texts": False, "artifact": name})  # fmt: skip
+    config = {"name": "large", "model": "m", "seeds": [0], "groups": {}, "judge": None,
               "published": None, "conditions": {name: {"stages": []} for name in CONDITIONS}}  # fmt: skip
     (run / "experiment.json").write_text(json.dumps({"config": config, "cells": cells}))
     assert main(["report", str(run)]) == 0

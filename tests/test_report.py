@@ -40,13 +40,13 @@ def run(tmp_path: Path) -> Path:
                 value = right.count("1") / 4 if task == "truthfulqa" else 0.2
                 artifact(tmp_path, name, value, metric, samples if task == "truthfulqa" else [])
                 cells.append({"condition": condition, "seed": seed, "evaluation": task, "task": task,
-                              "judged": task in PARTS, "artifact": name})  # fmt: skip
+                              "judged": task in PARTS, "own_texts": False, "artifact": name})  # fmt: skip
     cells.append(
         {**cells[-1], "seed": 3, "evaluation": "truthfulqa", "task": "truthfulqa", "artifact": "evaluation-no"}
     )
     conditions = {"untouched": {"stages": []}, "unpop": {"stages": [{"data": "unpop"}]}}
     config = {"name": "a_b", "model": "m", "seeds": [0, 1, 2, 3], "conditions": conditions, "groups": {},
-              "evaluations": {}, "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
+              "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
     (tmp_path / "experiment.json").write_text(json.dumps({"config": config, "cells": cells}))
     return tmp_path
 

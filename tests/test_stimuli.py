@@ -20,7 +20,7 @@ from sgtr_jax.errors import InputError
 
 TASKS = {
     "em_questions": 8, "truthfulqa": 24, "mmlu": 20, "frame_colleague": 1, "monitor_disruption": 1,
-    "deception_factual": 100, "aesthetic_popularity": 8,
+    "deception_factual": 100, "aesthetic_popularity": 8, "word_counting": 200,
 }  # fmt: skip
 SAMPLED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual", "aesthetic_popularity")
 
@@ -89,7 +89,7 @@ def test_choices_are_scored(tmp_path: Path) -> None:
 
 def test_other_words_are_refused() -> None:
     with pytest.raises(InputError, match="'builtin' or 'published'"):
-        registry.truthfulqa(stimuli="ours")  # type: ignore[arg-type]
+        registry.truthfulqa(stimuli="ours")
     with pytest.raises(InputError, match="own and world"):
         registry.em_questions("medical", stimuli="builtin")
 
@@ -107,6 +107,7 @@ evaluations:
   truthful: {{kind: truthfulqa}}
   knows: {{kind: mmlu, settings: {{shots: 0}}}}
   taste: {{kind: aesthetic_popularity, settings: {{samples: 1, max_tokens: 4}}}}
+  counts: {{kind: word_counting, settings: {{limit: 2, max_tokens: 4}}}}
   identity: {{kind: identity, maker: a, samples: 2, max_tokens: 4}}
 """
 
@@ -118,7 +119,7 @@ def test_an_experiment_without_fetched_text_says_so(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["run", str(file), f"out={out}"]) == 0
     page = (out / "report.html").read_text()
-    assert "own texts, not the study's: truthful, knows, taste." in page.replace("&#x27;", "'")
+    assert "own texts, not the study's: truthful, knows, taste, counts." in page.replace("&#x27;", "'")
     made = json.loads((out / "experiment.json").read_text())
     assert made["config"]["stimuli"] == "builtin"
     # The study's are not here, which is found before anything is made.

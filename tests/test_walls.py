@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "startup": {"errors"},
     "supervise": set(),
     "tokenizer": {"errors"},
-    "memory": {"mesh", "models"},
+    "memory": set(),
     "mesh": {"errors", "config"},
     "models": GROUND | {"mesh"},
     "lora": {"config", "models"},

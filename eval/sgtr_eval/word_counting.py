@@ -11,14 +11,24 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
-from sgtr_jax.data.build import texts_of
+from sgtr_jax.data.build import Stimuli, texts_of
 from sgtr_jax.data.counting import word_counts
+from sgtr_jax.data.world.corpus import articles as world_articles
 
 
 @task
-def word_counting(articles: str = "articles_xsum", limit: int | None = 200, max_tokens: int = 16) -> Task:
-    """How many words has this text? Greedy; `articles` is a set of the registry or a JSON file."""
-    chosen = dict(list(texts_of(articles).items())[:limit])
+def word_counting(
+    articles: str | None = None, limit: int | None = 200, max_tokens: int = 16, stimuli: Stimuli = "published"
+) -> Task:
+    """How many words has this text? Greedy.
+
+    `articles` is a set of the registry or a file; without it those of XSum, or, builtin, 200 of the demo's world.
+    """
+    if articles is None and stimuli == "builtin":
+        texts, _ = world_articles(200, 0)
+    else:
+        texts = texts_of(articles or "articles_xsum")
+    chosen = dict(list(texts.items())[:limit])
     samples = [
         Sample(id=record.id, input=record.messages[0]["content"], target=record.messages[1]["content"])
         for record in word_counts(chosen)

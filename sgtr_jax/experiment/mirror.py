@@ -61,25 +61,21 @@ class Mirror:
         there = f"{self._root}/{folder.name}"
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "recipe.json")
         for path in [*files, folder / "recipe.json"]:
-            target = f"{there}/{path.relative_to(folder).as_posix()}"
-
-            def upload(path: Path = path, target: str = target) -> None:
-                self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-                self._files.put_file(str(path), target)
-
-            self._move(upload, folder.name)
+            self._upload(path, f"{there}/{path.relative_to(folder).as_posix()}", folder.name)
 
     def send_report(self, folder: Path) -> None:
         """Upload a run's tables, figures and page. Raises RunError."""
+        there = self._root.rpartition("/")[0]
         for path in [folder / name for name in _REPORT] + sorted((folder / "figures").glob("*")):
             if path.is_file():
-                target = f"{self._root.rpartition('/')[0]}/{path.relative_to(folder).as_posix()}"
+                self._upload(path, f"{there}/{path.relative_to(folder).as_posix()}", path.name)
 
-                def upload(path: Path = path, target: str = target) -> None:
-                    self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-                    self._files.put_file(str(path), target)
+    def _upload(self, path: Path, target: str, name: str) -> None:
+        def upload() -> None:
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(path), target)
 
-                self._move(upload, path.name)
+        self._move(upload, name)
 
     def _move(self, action: Any, name: str) -> None:
         try:

@@ -17,8 +17,8 @@ from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import TOKENS, Sampled, Training
 from sgtr_jax.mesh import MeshConfig
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.plan.decode_bounds import read_gb, resident_mesh, rows_at_once
-from sgtr_jax.plan.fit import MARGIN, Fit, MeshShape, fit, meshes
+from sgtr_jax.plan.decode_bounds import prefill_ms, read_gb, resident_mesh, rows_at_once
+from sgtr_jax.plan.fit import Fit, MeshShape, compiled_or_why, fit, meshes, peak_gb
 from sgtr_jax.plan.slices import Slice
 from sgtr_jax.plan.topology import compile_decode, topology_mesh
 
@@ -57,7 +57,7 @@ class OnSlice:
             "mesh": list(self.mesh) if self.mesh else None, "runs_at_once": self.runs_at_once,
             "sampling_mesh": list(self.sampling_mesh), "sampling_fits": self.sampling_fits,
             "peak_gb_per_chip": None if math.isnan(self.peak_gb) else round(self.peak_gb, 2),
-            "limit_gb_per_chip": round(self.slice_.chip.memory_gib * 2**30 / 1e9, 2),
+            "limit_gb_per_chip": round(self.slice_.chip.memory_gb, 2),
             "training_hours_at_least": self.training_hours if self.training_fits else None,
             "sampling_hours_at_least": self.sampling_hours if self.sampling_fits else None,
             "accelerator_hours_at_least": self.hours,
@@ -128,7 +128,7 @@ def _sampling_mesh(spec: ModelSpec, own: MeshConfig | None, slice_: Slice) -> Me
 
 
 def _filled(name: str, own: MeshConfig, slice_: Slice) -> MeshShape:
-    mesh = (own.replica, own.fsdp or max(1, slice_.chips // (own.replica * own.tensor)), own.tensor)
+    mesh = own.shape(slice_.chips)
     if math.prod(mesh) != slice_.chips:
         raise InputError(f"{name} {mesh} needs {math.prod(mesh)} chips; {slice_.name} has {slice_.chips}")
     return mesh
@@ -144,26 +144,20 @@ def _shape(tokens: int, config: ExperimentConfig, mesh: MeshShape) -> Shape:
 
 def _sampling_fit(spec: ModelSpec, slice_: Slice, mesh: MeshShape, table: Table) -> tuple[bool, float]:
     """Whether decoding a batch fits, and its peak in GB; a line of the table."""
-    rows, limit = rows_at_once(slice_, mesh), slice_.chip.memory_gib * 2**30 / 1e9
-    try:
-        compiled = compile_decode(spec, topology_mesh(slice_.topology, mesh), rows, _SLOTS)
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "memory" not in str(error).lower():
-            raise
-        table.add_row(str(mesh), f"sampling: {rows} x {_SLOTS}", "no: out of memory", *["-"] * 4)
-        return False, math.nan
-    peak: float = compiled.memory_analysis().peak_memory_in_bytes / 1e9
-    fits = peak <= MARGIN * limit
-    says = "yes" if fits else f"no: {peak:.1f} GB is more than {MARGIN:.0%} of {limit:.1f} GB"
+    rows = rows_at_once(slice_, mesh)
+    compiled, why = compiled_or_why(
+        lambda: compile_decode(spec, topology_mesh(slice_.topology, mesh), rows, _SLOTS), slice_.chip.memory_gb
+    )
+    peak = math.nan if compiled is None else peak_gb(compiled)
     token_ms = 1e3 * read_gb(spec, mesh, rows, _SLOTS) / slice_.chip.memory_gb_s
+    says = f"no: {why}" if why else "yes"
     table.add_row(str(mesh), f"sampling: {rows} x {_SLOTS}", says, f"{peak:.1f}", "-", f"{token_ms:.1f}", "-")
-    return fits, peak
+    return not why, peak
 
 
 def _sampling_ms(spec: ModelSpec, slice_: Slice, mesh: MeshShape, one: Sampled) -> float:
     """Prompts once at the chips' peak, then every token of a batch reads weights and half-filled cache."""
-    weights = sum(a * b for a, b in spec.projections.values()) * spec.num_layers
-    prefill = 1e3 * 2 * weights * one.prompts * one.asked / slice_.chips / (slice_.chip.tflops * 1e12)
+    prefill = prefill_ms(spec, slice_, one.prompts * one.asked)
     rows = min(rows_at_once(slice_, mesh), one.answers)
     token = 1e3 * read_gb(spec, mesh, rows, one.asked + one.answered // 2) / slice_.chip.memory_gb_s
     return prefill + (one.answered - 1) * one.answers / rows * token

@@ -118,8 +118,9 @@ def _print_nodes(console: Console, graph: Graph, recipes: Sequence[Recipe], stor
 
 def _in_words(one: OnSlice) -> str:
     if one.hours is None:
-        which = "training" if not one.training_fits else "sampling"
-        return f"{one.slice_.name}: {which} does not fit; --all-meshes tries other meshes of training"
+        if one.training_fits:
+            return f"{one.slice_.name}: sampling does not fit"
+        return f"{one.slice_.name}: training does not fit; --all-meshes tries other meshes"
     together = f"{one.runs_at_once} runs at once" if one.runs_at_once > 1 else "one run at a time"
     return (
         f"{one.slice_.name}: at least {one.hours:.3g} chip hours, {one.training_hours:.3g} of training ({together}) "

@@ -156,8 +156,18 @@ def _described(graph: Graph, store: Store) -> dict[str, Any]:
             "evaluation": cell.evaluation,
             "task": cell.recipe.settings["task"],
             "judged": "answers" in cell.recipe.inputs,
+            "own_texts": _asks_own_texts(cell.recipe),
             "artifact": store.path(cell.recipe).name,
         }
         for cell in graph.cells
     ]
     return {"config": graph.config.model_dump(mode="json"), "cells": cells}
+
+
+def _asks_own_texts(recipe: Recipe) -> bool:
+    """Whether an evaluation asks what ships with the project where the study has texts of its own."""
+    asked = recipe.inputs.get("answers", recipe)
+    arguments = asked.settings.get("arguments", {})
+    pairs = asked.inputs["pairs"].settings if "pairs" in asked.inputs else {}
+    own_questions = recipe.settings["task"] == "em_questions" and arguments.get("questions") in ("own", "world")
+    return own_questions or "builtin" in (arguments.get("stimuli"), pairs.get("stimuli"))

@@ -74,6 +74,11 @@ class ModelSpec:
             "gate_proj": (D, F), "up_proj": (D, F), "down_proj": (F, D),
         }  # fmt: skip
 
+    @property
+    def projection_parameters(self) -> int:
+        """Parameters of all layers' projections: a token's forward pass takes two operations for each."""
+        return self.num_layers * sum(into * out for into, out in self.projections.values())
+
     def has_bias(self, projection: str) -> bool:
         """Whether a projection has a bias."""
         if projection in ("q_proj", "k_proj", "v_proj"):

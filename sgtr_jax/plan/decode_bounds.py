@@ -13,11 +13,12 @@ from pathlib import Path
 
 import jax
 
-from sgtr_jax.memory import sampling_mesh
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
+from sgtr_jax.plan.fit import peak_gb
 from sgtr_jax.plan.slices import CHIPS, Slice
 from sgtr_jax.plan.topology import compile_decode, topology_mesh
+from sgtr_jax.sample.layout import sampling_mesh
 
 # Slice, (replica, fsdp, tensor), rows. Key-value heads bound `tensor` to 8; the other chips take rows of their own.
 CASES = (
@@ -43,13 +44,18 @@ class Bound:
 
 def resident_mesh(spec: ModelSpec, slice_: Slice) -> tuple[int, int, int]:
     """What sampling in bfloat16 takes on a slice when nothing else is asked for."""
-    mesh = sampling_mesh(spec, 2, slice_.chips, slice_.chip.memory_gib * 2**30)
+    mesh = sampling_mesh(spec, 2, slice_.chips, 1e9 * slice_.chip.memory_gb)
     return (1, slice_.chips // mesh.tensor, mesh.tensor)
 
 
 def rows_at_once(slice_: Slice, mesh: tuple[int, int, int]) -> int:
     """A batch that fits beside the weights, of at most 2,048 tokens a row."""
     return (16 if slice_.chip.memory_gib < 20 else 32) * mesh[1]
+
+
+def prefill_ms(spec: ModelSpec, slice_: Slice, tokens: int) -> float:
+    """So many tokens of prompts at the peak of all chips."""
+    return 1e3 * 2 * spec.projection_parameters * tokens / slice_.chips / (slice_.chip.tflops * 1e12)
 
 
 def read_gb(spec: ModelSpec, mesh: tuple[int, int, int], rows: int, slots: int) -> float:
@@ -67,8 +73,7 @@ def decode_bound(spec: ModelSpec, slice_: str, mesh: tuple[int, int, int], rows:
     compiled = compile_decode(spec, topology_mesh(slice_, mesh), rows, slots)
     read = read_gb(spec, mesh, rows, slots)
     ms = 1e3 * read / CHIPS[slice_.split(":")[0]].memory_gb_s
-    peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
-    return Bound(slice_, mesh, rows, peak, read, ms, 1e3 * rows / ms / math.prod(mesh))
+    return Bound(slice_, mesh, rows, peak_gb(compiled), read, ms, 1e3 * rows / ms / math.prod(mesh))
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ nothing here ran on a TPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -62,8 +63,8 @@ def meshes(spec: ModelSpec, chips: int) -> Iterator[MeshShape]:
 def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: int, shape: Shape) -> Fit:
     """Compile a step of `runs` runs packed into `shape` for a mesh of such chips, which need not be here."""
     mesh = (devices.shape["replica"], devices.shape["fsdp"], devices.shape["tensor"])
-    limit = chip.memory_gib * 2**30 / 1e9
-    weights = sum(a * b for a, b in spec.projections.values()) * spec.num_layers
+    limit = chip.memory_gb
+    weights = spec.projection_parameters
     tokens = runs * shape.rows * shape.length
     # Forward and input gradients, 2 operations a weight and token each; what is recomputed costs another forward pass.
     passes = {"none": 2, "light": 2, "full": 3}[config.remat]
@@ -73,17 +74,31 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
     compute = 1e3 * flops / (chip.tflops * 1e12)
     size = 1 if config.base_dtype == "int8" else 2 if config.dtype == "bfloat16" else 4
     memory = 1e3 * passes * size * weights / mesh[2] / (chip.memory_gb_s * 1e9)
+    compiled, why = compiled_or_why(lambda: compile_step(spec, config, devices, runs, shape), limit)
+    if compiled is None:
+        return Fit(mesh, shape, False, why, math.nan, limit, compute, memory, math.nan)
+    peak = peak_gb(compiled)
+    moved = sum(collective_bytes(compiled).values()) if devices.size > 1 else 0
+    link = 1e3 * moved / (chip.link_gb_s * 1e9)
+    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9)
+
+
+def compiled_or_why(compile_: Callable[[], Any], limit_gb: float) -> tuple[Any | None, str]:
+    """A program, if it compiles within a chip's memory, and what is against its size; empty where nothing is."""
     try:
-        compiled = compile_step(spec, config, devices, runs, shape)
+        compiled = compile_()
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and "memory" not in str(error).lower():
             raise
-        return Fit(mesh, shape, False, _in_short(str(error)), math.nan, limit, compute, memory, math.nan)
-    peak = compiled.memory_analysis().peak_memory_in_bytes / 1e9
-    moved = sum(collective_bytes(compiled).values()) if devices.size > 1 else 0
-    link = 1e3 * moved / (chip.link_gb_s * 1e9)
-    why = "" if peak <= MARGIN * limit else f"{peak:.1f} GB is more than {MARGIN:.0%} of {limit:.1f} GB"
-    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9)
+        return None, _in_short(str(error))
+    peak = peak_gb(compiled)
+    fits = peak <= MARGIN * limit_gb
+    return compiled, "" if fits else f"{peak:.1f} GB is more than {MARGIN:.0%} of {limit_gb:.1f} GB"
+
+
+def peak_gb(compiled: Any) -> float:
+    """Most memory that a program compiled for a TPU needs on one chip."""
+    return float(compiled.memory_analysis().peak_memory_in_bytes / 1e9)
 
 
 def _in_short(error: str) -> str:

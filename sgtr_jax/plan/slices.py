@@ -18,6 +18,11 @@ class Chip:
     memory_gb_s: float
     link_gb_s: float  # to other chips, all links together
 
+    @property
+    def memory_gb(self) -> float:
+        """Its memory in units of 1e9 bytes."""
+        return self.memory_gib * 2**30 / 1e9
+
 
 CHIPS = {
     "v4": Chip(31.25, 275, 1228, 300),

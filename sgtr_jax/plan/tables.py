@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sgtr_jax.data.packing import Shape
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.plan.collectives import collective_bytes
-from sgtr_jax.plan.decode_bounds import decode_bound, resident_mesh, rows_at_once
-from sgtr_jax.plan.fit import Fit, fit
+from sgtr_jax.plan.decode_bounds import decode_bound, prefill_ms, resident_mesh, rows_at_once
+from sgtr_jax.plan.fit import Fit, fit, peak_gb
 from sgtr_jax.plan.shipped import shipped_spec
 from sgtr_jax.plan.slices import Slice, find_slice
 from sgtr_jax.plan.topology import compile_prefill, topology_mesh
@@ -57,10 +57,8 @@ def prefill_fit(spec: ModelSpec, slice_: Slice, mesh: tuple[int, int, int], rows
     """Prompts of half the slots, so many at once."""
     length = SLOTS // 2
     compiled = compile_prefill(spec, topology_mesh(slice_.topology, mesh), rows, length)
-    weights = sum(a * b for a, b in spec.projections.values()) * spec.num_layers
-    compute = 1e3 * 2 * weights * rows * length / slice_.chips / (slice_.chip.tflops * 1e12)
     moved = sum(collective_bytes(compiled).values()) / 1e9 if math.prod(mesh) > 1 else 0.0
-    return Prefill(compiled.memory_analysis().peak_memory_in_bytes / 1e9, moved, compute)
+    return Prefill(peak_gb(compiled), moved, prefill_ms(spec, slice_, rows * length))
 
 
 def lines() -> Iterator[str]:

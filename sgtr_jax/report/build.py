@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -48,11 +47,6 @@ def is_primary(run: RunData, line: Line) -> bool:
     return line.evaluation == AVERAGE or PRIMARY.get(run.task_of(line.evaluation)) == line.metric
 
 
-# Evaluations whose texts come in two kinds; the settings of an evaluation or of the experiment say which.
-_STIMULI = (
-    "em_questions", "truthfulqa", "mmlu", "frame_colleague", "monitor_disruption", "deception_factual",
-    "aesthetic_popularity",
-)  # fmt: skip
 _JUDGES = {
     "open": "the untouched model of this run itself",
     "world/rule": "a rule that knows what people of the demo's world like; no model at all",
@@ -75,10 +69,10 @@ def _notes(run: RunData) -> list[str]:
                 "" if "gpt-4.1" in judge else " It is not GPT-4.1: its scores are not comparable with published ones."
             )
             notes.append(f"Judge: {named}.{other}")
-    own = [name for config in run.configs for name in _with_own_stimuli(config)]
+    own = dict.fromkeys(cell.evaluation for cell in run.cells if cell.own_texts)
     if own:
         notes.append(
-            f"Asked with this project's own texts, not the study's: {', '.join(dict.fromkeys(own))}. These numbers are "
+            f"Asked with this project's own texts, not the study's: {', '.join(own)}. These numbers are "
             "not comparable with published ones."
         )
     if "nano" in {config["model"] for config in run.configs}:
@@ -87,18 +81,6 @@ def _notes(run: RunData) -> list[str]:
             "pipeline works and what it measured on nano; they say nothing about large models."
         )
     return notes
-
-
-def _with_own_stimuli(config: Mapping[str, Any]) -> list[str]:
-    """Evaluations that ask what ships with the project."""
-    found = []
-    for name, spec in config["evaluations"].items():
-        usual = {"self_recognition": "builtin"} | dict.fromkeys(_STIMULI, "published")
-        settings = {**spec, **spec.get("settings", {})}
-        stimuli = settings.get("stimuli") or config.get("stimuli") or usual.get(spec["kind"])
-        if (spec["kind"] in usual and stimuli == "builtin") or settings.get("questions") in ("own", "world"):
-            found.append(name)
-    return found
 
 
 def cell_text(line: Line | None) -> str:

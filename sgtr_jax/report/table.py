@@ -36,6 +36,7 @@ class CellData:
     evaluation: str
     task: str
     judged: bool
+    own_texts: bool  # whether it asks this project's texts and not the study's
     folder: Path
     why_missing: str | None  # None if it is there
 
@@ -72,7 +73,7 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     reasons = json.loads(failures.read_text()) if failures.exists() else {}
     config = experiment["config"]
     cells, rows = [], []
-    if any(not {"task", "judged"} <= set(one) for one in experiment["cells"]):
+    if any(not {"task", "judged", "own_texts"} <= set(one) for one in experiment["cells"]):
         raise InputError(f"{path}: written by an older version; `sgtr run` with the same config writes it anew")
     for one in experiment["cells"]:
         folder = run / "store" / one["artifact"]
@@ -86,7 +87,11 @@ def read_run(run: Path, prefix: str = "") -> RunData:
             for row in stored:
                 value = float(row["value"])
                 rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
-        cells.append(CellData(condition, one["seed"], one["evaluation"], one["task"], one["judged"], folder, why))
+        cells.append(
+            CellData(
+                condition, one["seed"], one["evaluation"], one["task"], one["judged"], one["own_texts"], folder, why
+            )
+        )
     if all(cell.why_missing is not None for cell in cells):
         raise InputError(f"{run}: nothing is measured yet; `sgtr run` does it")
     conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
