@@ -109,5 +109,9 @@ def _reference(
     weights = jax.nn.softmax(scores, axis=-1)
     if dropout is not None:
         weights = dropout.of_tokens(queries).on_attention(weights, visibility.key_positions, _PLACE)
-    mixed = jnp.einsum("bkqs,bksh->bkqh", weights.astype(q.dtype).reshape(B, K, G * T, -1), v)
+    weights = weights.astype(q.dtype)
+    if dropout is not None and dropout.attention:
+        # Drawing the mask inside the product below is a fusion that libtpu does not finish compiling for a v6e.
+        weights = jax.lax.optimization_barrier(weights)
+    mixed = jnp.einsum("bkqs,bksh->bkqh", weights.reshape(B, K, G * T, -1), v)
     return mixed.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
