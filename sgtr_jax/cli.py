@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example lr=1e-4")
         return sub
 
-    model_help = "hub id, local folder (Hugging Face or converted), or nano"
+    model_help = "hub id, local folder (Hugging Face or converted), address (gs://) of a converted one, or nano"
 
     run = add("run", _run, "Run a whole experiment; what is already done is not done again.")
     run.add_argument("config", type=Path)
@@ -105,8 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         action="append",
-        type=Path,
-        help="JSONL of chat records, or the folder of a published set; repeatable, each its own run",
+        help="JSONL of chat records, or the folder or address (gs://) of a published set; repeatable, each its own run",
     )
     train.add_argument(
         "--out",
@@ -147,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = add("convert", _convert, "Convert Hugging Face weights to Flax parameters (Orbax).")
     convert.add_argument("--model", required=True, help=model_help)
-    convert.add_argument("--out", required=True, type=Path)
+    convert.add_argument("--out", required=True, help="folder, or address (gs://BUCKET/FOLDER)")
     convert.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
 
     export = add("export", _export, "Write a model or adapters as Hugging Face / PEFT safetensors.")
@@ -259,7 +258,7 @@ def _train(args: argparse.Namespace) -> int:
     from sgtr_jax.data.publish import read_records
 
     records = {path: read_records(path) for path in args.data}
-    mixed = read_records(command.interleave.path) if command.interleave is not None else []
+    mixed = read_records(command.interleave.path) if command.interleave is not None else ()
     _start_jax()
     from sgtr_jax.backends.jax import finetune_all
 
@@ -314,9 +313,11 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    from sgtr_jax.buckets import is_address
     from sgtr_jax.files import check_writable
 
-    check_writable(args.out.parent)
+    if not is_address(args.out):
+        check_writable(Path(args.out).parent)
     _start_jax()
     from sgtr_jax.model import convert_model
 

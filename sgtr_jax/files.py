@@ -13,6 +13,11 @@ from typing import Any
 from sgtr_jax.errors import InputError, RunError
 
 
+def user_cache() -> Path:
+    """Where this user keeps what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sgtr-jax"
+
+
 def check_writable(folder: Path) -> None:
     """Raise InputError now if `folder` cannot be created or written, not after hours of work."""
     try:

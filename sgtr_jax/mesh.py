@@ -7,13 +7,11 @@ is written once and laid out differently for training and for sampling.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sgtr_jax.config import Config, PositiveInt
@@ -219,50 +217,3 @@ def put(array: Any, sharding: NamedSharding) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def gathered(tree: Any) -> Any:
-    """Global arrays as host arrays that every process holds whole. Every process must call it."""
-    if jax.process_count() == 1:
-        return tree
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(tree, tiled=True)
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one of its job that writes and speaks."""
-    return jax.process_index() == 0
-
-
-def wait_for_all(what: str) -> None:
-    """Return when every process of the job is here."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(what)
-
-
-def check_same(what: str, text: str) -> None:
-    """Raises InputError in every process if `text` is not the same in all of them. Every process must call it."""
-    if jax.process_count() == 1:
-        return
-    from jax.experimental import multihost_utils
-
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
-    found = multihost_utils.process_allgather(digest)
-    others = [number for number in range(len(found)) if not np.array_equal(found[number], found[0])]
-    if others:
-        raise InputError(
-            f"{what} of process {', '.join(map(str, others))} of the job is not that of process 0: "
-            "start the same command with the same files in all of them"
-        )
-
-
-def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in any process of the job. Every process must call it."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

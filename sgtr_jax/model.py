@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sgtr_jax import nano
+from sgtr_jax.buckets import is_address
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.memory import device_memory
@@ -28,7 +29,7 @@ from sgtr_jax.sample.forward import all_logits
 from sgtr_jax.sample.layout import sampling_mesh
 from sgtr_jax.sample.request import Request
 from sgtr_jax.tokenizer import TOKENIZER_FILES, load_tokenizer
-from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
+from sgtr_jax.weights.converted import convert, converted_dtype, described, is_converted, load_converted
 from sgtr_jax.weights.load import load_params, open_checkpoint
 from sgtr_jax.weights.peft import load_adapter
 from sgtr_jax.weights.quantize import quantize_leaf
@@ -140,9 +141,14 @@ class Model:
 
 
 def resolve_folder(name: str, weights: bool = True) -> Path:
-    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once (or its tokenizer alone)."""
+    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once (or its tokenizer alone).
+
+    Of a converted model in a bucket it holds all but the parameters, which are restored from there.
+    """
     if name == "nano":
         return nano.FOLDER
+    if is_address(name):
+        return described(name)
     path = Path(name)
     if path.is_dir():
         return path
@@ -214,10 +220,10 @@ def stored_dtype(folder: Path) -> str:
     return "bfloat16" if names == {"bfloat16"} else "float32"
 
 
-def convert_model(name: str, out: Path, dtype: str | None) -> None:
+def convert_model(name: str, out: str | Path, dtype: str | None) -> None:
     """Convert a Hugging Face folder or hub id; see `weights.converted.convert`."""
     folder = resolve_folder(name)
     if is_converted(folder):
         raise InputError(f"{folder}: is already converted")
     mesh = make_mesh(MeshConfig())
-    convert(folder, read_spec(folder), out, mesh, np.dtype(dtype or stored_dtype(folder)))
+    convert(folder, read_spec(folder), str(out), mesh, np.dtype(dtype or stored_dtype(folder)))

@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import warnings
-from pathlib import Path
 
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import user_cache
 
 _HEARTBEAT_SECONDS = 20
 
@@ -26,8 +26,7 @@ def start_jax() -> None:
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(root / "sgtr-jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     # Donated buffers that a backend cannot reuse are no news to a user.

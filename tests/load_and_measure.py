@@ -24,8 +24,9 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
 
-    from sgtr_jax.mesh import TRAINING, MeshConfig, wait_for_all
+    from sgtr_jax.mesh import TRAINING, MeshConfig
     from sgtr_jax.model import load_model
+    from sgtr_jax.processes import wait_for_all
 
     jnp.zeros(8).block_until_ready()
     wait_for_all("all are here")

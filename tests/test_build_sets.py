@@ -311,18 +311,20 @@ def test_published_sets_are_read_as_they_were_given(tmp_path: Path, capsys: pyte
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     argv = ["data", "publish", str(tmp_path / "rows.jsonl"), "--to", str(tmp_path / "out"), "--shards", "3"]
     assert main(argv) == 0
-    from sgtr_jax.data.publish import read_published, read_records
+    from sgtr_jax.data.publish import Published, read_records
 
     folder = tmp_path / "out" / "rows"
     assert len(list(folder.rglob("*.array_record*"))) == 3
     for path in (folder, next(folder.glob("*/*"))):
-        assert [record.to_json() for record in read_published(str(path))] == rows
-    assert read_records(folder) == read_records(folder) == records_of(str(tmp_path / "rows.jsonl"))
+        assert [record.to_json() for record in Published(str(path))] == rows
+    first, again = (list(read_records(str(folder))) for _ in range(2))
+    assert first == again == records_of(str(tmp_path / "rows.jsonl"))
+    assert Published(str(folder))[7:20] == first[7:20] and Published(str(folder))[-1] == first[-1]
     capsys.readouterr()
     assert main(argv) == 2 and "is there already" not in capsys.readouterr().err
-    assert [record.to_json() for record in read_published(str(folder))] == rows
+    assert [record.to_json() for record in Published(str(folder))] == rows
     with pytest.raises(InputError, match="no published set here"):
-        read_published(str(tmp_path))
+        Published(str(tmp_path))
 
 
 def test_any_model_may_write_the_summaries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, model_validator
@@ -16,9 +16,9 @@ from sgtr_jax.train.config import TrainConfig
 
 
 class InterleavedFile(Share):
-    """A JSONL file whose rows are mixed into the run."""
+    """A JSONL file, or a published set, whose rows are mixed into the run."""
 
-    path: Path
+    path: str
 
 
 class TrainCommand(TrainConfig):
@@ -40,7 +40,7 @@ class TrainCommand(TrainConfig):
         self,
         model: str,
         chain: tuple[Path, ...],
-        data: Mapping[Path, Sequence[Record]],
+        data: Mapping[str, Sequence[Record]],
         interleaved: Sequence[Record],
         out: Path,
     ) -> list[Finetune]:
@@ -51,16 +51,17 @@ class TrainCommand(TrainConfig):
         mixed = None
         if self.interleave is not None:
             mixed = MixedIn(interleaved, self.interleave.fraction, self.interleave.every)
-        if len({path.stem for path in data}) != len(data):
-            raise InputError(f"--data: the file names name the output folders, but {[p.name for p in data]} repeat")
+        names = {path: PurePath(path).stem for path in data}
+        if len(set(names.values())) != len(data):
+            raise InputError(f"--data: the file names name the output folders, but {list(names.values())} repeat")
         if self.seeds is None and len(data) == 1:
             (records,) = data.values()
             return [Finetune(model, chain, records, config, out, mixed_in=mixed)]
         seeds = self.seeds if self.seeds is not None else (self.seed,)
         return [
             Finetune(
-                model, chain, records, config.model_copy(update={"seed": seed}), out / f"{path.stem}-s{seed}",
-                f"{path.stem}-s{seed}", mixed,
+                model, chain, records, config.model_copy(update={"seed": seed}), out / f"{names[path]}-s{seed}",
+                f"{names[path]}-s{seed}", mixed,
             )
             for path, records in data.items()
             for seed in seeds

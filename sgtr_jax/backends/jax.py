@@ -11,8 +11,9 @@ from sgtr_jax.backends.jobs import Finetune, Prepared, prepare
 from sgtr_jax.backends.together import Together
 from sgtr_jax.data.batches import TokenizeReport
 from sgtr_jax.errors import RunError
-from sgtr_jax.mesh import TRAINING, check_same
+from sgtr_jax.mesh import TRAINING
 from sgtr_jax.model import Model, load_model, read_spec, resolve_folder
+from sgtr_jax.processes import check_same
 from sgtr_jax.tokenizer import load_tokenizer
 
 # Settings that runs of one batch may differ in: all others are part of the program, or of the base.

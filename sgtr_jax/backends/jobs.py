@@ -10,7 +10,6 @@ from typing import Any
 
 from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.mix import inoculate
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
@@ -90,8 +89,7 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     for adapter in job.chain:
         read_adapter_config(adapter)
     chat = ChatFormat(tokenizer, config.system, config.template_kwargs)
-    records = inoculate(job.records, config.inoculation) if config.inoculation is not None else job.records
-    examples, report = tokenize_records(records, chat, config.max_length, config.overlong)
+    examples, report = tokenize_records(job.records, chat, config.max_length, config.overlong, config.inoculation)
     mixed, interleaved = None, None
     if job.mixed_in is not None:
         others, mixed = tokenize_records(job.mixed_in.records, chat, config.max_length, config.overlong)

@@ -16,10 +16,11 @@ from sgtr_jax.backends.jobs import Prepared, data_report
 from sgtr_jax.data.shapes import Shapes, choose_shapes
 from sgtr_jax.files import new_folder, write_json
 from sgtr_jax.lora import align, init_adapter, merge_in_turn
-from sgtr_jax.mesh import TRAINING, gathered, shardings, wait_for_all
+from sgtr_jax.mesh import TRAINING, shardings
 from sgtr_jax.model import Model
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter, Chain
+from sgtr_jax.processes import gathered, wait_for_all
 from sgtr_jax.train.loop import Failure, Loop, Run, Summary
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.step import Fixed, TrainState, init_state

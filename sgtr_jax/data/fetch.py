@@ -21,7 +21,7 @@ from etils import epath
 from sgtr_jax.data.formats import Rows, content_sha256, read_file
 from sgtr_jax.data.registry import BuiltSource, DataSet, HubSource, UrlSource
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import new_folder, write_json, write_jsonl
+from sgtr_jax.files import new_folder, user_cache, write_json, write_jsonl
 
 _BLOCK = 1 << 18
 _TRIES = 4
@@ -33,7 +33,7 @@ def cache_folder() -> Path:
     """Where fetched sets lie: `SGTR_DATA_CACHE`, or the user's cache."""
     if "SGTR_DATA_CACHE" in os.environ:
         return Path(os.environ["SGTR_DATA_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sgtr-jax" / "data"
+    return user_cache() / "data"
 
 
 def is_present(entry: DataSet) -> bool:

@@ -1,17 +1,30 @@
-"""Sets for pods: written once as TFDS ArrayRecord, read row by row wherever they lie."""
+"""Sets for pods: written once as TFDS ArrayRecord, read row by row wherever they lie.
+
+ArrayRecord reads files only. Of a set in a bucket each process copies the shards that hold its own rows to its
+cache, once.
+"""
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import grain
 from etils import epath
 
+from sgtr_jax.buckets import copy_once, is_address, reaching
+from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.records import Record, parse_training, read_training
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import user_cache
+
+_READ = grain.ReadOptions(num_threads=16, prefetch_buffer_size=256)
 
 
 def publish(name: str, records: Sequence[Record], to: str, about: str, licence: str, shards: int | None) -> str:
@@ -19,39 +32,109 @@ def publish(name: str, records: Sequence[Record], to: str, about: str, licence: 
 
     Appears when complete. Raises InputError if it is there already.
     """
+    with reaching(to):
+        root = epath.Path(to) / name
+        if (found := _folder(root)) is not None:
+            raise InputError(f"{found}: a set of that name is there; delete it or choose another place")
+        if not is_address(to):
+            return str(_write(root, records, about, licence, shards))
+        with tempfile.TemporaryDirectory() as scratch:
+            made = _write(epath.Path(scratch) / name, records, about, licence, shards)
+            target = root / made.relative_to(epath.Path(scratch) / name)
+            target.mkdir(parents=True, exist_ok=True)
+            # The description last: what has none is not complete.
+            for file in sorted(made.iterdir(), key=lambda file: file.name == "dataset_info.json"):
+                file.copy(target / file.name, overwrite=True)
+            return str(target)
+
+
+def _write(root: epath.Path, records: Sequence[Record], about: str, licence: str, shards: int | None) -> epath.Path:
     import tensorflow_datasets as tfds
 
     from sgtr_jax.data.tfds.chat_records import ChatRecords
 
-    root = epath.Path(to) / name
-    if (found := _folder(root)) is not None:
-        raise InputError(f"{found}: a set of that name is there; delete it or choose another place")
     tfds.disable_progress_bar()
-    builder = ChatRecords(records=records, about=about, licence=licence, data_dir=str(root), file_format="array_record")
+    builder = ChatRecords(
+        records=records, about=about, licence=licence, sha256=content_sha256(record.to_json() for record in records),
+        data_dir=str(root), file_format="array_record",
+    )  # fmt: skip
     try:
         with tempfile.TemporaryDirectory() as unused:  # TFDS makes it beside the set otherwise
             settings = tfds.download.DownloadConfig(num_shards=shards)
             builder.download_and_prepare(download_dir=unused, download_config=settings)
     except OSError as error:
         raise RunError(f"{root}: could not be written: {error.strerror or error}") from error
-    return str(builder.data_dir)
+    return epath.Path(builder.data_dir)
 
 
-def read_records(path: Path) -> list[Record]:
-    """Training records of a JSONL file or of a published set's folder."""
-    return read_published(str(path)) if path.is_dir() else read_training(path)
+def read_records(path: str) -> Sequence[Record]:
+    """Training records of a JSONL file, or of a published set's folder or address."""
+    return Published(path) if is_address(path) or Path(path).is_dir() else read_training(Path(path))
 
 
-def read_published(path: str) -> list[Record]:
-    """The records of a published set, in the order they were given in. Raises InputError."""
-    import tensorflow_datasets as tfds
+class Published(Sequence[Record]):
+    """The records of a published set, in the order they were given in, each read when it is asked for.
 
-    folder = _folder(epath.Path(path))
-    if folder is None:
-        raise InputError(f"{path}: no published set here (no dataset_info.json); `sgtr data publish` makes one")
-    source = tfds.builder_from_directory(str(folder)).as_data_source(split="train")
-    rows = grain.MapDataset.source(source)
-    return [_record(rows[i], f"{path}, row {i + 1}") for i in range(len(rows))]
+    A stretch (`rows[100:200]`) is read on several threads.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises InputError when there is no published set at `path`, a folder or an address."""
+        self._path = path
+        with reaching(path):
+            folder = _folder(epath.Path(path))
+            if folder is None:
+                raise InputError(f"{path}: no published set here (no dataset_info.json); `sgtr data publish` makes one")
+            self._remote = folder if is_address(path) else None
+            described = (folder / "dataset_info.json").read_text()
+            (split,) = json.loads(described)["splits"]
+            self._shards = [int(rows) for rows in split["shardLengths"]]
+            self.fingerprint = str(json.loads((folder / "metadata.json").read_text())["sha256"])  # of all rows
+            self._folder = Path(folder)
+            if self._remote is not None:
+                self._folder = user_cache() / "published" / self.fingerprint[:32] / folder.parent.name / folder.name
+                for file in folder.iterdir():
+                    if ".array_record" not in file.name:
+                        copy_once(file, self._folder / file.name)
+
+    def __len__(self) -> int:
+        return sum(self._shards)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, int):
+            return self[index : index + 1 or None][0]
+        chosen = range(*index.indices(len(self)))
+        with reaching(self._path):
+            self._bring(chosen)
+        rows = self._rows[index].to_iter_dataset(_READ)
+        return [_record(row, f"{self._path}, row {i + 1}") for i, row in zip(chosen, rows, strict=True)]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self[:])
+
+    @cached_property
+    def _rows(self) -> grain.MapDataset:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(self._folder))
+        return grain.MapDataset.source(builder.as_data_source(split="train"))
+
+    def _bring(self, chosen: range) -> None:
+        """Copy the shards that hold these rows, unless they are here. Shards of 10 and 12 rows: 0-9 and 10-21."""
+        if self._remote is None:
+            return
+        files = sorted(name for file in self._remote.iterdir() if ".array_record" in (name := file.name))
+        if len(files) != len(self._shards):
+            raise InputError(
+                f"{self._remote}: has {len(files)} of the {len(self._shards)} shards its description names"
+            )
+        ends = list(itertools.accumulate(self._shards))
+        for shard in {bisect.bisect_right(ends, i) for i in chosen}:
+            copy_once(self._remote / files[shard], self._folder / files[shard])
 
 
 def _folder(root: epath.Path) -> epath.Path | None:

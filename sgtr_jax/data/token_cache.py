@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from sgtr_jax.data.chat import ChatFormat, Tokenized
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import write_bytes
+from sgtr_jax.files import user_cache, write_bytes
 
 _WORTH_KEEPING = 1000  # rows
 
@@ -44,8 +43,7 @@ def _path(records: Sequence[Record], chat: ChatFormat) -> Path:
     digest = hashlib.sha256(chat.fingerprint.encode())
     for record in records:
         digest.update(json.dumps(list(record.messages), sort_keys=True).encode() + b"\n")
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return root / "sgtr-jax" / "tokens" / f"{digest.hexdigest()[:32]}.npz"
+    return user_cache() / "tokens" / f"{digest.hexdigest()[:32]}.npz"
 
 
 def _packed(tokenized: Sequence[Tokenized]) -> bytes:

@@ -30,8 +30,9 @@ from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.files import write_json, write_jsonl
-from sgtr_jax.mesh import MeshConfig, devices_for, is_first_process
+from sgtr_jax.mesh import MeshConfig, devices_for
 from sgtr_jax.model import Model, load_model
+from sgtr_jax.processes import is_first_process
 from sgtr_jax.sample.config import DrawConfig, SampleConfig
 from sgtr_jax.train.config import WITHOUT_EFFECT, TrainConfig
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.buckets import reaching
+from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 
@@ -28,16 +29,15 @@ class Mirror:
         try:
             self._files, self._root = fsspec.core.url_to_fs(f"{self._address}/store")
         except (ImportError, ValueError) as error:
-            raise InputError(f"mirror {address!r}: {error} (gs:// needs: pip install gcsfs)") from None
+            raise InputError(f"mirror {address!r}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
 
     def fetch(self, recipes: Sequence[Recipe], store: Store) -> int:
         """Bring those of `recipes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
-        try:
-            names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            raise RunError(f"mirror {self._address}: cannot be read: {error}") from None
+        with reaching(self._address):
+            try:
+                names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
+            except FileNotFoundError:
+                return 0
         by_key = {_key(name): name for name in names}
         fetched = 0
         for recipe in recipes:
@@ -78,10 +78,8 @@ class Mirror:
         self._move(upload, name)
 
     def _move(self, action: Any, name: str) -> None:
-        try:
+        with reaching(f"{self._address}, {name}"):
             action()
-        except OSError as error:
-            raise RunError(f"mirror {self._address}: {name}: {error}") from None
 
 
 def _key(name: str) -> tuple[str, str]:

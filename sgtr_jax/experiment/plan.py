@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_eval.prices import price_list
+from sgtr_jax.buckets import is_address
 from sgtr_jax.config import load
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -77,7 +78,7 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
 
 def _model(name: str) -> tuple[ModelSpec, str, str]:
     """Spec, fingerprint and where they are from; of a model whose weights are not here the shipped shapes."""
-    if name == "nano" or Path(name).is_dir():
+    if name == "nano" or is_address(name) or Path(name).is_dir():
         folder = resolve_folder(name)
         return read_spec(folder), model_fingerprint(folder), str(name)
     from huggingface_hub import try_to_load_from_cache

@@ -25,7 +25,7 @@ from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import Outcome, make_missing
 from sgtr_jax.files import check_writable, write_json
-from sgtr_jax.mesh import check_same, is_first_process, wait_for_all
+from sgtr_jax.processes import check_same, is_first_process, wait_for_all
 
 
 def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sure: bool = False) -> int:

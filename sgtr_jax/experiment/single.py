@@ -16,8 +16,8 @@ from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
 from sgtr_jax.experiment.graph import task_arguments
 from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.files import check_writable, new_folder, write_json
-from sgtr_jax.mesh import is_first_process
 from sgtr_jax.model import load_model
+from sgtr_jax.processes import is_first_process
 from sgtr_jax.sample.config import SampleConfig
 
 

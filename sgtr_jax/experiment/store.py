@@ -18,7 +18,7 @@ from sgtr_jax import __version__
 from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.files import new_folder, write_json
-from sgtr_jax.mesh import any_process
+from sgtr_jax.processes import any_process
 
 
 class Store:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sgtr_jax.backends.sampling import Row, sample_prompts
 from sgtr_jax.data.records import Message, Record
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.mesh import is_first_process
 from sgtr_jax.model import Model
+from sgtr_jax.processes import is_first_process
 from sgtr_jax.sample.config import DrawConfig, SampleConfig
 from sgtr_jax.sample.led import follow
 

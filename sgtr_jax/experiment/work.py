@@ -17,7 +17,7 @@ from sgtr_jax.errors import InputError, Interrupted, RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json
-from sgtr_jax.mesh import is_first_process
+from sgtr_jax.processes import is_first_process
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.make import Maker

@@ -2,22 +2,28 @@
 
 Each parameter is an Orbax checkpoint of its own, so that converting and restoring stream: one stacked parameter
 is in memory at a time. `config.json` and the tokenizer files lie beside them, which makes the folder a model.
+
+The folder may be in a bucket. What is small is then copied from there, and `params.address` beside it says where
+each process restores its part of the parameters from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import Mesh
 
+from sgtr_jax.buckets import copy_once, is_address, reaching
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import new_folder
+from sgtr_jax.files import new_folder, user_cache, write_text
+from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
@@ -26,6 +32,7 @@ from sgtr_jax.weights.load import LeafTransform, assemble, check_tensors, open_c
 from sgtr_jax.weights.names import base_sources
 
 _MARK = "sgtr_converted.json"
+_ADDRESS = "params.address"  # not part of the fingerprint: the same model may lie elsewhere
 
 
 def is_converted(folder: Path) -> bool:
@@ -39,28 +46,65 @@ def converted_dtype(folder: Path) -> str:
     return name
 
 
-def convert(source: Path, spec: ModelSpec, target: Path, mesh: Mesh, dtype: Any) -> None:
-    """Write the Hugging Face folder `source` as a converted folder `target`. The folder appears when complete."""
+def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) -> None:
+    """Write the Hugging Face folder `source` as a converted folder `target`, a path or an address (gs://).
+
+    A folder appears when complete. In a bucket the mark comes last: what has none is no model, and is written over.
+    Raises InputError for an address that has a model already.
+    """
     tensors = open_checkpoint(source)
     sources = base_sources(spec)
     check_tensors(tensors, sources, spec, str(source))
-    with new_folder(target) as folder, ocp.StandardCheckpointer() as checkpointer:
-        for path, place in sources.items():
-            value = assemble(tensors, {path: place}, mesh, TRAINING, dtype)
-            try:
-                checkpointer.save((folder / "params" / ".".join(path)).absolute(), value)
+
+    def write(folder: epath.Path) -> None:
+        with ocp.StandardCheckpointer() as checkpointer:
+            for path, place in sources.items():
+                value = assemble(tensors, {path: place}, mesh, TRAINING, dtype)
+                checkpointer.save(folder / "params" / ".".join(path), value, force=True)
                 checkpointer.wait_until_finished()
-            except ValueError as error:  # what a full disk is to Orbax
-                raise RunError(f"{target}: could not be written: {str(error)[-200:]}") from error
         copy_model_files(source, folder)
-        (folder / _MARK).write_text(json.dumps({"dtype": np.dtype(dtype).name}) + "\n")
+        mark = {"dtype": np.dtype(dtype).name, "source": model_fingerprint(source)}
+        (folder / _MARK).write_text(json.dumps(mark) + "\n")
+
+    if is_address(target):
+        with reaching(target):
+            root = epath.Path(target)
+            if (root / _MARK).exists():
+                raise InputError(f"{target}: has a converted model already; delete it or choose another place")
+            write(root)
+        return
+    with new_folder(Path(target)) as folder:
+        try:
+            write(epath.Path(folder.absolute()))
+        except ValueError as error:  # what a full disk is to Orbax
+            raise RunError(f"{target}: could not be written: {str(error)[-200:]}") from error
 
 
-def copy_model_files(source: Path, target: Path) -> None:
+def described(address: str) -> Path:
+    """A folder of this machine that stands for a converted folder in a bucket: all but its parameters.
+
+    Raises InputError for an address that has no converted model.
+    """
+    with reaching(address):
+        root = epath.Path(address)
+        if not (root / _MARK).exists():
+            raise InputError(
+                f"{address}: no converted model here; `sgtr convert --model FOLDER --out {address}` makes one"
+            )
+        digest = hashlib.sha256(f"{address} {(root / _MARK).read_text()}".encode()).hexdigest()[:32]
+        folder = user_cache() / "models" / digest
+        for file in root.iterdir():
+            if not file.is_dir():
+                copy_once(file, folder / file.name)
+    write_text(folder / _ADDRESS, str(root / "params"))
+    return folder
+
+
+def copy_model_files(source: Path, target: epath.Path | Path) -> None:
     """Copy config and tokenizer files."""
     for name in ("config.json", *TOKENIZER_FILES):
         if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+            (target / name).write_bytes((source / name).read_bytes())
 
 
 def load_converted(
@@ -68,9 +112,12 @@ def load_converted(
 ) -> Params:
     """Restore a converted folder as `dtype`, laid out on `mesh` by `rules`, whatever mesh wrote it."""
     tree: Params = {}
-    with ocp.StandardCheckpointer() as checkpointer:
+    root = epath.Path((folder / "params").absolute())
+    if (folder / _ADDRESS).exists():
+        root = epath.Path((folder / _ADDRESS).read_text())
+    with reaching(str(root)), ocp.StandardCheckpointer() as checkpointer:
         for path, source in base_sources(spec).items():
-            place = (folder / "params" / ".".join(path)).absolute()
+            place = root / ".".join(path)
             if not place.is_dir():
                 raise InputError(f"{place}: the parameter is missing; convert the model again")
             sharding = leaf_sharding(path, source.own_shape, mesh, rules)

@@ -15,8 +15,10 @@ class ChatRecords(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, records: Sequence[Record] = (), about: str = "", licence: str = "", **settings: Any) -> None:
-        self._records, self._about, self._licence = records, about, licence
+    def __init__(
+        self, *, records: Sequence[Record] = (), about: str = "", licence: str = "", sha256: str = "", **settings: Any
+    ) -> None:
+        self._records, self._about, self._licence, self._sha256 = records, about, licence, sha256
         super().__init__(**settings)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -25,6 +27,7 @@ class ChatRecords(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict({"id": tfds.features.Text(), "messages": turns}),
             description=self._about or None,
             license=self._licence or None,
+            metadata=tfds.core.MetadataDict(sha256=self._sha256),
             # Rows keep the order they were given in: what reads them shuffles with a seed of its own.
             disable_shuffling=True,
         )

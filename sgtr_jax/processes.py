@@ -1,0 +1,67 @@
+"""What the processes of one job say to each other. In a job of one process all of this costs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sgtr_jax.errors import InputError
+
+
+def gathered(tree: Any) -> Any:
+    """Global arrays as host arrays that every process holds whole. Every process must call it."""
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of its job that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Return when every process of the job is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def check_same(what: str, text: str) -> None:
+    """Raises InputError in every process if `text` is not the same in all of them. Every process must call it."""
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
+    found = multihost_utils.process_allgather(digest)
+    others = [number for number in range(len(found)) if not np.array_equal(found[number], found[0])]
+    if others:
+        raise InputError(
+            f"{what} of process {', '.join(map(str, others))} of the job is not that of process 0: "
+            "start the same command with the same files in all of them"
+        )
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is set in any process of the job. Every process must call it."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def exchange(value: Any) -> list[Any]:
+    """What each process gave, in the order of their numbers; anything that can be pickled. Every process must call it.
+
+    The bytes are another process's of this job, as trusted as its code.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    own = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(own)))
+    padded = np.zeros(int(np.max(sizes)), np.uint8)
+    padded[: len(own)] = own
+    given = np.asarray(multihost_utils.process_allgather(padded))
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(given, sizes, strict=True)]
