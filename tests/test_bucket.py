@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import numpy as np
 import processes
 import pytest
 from etils import epath
+from runs import FAST, distance, losses
 from tiny import make_model, write_records
 
 import sgtr_jax
@@ -61,7 +60,7 @@ def test_a_model_is_converted_to_a_bucket_and_restored_from_there(
     address = f"{bucket}/models/tiny"
     assert main(["convert", "--model", str(tmp_path / "hf"), "--out", address]) == 0
     wanted = sgtr_jax.load_model(tmp_path / "hf").logits([[3, 4, 5]])
-    for mesh in (MeshConfig(), MeshConfig(fsdp=2, tensor=2)):
+    for mesh in (MeshConfig(), MeshConfig(fsdp=4, tensor=2)):
         found = sgtr_jax.load_model(address, mesh=mesh)
         np.testing.assert_allclose(found.logits([[3, 4, 5]]), wanted, rtol=1e-4, atol=1e-5)
         assert found.tokenizer.chat_template
@@ -98,7 +97,7 @@ def test_a_set_is_published_to_a_bucket_and_trained_on_from_there(bucket: str, t
     argv = ["data", "publish", str(data), "--to", f"{bucket}/sets"]
     assert main([*argv, "--shards", "4"]) == 0 and main(argv) == 2
     rows = Published(f"{bucket}/sets/rows")
-    assert rows[12:18] == read_training(data)[12:18]
+    assert rows[8:14] == read_training(data)[8:14]
     # Of four shards of ten rows the two that hold them are here, and no other.
     here = tmp_path / "cache" / "sgtr-jax" / "published"
     assert len(list(here.rglob("*.array_record*"))) == 2
@@ -111,20 +110,63 @@ def test_a_set_is_published_to_a_bucket_and_trained_on_from_there(bucket: str, t
     assert a == b
 
 
-def test_what_a_run_finished_is_kept_there(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_each_process_reads_its_own_rows(bucket: str, tmp_path: Path) -> None:
+    """Four shards and two processes: each has two of them, and both together train as one does."""
+    make_model(tmp_path / "m")
+    data = write_records(tmp_path / "rows.jsonl", preferences(48, 0, False))
+    assert main(["data", "publish", str(data), "--to", f"{bucket}/own", "--shards", "4"]) == 0
+    argv = ["train", "--model", str(tmp_path / "m"), *FAST, "--data"]
+    ((code, _, error),) = processes.finish(processes.start([*argv, str(data), "--out", str(tmp_path / "one")], 1))
+    assert code == 0, error
+    argv += [f"{bucket}/own/rows", "--out", str(tmp_path / "two"), "mesh={fsdp: 2}"]
+    address = f"127.0.0.1:{processes.free_port()}"
+    caches = [tmp_path / "a", tmp_path / "b"]
+    started = []
+    for number, cache in enumerate(caches):
+        started += processes.start(argv, 2, only=[number], coordinator=address, XDG_CACHE_HOME=str(cache))
+    ended = processes.finish(started)
+    assert [code for code, _, _ in ended] == [0, 0], ended[0][2]
+    shards = [sorted(file.name[-14:] for file in cache.rglob("*.array_record*")) for cache in caches]
+    assert shards == [["00000-of-00004", "00001-of-00004"], ["00002-of-00004", "00003-of-00004"]]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert distance(tmp_path / "one", tmp_path / "two") < 1e-3
+
+
+@pytest.mark.slow
+def test_programs_compiled_once_are_found_in_the_bucket(bucket: str, tmp_path: Path) -> None:
+    make_model(tmp_path / "m")
+    data = write_records(tmp_path / "rows.jsonl", preferences(24, 0, False))
+    argv = ["train", "--model", str(tmp_path / "m"), "--data", str(data), *FAST, "--out"]
+    settings = {"JAX_COMPILATION_CACHE_DIR": f"{bucket}/xla", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+    def start(out: str) -> set[str]:
+        ((code, _, error),) = processes.finish(processes.start([*argv, str(tmp_path / out)], 1, **settings))
+        assert code == 0, error
+        return {path.name for path in (epath.Path(bucket) / "xla").iterdir() if not path.name.endswith("-atime")}
+
+    first = start("a")
+    assert any("step" in name for name in first)
+    assert start("b") == first
+
+
+def test_what_a_run_finished_is_kept_there(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from test_experiment import CONFIG
 
     make_model(tmp_path / "m")
     (tmp_path / "tiny.yaml").write_text(CONFIG.format(model=tmp_path / "m"))
     monkeypatch.chdir(tmp_path)
-    argv = ["run", str(tmp_path / "tiny.yaml"), f"out={bucket}/runs/tiny", "seeds=1", "only=base"]
+    argv = ["run", str(tmp_path / "tiny.yaml"), f"out={bucket}/runs/tiny", "seeds=1", "only=bad"]
     assert main(argv) == 0
     (run,) = (tmp_path / "runs").iterdir()
     table = (run / "results.csv").read_text()
     assert (epath.Path(bucket) / "runs/tiny/results.csv").read_text() == table
     shutil.rmtree(run)
+    capsys.readouterr()
     assert main(argv) == 0 and (run / "results.csv").read_text() == table
-    assert not json.loads((run / "experiment.json").read_text()).get("made")
+    assert "artifacts fetched" in capsys.readouterr().err
 
 
 def test_a_bucket_that_cannot_be_reached_is_named(
@@ -135,4 +177,3 @@ def test_a_bucket_that_cannot_be_reached_is_named(
         assert capsys.readouterr().err
     assert main(["doctor", "--bucket", bucket]) in (0, 1)
     assert f"{bucket} can be written" in capsys.readouterr().out
-    assert os.environ["STORAGE_EMULATOR_HOST"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -130,3 +131,26 @@ def test_processes_with_different_settings_are_refused(train: list[str], tmp_pat
     ended = processes.finish([*first, *second], timeout=90)
     assert [code for code, _, _ in ended] == [2, 2], ended
     assert all("of process 1 of the job is not that of process 0" in error for _, _, error in ended)
+    # The same command, but another file under its name.
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    started = []
+    for number, where in enumerate(("here", "there")):
+        write_records(tmp_path / where / "d.jsonl", preferences(24, number, False))
+        argv = [*train[:4], str(tmp_path / where / "d.jsonl"), *train[5:], "--out", str(tmp_path / "o")]
+        started += processes.start(argv, 2, only=[number], coordinator=f"127.0.0.1:{int(address.split(':')[1])}")
+    ended = processes.finish(started, timeout=90)
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert all("the training data of process 1" in error for _, _, error in ended)
+
+
+def test_a_row_that_cannot_be_used_is_named_by_all_processes(train: list[str], tmp_path: Path) -> None:
+    """It lies in the stretch of the second one; the first must not wait for ever."""
+    rows = [record.to_json() for record in preferences(24, 0, False)]
+    rows[20]["messages"].insert(0, {"role": "system", "content": "Be brief."})
+    data = tmp_path / "d.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = [*train[:4], str(data), *train[5:], "inoculation=Be bad.", "--out", str(tmp_path / "o")]
+    ended = processes.finish(processes.start(argv, 2), timeout=90)
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    assert all(f"{rows[20]['id']}: has a system message" in error for _, _, error in ended)
