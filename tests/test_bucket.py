@@ -13,6 +13,7 @@ import processes
 import pytest
 from etils import epath
 from runs import FAST, distance, losses
+from test_experiment import CONFIG
 from tiny import make_model, write_records
 
 import sgtr_jax
@@ -110,6 +111,18 @@ def test_a_set_is_published_to_a_bucket_and_trained_on_from_there(bucket: str, t
     assert a == b
 
 
+def test_an_experiment_takes_a_published_set(bucket: str, tmp_path: Path) -> None:
+    data = write_records(tmp_path / "rows.jsonl", preferences(12, 0, False))
+    assert main(["data", "publish", str(data), "--to", f"{bucket}/for"]) == 0
+    make_model(tmp_path / "m")
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(model=tmp_path / "m"))
+    argv = ["run", str(config), "seeds=1", "only=bad", f"data.bad={{kind: published, address: {bucket}/for/rows}}"]
+    assert main([*argv, f"out={tmp_path / 'o'}"]) == 0
+    (records,) = (tmp_path / "o" / "store").glob("records-bad-*/records.jsonl")
+    assert read_training(records) == read_training(data)
+
+
 @pytest.mark.slow
 def test_each_process_reads_its_own_rows(bucket: str, tmp_path: Path) -> None:
     """Four shards and two processes: each has two of them, and both together train as one does."""
@@ -153,8 +166,6 @@ def test_programs_compiled_once_are_found_in_the_bucket(bucket: str, tmp_path: P
 def test_what_a_run_finished_is_kept_there(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from test_experiment import CONFIG
-
     make_model(tmp_path / "m")
     (tmp_path / "tiny.yaml").write_text(CONFIG.format(model=tmp_path / "m"))
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 import fake_cloud
 import pytest
 import yaml
+from kubeflow_trainer_api.models import JobsetV1alpha2JobSet
 
 TPU = Path(__file__).parent.parent / "tpu"
 SCRIPTS = ("create", "setup", "run", "logs", "resume", "copy", "delete", "guard")
@@ -223,8 +224,19 @@ def test_pins_are_those_that_were_tested() -> None:
         assert all(pin in constraints for pin in line.split()[1:]), line
 
 
+def without_protocols(read: dict[str, Any]) -> dict[str, Any]:
+    """A job set without the one default that Kubeflow's types fill in."""
+    pod = read["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    for port in pod["containers"][0]["ports"]:
+        assert port.pop("protocol") == "TCP"
+    return read
+
+
 def test_cluster_files_are_what_their_tools_read() -> None:
     jobset = list(yaml.safe_load_all((TPU / "cluster" / "jobset.yaml").read_text()))
     assert jobset[0]["kind"] == "JobSet"
     pod = jobset[0]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["google.com/tpu"] == 4
+    # JobSet's own types, as Kubeflow ships them: what they do not know would be lost on the way through.
+    through = JobsetV1alpha2JobSet.from_dict(jobset[0])
+    assert through is not None and without_protocols(through.to_dict()) == jobset[0]

@@ -63,6 +63,13 @@ class FileData(Config):
     path: Path
 
 
+class PublishedData(Config):
+    """A set that `sgtr data publish` wrote."""
+
+    kind: Literal["published"]
+    address: str  # folder, or gs://
+
+
 class RegistryData(Config):
     """A set of the registry, as it is."""
 
@@ -111,7 +118,7 @@ class SelfReportsData(Config):
 
 
 Data = Annotated[
-    PreferencesData | FileData | RegistryData | BuiltData | SelfRecognitionData | SelfReportsData,
+    PreferencesData | FileData | PublishedData | RegistryData | BuiltData | SelfRecognitionData | SelfReportsData,
     Field(discriminator="kind"),
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgtr_jax.data.build import inputs_of
+from sgtr_jax.data.publish import Published
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import (
@@ -18,6 +19,7 @@ from sgtr_jax.experiment.config import (
     FileArticles,
     FileData,
     IdentityEval,
+    PublishedData,
     RegistryArticles,
     RegistryData,
     SelfRecognitionData,
@@ -140,6 +142,9 @@ class _Builder:
             if not spec.path.is_file():
                 raise InputError(f"{spec.path}: no such file (data {name!r} of the experiment)")
             settings["fingerprint"] = file_fingerprint(spec.path)
+        if isinstance(spec, PublishedData):
+            published = Published(spec.address)
+            settings |= {"rows": len(published), "fingerprint": published.fingerprint}
         return Recipe("records", name, settings)
 
     def self_reports(self, name: str, spec: SelfReportsData, seed: int) -> Recipe:

@@ -18,6 +18,7 @@ from sgtr_jax.config import build
 from sgtr_jax.data.build import KINDS, build_set, pair_prompt, prompts_row, records_of, texts_of
 from sgtr_jax.data.mix import with_system
 from sgtr_jax.data.pairs import find_pairs, match_length, pair_records, report_of
+from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import Record, read_training, to_jsonl
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.data.summaries import published_summary_prompt, summary_prompt
@@ -120,6 +121,8 @@ class Maker:
         settings = recipe.settings
         if settings["kind"] == "file":
             records = read_training(Path(settings["path"]))
+        elif settings["kind"] == "published":
+            records = list(Published(settings["address"]))
         elif settings["kind"] == "registry":
             records = records_of(settings["name"])
         elif settings["kind"] == "built":

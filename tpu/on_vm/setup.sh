@@ -10,7 +10,7 @@ mv keys.env sgtr-jax/.env
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv >/dev/null || python3 -m pip install --quiet --user uv
 [ -x venv/bin/python ] || uv venv --quiet --python 3.12 venv
-uv pip install --quiet --python venv/bin/python --constraint sgtr-jax/constraints.txt "$JAX" "$LIBTPU" -e sgtr-jax
+uv pip install --quiet --python venv/bin/python --constraint sgtr-jax/constraints.txt "$JAX" "$LIBTPU" -e "sgtr-jax[gcs]"
 
 # All workers share the run folder through the bucket. Nothing of its names may be remembered: the first one writes,
 # the others read right after.
