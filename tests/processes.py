@@ -45,7 +45,8 @@ def finish(started: Sequence[subprocess.Popen[str]], timeout: float = 240) -> li
     try:
         for process in started:
             out, err = process.communicate(timeout=timeout)
-            said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+            # Gloo's threads write "[Gloo] Rank 0 is connected to 1 peer ranks ..." into one another's lines.
+            said = [line for line in out.splitlines() if not line.startswith("[Gloo]") and "peer ranks" not in line]
             ended.append((process.returncode, "\n".join(said), err))
     finally:
         for process in started:
