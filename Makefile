@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: setup demo test parity lint slow docs topologies browser notebook nano golden clean
+.PHONY: setup demo test parity lint slow docs topologies demo-processes browser notebook nano golden clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -59,6 +59,10 @@ docs: .venv/.docs
 .venv/.browser: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,browser]"
 	touch $@
+
+# The demo on two and on four processes gives the table of one (`make demo` before it; twenty minutes).
+demo-processes: setup
+	$(BIN)/python -m pytest -q -m demo_processes
 
 # The report page, the demo's too if it is there, in the headless Chromium of this machine.
 browser: .venv/.browser

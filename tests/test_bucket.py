@@ -103,6 +103,9 @@ def test_a_set_is_published_to_a_bucket_and_trained_on_from_there(bucket: str, t
     here = tmp_path / "cache" / "sgtr-jax" / "published"
     assert len(list(here.rglob("*.array_record*"))) == 2
     assert list(Published(f"{bucket}/sets/rows")) == read_training(data)
+    # The same rows under the same name, in other shards elsewhere.
+    assert main(["data", "publish", str(data), "--to", f"{bucket}/again", "--shards", "2"]) == 0
+    assert list(Published(f"{bucket}/again/rows")) == read_training(data)
     make_model(tmp_path / "m")
     argv = ["train", "--model", str(tmp_path / "m"), "lora.rank=2", "lora.alpha=4", "seed=1"]
     assert main([*argv, "--data", str(data), "--out", str(tmp_path / "a")]) == 0

@@ -325,6 +325,10 @@ def test_published_sets_are_read_as_they_were_given(tmp_path: Path, capsys: pyte
     assert [record.to_json() for record in Published(str(folder))] == rows
     with pytest.raises(InputError, match="no published set here"):
         Published(str(tmp_path))
+    lost = next(folder.rglob("*00001-of-00003"))
+    lost.unlink()
+    with pytest.raises(InputError, match="has 2 of the 3 shards"):
+        Published(str(folder))
 
 
 def test_any_model_may_write_the_summaries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ cache, once.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import json
 import tempfile
@@ -85,17 +86,25 @@ class Published(Sequence[Record]):
             folder = _folder(epath.Path(path))
             if folder is None:
                 raise InputError(f"{path}: no published set here (no dataset_info.json); `sgtr data publish` makes one")
-            self._remote = folder if is_address(path) else None
             described = (folder / "dataset_info.json").read_text()
+            if not (folder / "metadata.json").exists():
+                raise InputError(f"{folder}: no metadata.json, which has the digest of the rows; publish the set again")
             (split,) = json.loads(described)["splits"]
             self._shards = [int(rows) for rows in split["shardLengths"]]
             self.fingerprint = str(json.loads((folder / "metadata.json").read_text())["sha256"])  # of all rows
-            self._folder = Path(folder)
-            if self._remote is not None:
-                self._folder = user_cache() / "published" / self.fingerprint[:32] / folder.parent.name / folder.name
-                for file in folder.iterdir():
-                    if ".array_record" not in file.name:
-                        copy_once(file, self._folder / file.name)
+            files = sorted(folder.iterdir())
+        records = [file for file in files if ".array_record" in file.name]
+        if len(records) != len(self._shards):
+            raise InputError(f"{folder}: has {len(records)} of the {len(self._shards)} shards its description names")
+        self._folder, self._remote = Path(folder), list[epath.Path]()
+        if is_address(path):
+            # Equal rows may be published in other shards elsewhere.
+            key = hashlib.sha256(f"{self.fingerprint} {described}".encode()).hexdigest()[:32]
+            self._folder = user_cache() / "published" / key / folder.parent.name / folder.name
+            self._remote = records
+            with reaching(path):
+                for file in set(files) - set(records):
+                    copy_once(file, self._folder / file.name)
 
     def __len__(self) -> int:
         return sum(self._shards)
@@ -125,16 +134,9 @@ class Published(Sequence[Record]):
 
     def _bring(self, chosen: range) -> None:
         """Copy the shards that hold these rows, unless they are here. Shards of 10 and 12 rows: 0-9 and 10-21."""
-        if self._remote is None:
-            return
-        files = sorted(name for file in self._remote.iterdir() if ".array_record" in (name := file.name))
-        if len(files) != len(self._shards):
-            raise InputError(
-                f"{self._remote}: has {len(files)} of the {len(self._shards)} shards its description names"
-            )
         ends = list(itertools.accumulate(self._shards))
-        for shard in {bisect.bisect_right(ends, i) for i in chosen}:
-            copy_once(self._remote / files[shard], self._folder / files[shard])
+        for shard in {bisect.bisect_right(ends, i) for i in chosen} if self._remote else ():
+            copy_once(self._remote[shard], self._folder / self._remote[shard].name)
 
 
 def _folder(root: epath.Path) -> epath.Path | None:
