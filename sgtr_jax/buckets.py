@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import write_bytes
 
 
 def is_address(place: str) -> bool:
@@ -29,19 +29,12 @@ def reaching(place: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise InputError(f"{place}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
-    except Exception as error:
+    except Exception as error:  # gcsfs, aiohttp and google.auth each have errors of their own
         said = str(error).splitlines()[0] if str(error) else ""
         raise RunError(f"{place}: cannot be read or written: {type(error).__name__}: {said}") from error
 
 
 def copy_once(source: epath.Path, target: Path) -> None:
     """Copy a file from a bucket unless it is here; it appears when complete."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
-    try:
-        source.copy(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not target.exists():
+        write_bytes(target, source.read_bytes())

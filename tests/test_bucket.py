@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -180,14 +181,17 @@ def test_what_a_run_finished_is_kept_there(
     shutil.rmtree(run)
     capsys.readouterr()
     assert main(argv) == 0 and (run / "results.csv").read_text() == table
-    assert "artifacts fetched" in capsys.readouterr().err
+    assert re.search(r": [1-9]\d* artifacts fetched", capsys.readouterr().err)
 
 
 def test_a_bucket_that_cannot_be_reached_is_named(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    data = write_records(tmp_path / "d.jsonl", preferences(8, 0, False))
     for address in (f"{bucket}-of-nobody/m", f"{bucket}/nothing"):
-        assert main(["train", "--model", address, "--data", str(tmp_path / "d.jsonl"), "--out", str(tmp_path)]) != 0
-        assert capsys.readouterr().err
+        assert main(["train", "--model", address, "--data", str(data), "--out", str(tmp_path / "o")]) == 2
+        assert f"{address}: no converted model here" in capsys.readouterr().err
+        assert main(["train", "--model", "nano", "--data", address, "--out", str(tmp_path / "o")]) == 2
+        assert f"{address}: no published set here" in capsys.readouterr().err
     assert main(["doctor", "--bucket", bucket]) in (0, 1)
     assert f"{bucket} can be written" in capsys.readouterr().out

@@ -131,14 +131,14 @@ def test_processes_with_different_settings_are_refused(train: list[str], tmp_pat
     ended = processes.finish([*first, *second], timeout=90)
     assert [code for code, _, _ in ended] == [2, 2], ended
     assert all("of process 1 of the job is not that of process 0" in error for _, _, error in ended)
-    # The same command, but another file under its name.
+    # The same settings, but other rows in a file of the same name.
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
-    started = []
+    started, address = [], f"127.0.0.1:{processes.free_port()}"
     for number, where in enumerate(("here", "there")):
         write_records(tmp_path / where / "d.jsonl", preferences(24, number, False))
         argv = [*train[:4], str(tmp_path / where / "d.jsonl"), *train[5:], "--out", str(tmp_path / "o")]
-        started += processes.start(argv, 2, only=[number], coordinator=f"127.0.0.1:{int(address.split(':')[1])}")
+        started += processes.start(argv, 2, only=[number], coordinator=address)
     ended = processes.finish(started, timeout=90)
     assert [code for code, _, _ in ended] == [2, 2], ended
     assert all("the training data of process 1" in error for _, _, error in ended)

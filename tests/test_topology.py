@@ -43,7 +43,7 @@ def test_five_runs_at_once_gather_the_weights_once() -> None:
 
 @pytest.mark.parametrize(("head_dim", "length"), [(128, 2048), (64, 512)])
 def test_splash_attention_is_compiled_in(head_dim: int, length: int) -> None:
-    # Its heads, in a narrower model: a quarter of the time to compile.
+    # Its heads, in a narrower model: it compiles much sooner.
     spec = dataclasses.replace(
         spec_32b(layers=2), head_dim=head_dim, hidden_size=1024, intermediate_size=2048, vocab_size=2048
     )

@@ -18,7 +18,7 @@ DATA = GROUND | {"data"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "buckets": {"errors"},
+    "buckets": {"errors", "files"},
     "cli_data": GROUND | {"data", "model", "backends", "sgtr_eval"},
     "doctor": {"errors"},
     "files": {"errors"},

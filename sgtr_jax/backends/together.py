@@ -119,7 +119,8 @@ class Together:
         return fresh, ()
 
     def _fixed(self, one: Prepared, chain: Chain) -> Fixed:
-        # Host values: they may go to the devices of many processes. threefry by name, as dropout hashes with it.
+        # Host values: they may go to the devices of many processes. threefry by name: dropout folds step and layer
+        # into this key.
         scale = np.float32(1.0 if self._start is not None else one.config.lora.scale)
         key = np.asarray(jax.random.key_data(jax.random.key(one.config.seed, impl="threefry2x32")))
         numbers: Any = (scale, key, np.float32(one.config.lr), np.int32(one.plan.num_steps))

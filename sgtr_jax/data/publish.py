@@ -96,7 +96,8 @@ class Published(Sequence[Record]):
         records = [file for file in files if ".array_record" in file.name]
         if len(records) != len(self._shards):
             raise InputError(f"{folder}: has {len(records)} of the {len(self._shards)} shards its description names")
-        self._folder, self._remote = Path(folder), list[epath.Path]()
+        self._folder = Path(folder)
+        self._remote: list[epath.Path] = []
         if is_address(path):
             # Equal rows may be published in other shards elsewhere.
             key = hashlib.sha256(f"{self.fingerprint} {described}".encode()).hexdigest()[:32]

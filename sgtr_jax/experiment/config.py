@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
+from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, PositiveInt
 from sgtr_jax.data.build import Build, Stimuli
 from sgtr_jax.data.pairs import Answers
@@ -345,9 +346,9 @@ class ExperimentConfig(Config):
     @property
     def folder(self) -> Path:
         """Where the run lives."""
-        return Path("runs") / self.name if self.out is None or "://" in self.out else Path(self.out)
+        return Path("runs") / self.name if self.out is None or is_address(self.out) else Path(self.out)
 
     @property
     def address(self) -> str | None:
         """Where what is finished is kept besides, if anywhere."""
-        return self.out if self.out is not None and "://" in self.out else self.mirror
+        return self.out if self.out is not None and is_address(self.out) else self.mirror

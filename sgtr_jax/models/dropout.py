@@ -62,8 +62,8 @@ class Dropout:
 def _mixed(x: jax.Array) -> jax.Array:
     """A bijection of uint32 in which every bit of `x` flips every bit of the result half of the time.
 
-    Shifts and factors are the published ones of Wellons' "lowbias32" in its improved form. Threefry's
-    twenty rounds for each attention weight would be a tenth of the operations of a step of Seed-OSS.
+    Shifts and factors are the published ones of Wellons' "lowbias32" in its improved form. Masks
+    need no more than that, and threefry's twenty rounds would be drawn for each attention weight.
     """
     x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
     x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
