@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: setup demo test parity lint slow docs topologies demo-processes browser notebook nano golden clean
+.PHONY: setup demo test parity lint slow docs topologies skypilot demo-processes browser notebook nano golden clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -55,6 +55,16 @@ topologies: .venv/.topology
 # The site; a broken link or a page that is not in the menu is an error.
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
+
+# In an environment of its own: it wants older versions of packages that Inspect AI shares with it.
+.venv/skypilot/.ready: .venv/.ready
+	$(BIN)/python -m venv .venv/skypilot
+	.venv/skypilot/bin/python -m pip install --quiet --disable-pip-version-check skypilot==0.14.1
+	touch $@
+
+# SkyPilot reads its job file.
+skypilot: .venv/skypilot/.ready
+	$(BIN)/python -m pytest -q -m skypilot
 
 .venv/.browser: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,browser]"
