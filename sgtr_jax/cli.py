@@ -13,6 +13,7 @@ from dotenv import find_dotenv, load_dotenv
 from sgtr_jax import __version__
 from sgtr_jax.cli_data import add_data
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.startup import ends_alone
 from sgtr_jax.supervise import is_wanted, supervise
 
 Command = Callable[[argparse.Namespace], int]
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     load_dotenv(find_dotenv(usecwd=True))  # keys; what the environment has wins
     try:
-        code: int = args.command(args)
+        with ends_alone():
+            code: int = args.command(args)
     except InputError as error:
         print(f"sgtr: error: {error}", file=sys.stderr)
         return error.exit_code

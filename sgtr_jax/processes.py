@@ -65,3 +65,16 @@ def exchange(value: Any) -> list[Any]:
     padded[: len(own)] = own
     given = np.asarray(multihost_utils.process_allgather(padded))
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(given, sizes, strict=True)]
+
+
+def from_first(value: Any) -> Any:
+    """What the first process gave; anything that can be pickled, and trusted as `exchange` does.
+
+    Every process must call it, the others with whatever.
+    """
+    if jax.process_count() == 1:
+        return value
+    own = np.frombuffer(pickle.dumps(value), np.uint8) if is_first_process() else np.zeros(0, np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(own))))
+    given = multihost_utils.broadcast_one_to_all(own if is_first_process() else np.zeros(size, np.uint8))
+    return pickle.loads(np.asarray(given, np.uint8).tobytes())

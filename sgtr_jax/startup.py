@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import user_cache
 
 _HEARTBEAT_SECONDS = 20
+_FAREWELL_SECONDS = 10.0
 
 
 def start_jax() -> None:
@@ -38,6 +41,33 @@ def start_jax() -> None:
         _join(os.environ["JAX_COORDINATOR_ADDRESS"], count, number)
     elif os.environ.get("SGTR_DISTRIBUTED") == "auto":
         _join(None, None, None)
+
+
+@contextlib.contextmanager
+def ends_alone() -> Iterator[None]:
+    """What a process of a job does as one of several: if it fails alone, it ends, and with it the others.
+
+    On its way out a process waits for all others, and they may wait for it inside of a computation. Where all fail
+    alike they meet within moments; one that fails alone waits for a while and leaves.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # What is not known may come of another process's death, of which the runtime speaks after its own patience.
+        code, patience = 1, _HEARTBEAT_SECONDS + _FAREWELL_SECONDS
+        if isinstance(error, InputError | RunError):
+            code, patience = error.exit_code, _FAREWELL_SECONDS
+        if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+            timer = threading.Timer(patience, _leave, [code])
+            timer.daemon = True
+            timer.start()
+        raise
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _join(address: str | None, count: int | None, number: int | None) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def free_port() -> int:
@@ -17,9 +18,14 @@ def free_port() -> int:
 
 
 def start(
-    argv: Sequence[str], count: int, devices: int = 1, only: Sequence[int] | None = None, **environment: str
+    argv: Sequence[str],
+    count: int,
+    devices: int = 1,
+    only: Sequence[int] | None = None,
+    folder: Path | None = None,
+    **environment: str,
 ) -> list[subprocess.Popen[str]]:
-    """Start `sgtr ARGV` as `count` processes of one job (or `only` some), each with `devices` simulated devices."""
+    """Start `sgtr ARGV` in `folder` as `count` processes of one job, or `only` some, with `devices` simulated each."""
     coordinator = environment.pop("coordinator", f"127.0.0.1:{free_port()}")
     started = []
     for number in range(count) if only is None else only:
@@ -35,7 +41,9 @@ def start(
         }
         # What begins with a file is that script's command line, not sgtr's.
         command = [sys.executable, *(argv if argv[0].endswith(".py") else ["-m", "sgtr_jax.cli", *argv])]
-        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
     return started
 
 

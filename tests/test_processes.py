@@ -109,6 +109,25 @@ def test_one_that_dies_ends_the_others_with_a_word_and_the_job_goes_on_later(
     assert [row["step"] for row in metrics(tmp_path / "d-s1")] == list(range(1, 37))
 
 
+def test_one_that_fails_alone_ends_the_others(train: list[str], tmp_path: Path) -> None:
+    """The model lies where the first process looks, and not where the second does."""
+    address, model = f"127.0.0.1:{processes.free_port()}", Path(train[train.index("--model") + 1])
+    (tmp_path / "there").mkdir()
+    (tmp_path / "not").mkdir()
+    (tmp_path / "there" / "m").symlink_to(model)
+    argv = [*("m" if word == str(model) else word for word in train), "--out", str(tmp_path / "o")]
+    began = time.monotonic()
+    started = [
+        process
+        for number, folder in enumerate(("there", "not"))
+        for process in processes.start(argv, 2, only=[number], coordinator=address, folder=tmp_path / folder)
+    ]
+    (code, _, error), (other, _, complaint) = processes.finish(started, timeout=90)
+    assert other == 2 and "model 'm': no such folder" in complaint, complaint
+    assert code == 1 and "another process of the job" in error, error
+    assert time.monotonic() - began < 75
+
+
 def test_processes_that_do_not_come_are_waited_for_so_long(train: list[str], tmp_path: Path) -> None:
     argv = [*train, "--out", str(tmp_path)]
     for count, only in ((2, [0]), (2, [1])):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from sgtr_jax.errors import RunError
+from sgtr_jax.processes import from_first
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Completion, Request
+
+_FAILED = "failed"
+_PATIENCE = 60.0  # seconds in which a call that failed in one process must have failed in the others
 
 
 class LedEngine:
@@ -34,33 +40,54 @@ class LedEngine:
 
     def release(self) -> None:
         """Let the other processes go on."""
-        _say(None)
+        from_first(None)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        _say((name, arguments))
-        return getattr(self._engine, name)(*arguments)
+        from_first((name, arguments))
+        try:
+            return getattr(self._engine, name)(*arguments)
+        except Exception as error:
+            with _or_end(error):
+                from_first(_FAILED)
+            raise
 
 
 def follow(engine: Engine) -> None:
-    """In every process but the first: do what the first one does until it releases."""
-    while (call := _hear()) is not None:
+    """In every process but the first: do what the first one does until it releases.
+
+    A call that fails in all of them is the first one's affair, which raises the same and decides what follows from it.
+    Raises what a call raised here only, and RunError if one failed there only. Where the others are still in the call
+    and cannot be told, this process ends, and so does the job.
+    """
+    while (call := from_first(None)) is not None:
+        if call == _FAILED:
+            raise RunError("sampling failed in the job's first process and not here: its log says why")
         name, arguments = call
         try:
             getattr(engine, name)(*arguments)
-        except Exception:  # noqa: BLE001 - the first process raises the same, and decides what follows from it
-            continue
+        except Exception as error:
+            with _or_end(error):
+                answer = from_first(None)
+            if answer != _FAILED:
+                raise
 
 
-def _say(message: Any) -> None:
-    if jax.process_count() == 1:
-        return
-    data = np.frombuffer(pickle.dumps(message), np.uint8)
-    multihost_utils.broadcast_one_to_all(np.int32(len(data)))
-    multihost_utils.broadcast_one_to_all(data)
+@contextlib.contextmanager
+def _or_end(error: Exception) -> Iterator[None]:
+    """End this process if the others do not come to hear of `error`: they wait for it inside of the call."""
 
+    def end() -> None:
+        print(
+            f"sgtr: failed: sampling failed in this process of the job only: {type(error).__name__}: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
 
-def _hear() -> Any:
-    """What the first process says. It is one of this job's own, so its bytes are as trusted as its code."""
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(0)))
-    data = multihost_utils.broadcast_one_to_all(np.zeros(size, np.uint8))
-    return pickle.loads(np.asarray(data, np.uint8).tobytes())
+    timer = threading.Timer(_PATIENCE, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
