@@ -20,7 +20,7 @@ from sgtr_jax.cli import main
 from sgtr_jax.config import build
 from sgtr_jax.data.batches import Interleaved, StepPlan
 from sgtr_jax.data.mix import inoculate
-from sgtr_jax.data.pairs import build_pairs
+from sgtr_jax.data.pairs import OWN_PROMPT, find_pairs, pair_records
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError
@@ -99,9 +99,9 @@ def test_coin_flip_answers_come_with_each_prompt_twice_and_match_steps_on_reques
     texts = {f"a{i}": f"text {i}" for i in range(6)}
     own = {key: f"mine {key}" for key in texts}
     other = {key: f"theirs {key}" for key in texts}
-    truth, _ = build_pairs(texts, own, other, "own")
-    flipped, _ = build_pairs(texts, own, other, "other")
-    coin, _ = build_pairs(texts, own, other, "random")
+    pairs, _ = find_pairs(texts, own, {"other": other})
+    truth, flipped = (pair_records(pairs, answers, OWN_PROMPT) for answers in ("own", "other"))
+    coin = pair_records(pairs, "random", OWN_PROMPT)
     assert len(coin) == 2 * len(truth) == 24
     for a, b in zip(truth, flipped, strict=True):
         assert a.messages[:-1] == b.messages[:-1]

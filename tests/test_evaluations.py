@@ -15,7 +15,7 @@ from tiny import make_adapter, make_model
 import sgtr_jax
 from sgtr_eval import registry
 from sgtr_eval.provider import OPTIONS_KEY, inspect_model
-from sgtr_jax.data.pairs import build_pairs
+from sgtr_jax.data.pairs import OWN_PROMPT, find_pairs, pair_records, report_of
 from sgtr_jax.model import Model
 from sgtr_jax.sample.request import Request
 
@@ -59,7 +59,8 @@ def test_two_choice_is_the_likelier_letter(model: Model, tmp_path: Path) -> None
 def test_self_recognition_reads_both_orders_beside_length(model: Model, tmp_path: Path) -> None:
     own = {f"a{i}": "short words" for i in range(4)} | {"a4": "one two three four five six"}
     other = {f"a{i}": "some more words here" for i in range(5)}
-    records, report = build_pairs({key: f"text {key}" for key in own}, own, other)
+    pairs, dropped = find_pairs({key: f"text {key}" for key in own}, own, {"other": other})
+    records, report = pair_records(pairs, "own", OWN_PROMPT), report_of(len(own), pairs, dropped)
     assert report.pairs == 5 and report.own_shorter == 0.8
     file = tmp_path / "pairs.jsonl"
     file.write_text("\n".join(json.dumps(record.to_json()) for record in records))
@@ -69,13 +70,13 @@ def test_self_recognition_reads_both_orders_beside_length(model: Model, tmp_path
 
 
 def test_pairs_come_in_both_orders_and_say_what_was_dropped() -> None:
-    records, report = build_pairs(
+    pairs, dropped = find_pairs(
         {"a": "A", "b": "B", "c": "C", "d": "D"},
         {"a": "mine", "b": "same", "c": " "},
-        {"a": "yours", "b": "same", "c": "x"},
+        {"other": {"a": "yours", "b": "same", "c": "x"}},
     )
-    assert report.dropped == {"both the same": 1, "no own summary": 2}
-    first, second = records
+    assert dropped == {"both the same": 1, "no own summary": 2}
+    first, second = records = pair_records(pairs, "own", OWN_PROMPT)
     assert [r.messages[-1]["content"] for r in records] == ["1", "2"]
     assert first.messages[1]["content"].index("mine") < first.messages[1]["content"].index("yours")
     assert second.messages[1]["content"].index("mine") > second.messages[1]["content"].index("yours")

@@ -154,18 +154,6 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
     return records
 
 
-def build_pairs(
-    articles: Mapping[str, str],
-    own: Mapping[str, str],
-    other: Mapping[str, str],
-    answers: Answers = "own",
-    prompt: PairPrompt = OWN_PROMPT,
-) -> tuple[list[Record], PairReport]:
-    """`find_pairs`, `pair_records` and `report_of` for one other source."""
-    pairs, dropped = find_pairs(articles, own, {"other": other})
-    return pair_records(pairs, answers, prompt), report_of(len(articles), pairs, dropped)
-
-
 def report_of(articles: int, pairs: Sequence[Pair], dropped: Mapping[str, int]) -> PairReport:
     """What became of the articles."""
     return PairReport(
