@@ -30,6 +30,7 @@ chmod +x venv/bin/*
     "job": """#!/bin/bash
 echo "$$ $*" >>"$FAKE_CLOUD/started"
 [ ! -f "$FAKE_CLOUD/exit_code" ] || exit "$(cat "$FAKE_CLOUD/exit_code")"
+if [ -f "$FAKE_CLOUD/fails_first" ] && [ ! -f "$HOME/failed" ]; then touch "$HOME/failed"; exit 1; fi
 out="${*: -1}"; out="${out#out=}"
 [ "$(basename "$HOME")" = worker-0 ] || { while [ ! -f "$out/table" ]; do sleep 0.05; done; exit 0; }
 before="$(tail -n 1 "$out/steps" 2>/dev/null || echo 0)"

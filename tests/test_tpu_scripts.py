@@ -105,6 +105,14 @@ def test_a_job_that_fails_by_itself_is_not_tried_for_ever(machine: Any) -> None:
     assert one.changes == ["create", "delete"] and one.starts == 2 * fake_cloud.WORKERS
 
 
+def test_a_failure_on_each_of_two_slices_is_not_the_jobs_own(machine: Any) -> None:
+    one = machine(preemptions=1)
+    (one.cloud / "fails_first").touch()
+    ended = one.run("resume")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("one more try") == 2 and one.starts == 4 * fake_cloud.WORKERS
+
+
 def test_hours_are_limited(machine: Any) -> None:
     one = machine({"MAX_HOURS": "0"})
     ended = one.run("resume")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Look after the whole job until it is done: create, set up, run, and again after every preemption: tpu/resume.sh
 # [--dry-run]. The slice is deleted at the end, when MAX_HOURS are over, and when this script is stopped. Exit code 0:
-# done; 1: the job failed twice on a healthy slice (its own mistake, not a preemption), or the hours are over.
+# done; 1: the job failed twice on one healthy slice (its own mistake, not a preemption), or the hours are over.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 if [ "$DRY_RUN" = yes ]; then
@@ -36,7 +36,7 @@ while :; do
 	now="$(state)"
 	if [ "$now" != ACTIVE ]; then
 		say "$NAME is $now: preempted; creating it again"
-		lost=0
+		lost=0 failures=0
 		begin || failed "the job could not be started again"
 		continue
 	fi
