@@ -56,8 +56,8 @@ def follow(engine: Engine) -> None:
     """In every process but the first: do what the first one does until it releases.
 
     A call that fails in all of them is the first one's affair, which raises the same and decides what follows from it.
-    Raises what a call raised here only, and RunError if one failed there only. Where the others are still in the call
-    and cannot be told, this process ends, and so does the job.
+    Raises RuntimeError where a call failed here only, and RunError where it failed there only. Where the others are
+    still in the call and cannot be told, this process ends, and so does the job.
     """
     while (call := from_first(None)) is not None:
         if call == _FAILED:
@@ -69,7 +69,8 @@ def follow(engine: Engine) -> None:
             with _or_end(error):
                 answer = from_first(None)
             if answer != _FAILED:
-                raise
+                # No RunError, with which an experiment would go on to what comes next: the others are elsewhere.
+                raise RuntimeError("sampling failed in this process of the job only") from error
 
 
 @contextlib.contextmanager
