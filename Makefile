@@ -44,7 +44,7 @@ parity: .venv/.parity
 slow: .venv/.topology
 	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -n 2 -m slow
 
-# Every program of docs/tpu-bounds.md compiles and fits (an hour).
+# Every program of docs/tpu-bounds.md compiles and fits (twenty minutes).
 topologies: .venv/.topology
 	ALLOW_MULTIPLE_LIBTPU_LOAD=1 $(BIN)/python -m pytest -q -m topologies
 

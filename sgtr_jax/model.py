@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from sgtr_jax import nano
 from sgtr_jax.buckets import is_address
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.memory import device_memory
 from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
@@ -157,16 +157,33 @@ def resolve_folder(name: str, weights: bool = True) -> Path:
             f"model {name!r}: no such folder, and not a hub id (owner/name). Give a Hugging Face model folder, "
             "a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or nano"
         )
+    return _downloaded(name, ["*.safetensors", "*.json", "*.jinja", "merges.txt"] if weights else [*TOKENIZER_FILES])
+
+
+def _downloaded(name: str, patterns: list[str]) -> Path:
+    """Folder of the hub's cache with these files of a repository; connections that break are taken up again."""
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        patterns = ["*.safetensors", "*.json", "*.jinja", "merges.txt"] if weights else [*TOKENIZER_FILES]
         return Path(snapshot_download(name, allow_patterns=patterns))
+    except GatedRepoError:
+        raise InputError(
+            f"model {name!r}: who downloads it must have been let in: ask on its page, and put HF_TOKEN into the "
+            "environment or .env"
+        ) from None
     except RepositoryNotFoundError:
-        raise InputError(f"model {name!r}: neither a local folder nor a repository on the hub") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"model {name!r}: neither a local folder nor a repository on the hub (a private one wants HF_TOKEN)"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise InputError(f"model {name!r}: no such local folder, and the hub cannot be reached: {error}") from None
+    except (HTTPError, OSError) as error:
+        raise RunError(
+            f"model {name!r}: the download broke off: {error}. The same command goes on with the files that are "
+            "missing; HF_HOME says where they are kept"
+        ) from None
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -124,10 +124,11 @@ def _from_mirror(mirror: str, entry: DataSet, target: Path, on_bytes: OnBytes) -
 
 def _from_hub(source: HubSource, target: Path) -> None:
     from datasets import load_dataset
+    from httpx2 import HTTPError
 
     try:
         table = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
-    except (OSError, ValueError) as error:  # what an unreachable hub and a wrong name are to it
+    except (HTTPError, OSError, ValueError) as error:  # what a hub that breaks off and a wrong name are to it
         raise RunError(f"{source.hub}: could not be loaded from the hub: {error}") from error
     with target.open("w", encoding="utf-8") as stream:
         for row in table:

@@ -158,12 +158,12 @@ def push(folder: Path, repository: str, public: bool, sure: bool) -> str:
     question = f"Upload {folder} to {repository} ({seen})? [y/N] "
     if not sure and not (sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")):
         raise InputError(f"--push {repository}: nothing was uploaded; --yes uploads without asking")
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
     try:
         api.create_repo(repository, private=not public, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by sgtr-jax"))
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise RunError(f"--push {repository}: {error}; {folder} is written and can be pushed again") from None

@@ -1,4 +1,4 @@
-"""The page of bounds: `python -m sgtr_jax.plan.tables > docs/tpu-bounds.md` (an hour on two cores, no TPU).
+"""The page of bounds: `python -m sgtr_jax.plan.tables > docs/tpu-bounds.md` (twenty minutes on two cores, no TPU).
 
 Every line is a program compiled by libtpu for a slice that need not exist. Memory and bytes between chips are the
 compiler's; times are arithmetic on the chips' published peaks. Nothing of it ran on a TPU.
