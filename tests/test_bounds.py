@@ -1,4 +1,4 @@
-"""Every program of docs/tpu-bounds.md compiles for its slice and fits with margin: `make topologies`, twenty minutes."""
+"""Every program of docs/tpu-bounds.md compiles for its slice and fits: `make topologies`, twenty minutes."""
 
 from __future__ import annotations
 
