@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import pickle
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, RunError
+
+_PATIENCE = 60.0  # seconds in which what failed in one process must have come to an end in the others
 
 
 def gathered(tree: Any) -> Any:
@@ -50,6 +57,43 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+@contextlib.contextmanager
+def all_or_none(what: str) -> Iterator[None]:
+    """A piece of work of all processes, after which no one goes on before the others are there.
+
+    What it raises in one process it raises there, and RunError in the others. Every process must come here; where they
+    cannot, being inside of a computation that the one that failed has left, that one ends and so does the job.
+    """
+    try:
+        yield
+    except Exception as error:
+        with or_end(error):
+            any_process(True)
+        raise
+    if any_process(False):
+        raise RunError(f"{what}: another process of the job could not do its part, and says why")
+
+
+@contextlib.contextmanager
+def or_end(error: Exception) -> Iterator[None]:
+    """End this process if the block, in which the others are to hear of `error`, does not end soon."""
+
+    def end() -> None:
+        why = str(error) if isinstance(error, RunError | InputError) else f"{type(error).__name__}: {error}"
+        print(f"sgtr: failed: {why}. The job's other processes are at work and end with this one", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+    timer = threading.Timer(_PATIENCE, end)
+    timer.daemon = True
+    if jax.process_count() > 1:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def exchange(value: Any) -> list[Any]:

@@ -38,12 +38,12 @@ def main() -> None:
 
 
 def call(who: str) -> None:
-    from sgtr_jax.processes import is_first_process
+    from sgtr_jax import processes
     from sgtr_jax.sample import led
 
-    led._PATIENCE = 3.0
-    engine: Any = Engine(is_first_process(), who)
-    if not is_first_process():
+    processes._PATIENCE = 3.0
+    engine: Any = Engine(processes.is_first_process(), who)
+    if not processes.is_first_process():
         led.follow(engine)
         print("followed", engine.calls)
         return

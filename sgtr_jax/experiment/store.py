@@ -15,10 +15,9 @@ from typing import Any
 import jax
 
 from sgtr_jax import __version__
-from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.files import new_folder, write_json
-from sgtr_jax.processes import any_process
+from sgtr_jax.processes import all_or_none, is_first_process
 
 
 class Store:
@@ -50,9 +49,8 @@ class Store:
         Of several processes, all do the work, as they must where it is on all their devices, and the first one's
         folder counts. None goes on before the artifact is there. Raises RunError in all of them if one fails.
         """
-        failed = True
-        try:
-            if jax.process_index() == 0:
+        with all_or_none(recipe.name):
+            if is_first_process():
                 with new_folder(self.path(recipe)) as folder:
                     yield folder
                     inputs = {role: self.path(source).name for role, source in recipe.inputs.items()}
@@ -61,12 +59,7 @@ class Store:
             else:
                 with tempfile.TemporaryDirectory() as unused:
                     yield Path(unused)
-            failed = False
-        finally:
-            others = any_process(failed)
         self._folders[_key(recipe.kind, recipe.fingerprint[:12])] = self.path(recipe).name
-        if others:
-            raise RunError(f"{recipe.name}: another process of the job could not do its part, and says why")
 
     def add(self, recipe: Recipe, name: str) -> None:
         """Take note of an artifact that came from elsewhere, under the name of a folder here."""

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from sgtr_jax.errors import InputError, Interrupted, RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json
-from sgtr_jax.processes import is_first_process
+from sgtr_jax.processes import all_or_none, is_first_process
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.make import Maker
@@ -56,20 +54,18 @@ def make_missing(
         batch = batch or ready[:1]
         started = time.monotonic()
         try:
-            if batch[0].is_training:
-                for recipe, why in maker.finetune(batch).items():
-                    hopeless.add(recipe)
-                    outcome.failed[recipe.name] = why
-                    traces[recipe.folder] = {"why": why, "traceback": []}
-                    _say(f"failed: {recipe.kind} {recipe.name}: {why}")
-            else:
-                maker.make(batch[0])
+            with all_or_none(batch[0].name):
+                if batch[0].is_training:
+                    for recipe, why in maker.finetune(batch).items():
+                        hopeless.add(recipe)
+                        outcome.failed[recipe.name] = why
+                        traces[recipe.folder] = {"why": why, "traceback": []}
+                        _say(f"failed: {recipe.kind} {recipe.name}: {why}")
+                else:
+                    maker.make(batch[0])
         except Interrupted:
             raise
-        except Exception as error:
-            # Other processes of a job know of what went wrong between barriers, not of an error of this one alone.
-            if jax.process_count() > 1 and not isinstance(error, RunError | InputError):
-                raise
+        except Exception as error:  # noqa: BLE001 - it is written down, and what does not need it is made
             unmade = [recipe for recipe in batch if not store.has(recipe)]
             if len(unmade) == len(batch) > 1 and not apart:
                 # One that cannot be trained must not take those down that would have been trained with it.

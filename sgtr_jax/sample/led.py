@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sgtr_jax.errors import RunError
-from sgtr_jax.processes import from_first
+from sgtr_jax.processes import from_first, or_end
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Completion, Request
 
 _FAILED = "failed"
-_PATIENCE = 60.0  # seconds in which a call that failed in one process must have failed in the others
 
 
 class LedEngine:
@@ -47,7 +42,7 @@ class LedEngine:
         try:
             return getattr(self._engine, name)(*arguments)
         except Exception as error:
-            with _or_end(error):
+            with or_end(error):
                 from_first(_FAILED)
             raise
 
@@ -56,8 +51,8 @@ def follow(engine: Engine) -> None:
     """In every process but the first: do what the first one does until it releases.
 
     A call that fails in all of them is the first one's affair, which raises the same and decides what follows from it.
-    Raises RuntimeError where a call failed here only, and RunError where it failed there only. Where the others are
-    still in the call and cannot be told, this process ends, and so does the job.
+    Raises what a call raised here only, and RunError where it failed there only. Where the others are still in the
+    call and cannot be told, this process ends, and so does the job.
     """
     while (call := from_first(None)) is not None:
         if call == _FAILED:
@@ -66,29 +61,7 @@ def follow(engine: Engine) -> None:
         try:
             getattr(engine, name)(*arguments)
         except Exception as error:
-            with _or_end(error):
+            with or_end(error):
                 answer = from_first(None)
             if answer != _FAILED:
-                # No RunError, with which an experiment would go on to what comes next: the others are elsewhere.
-                raise RuntimeError("sampling failed in this process of the job only") from error
-
-
-@contextlib.contextmanager
-def _or_end(error: Exception) -> Iterator[None]:
-    """End this process if the others do not come to hear of `error`: they wait for it inside of the call."""
-
-    def end() -> None:
-        print(
-            f"sgtr: failed: sampling failed in this process of the job only: {type(error).__name__}: {error}",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)
-
-    timer = threading.Timer(_PATIENCE, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+                raise

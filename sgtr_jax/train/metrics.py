@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.train.config import LogConfig
 
 Row = dict[str, float]
@@ -49,11 +49,14 @@ class MetricsLog:
             )
 
     def write(self, row: Row) -> None:
-        """Add a step. Only the first process of a job writes."""
+        """Add a step. Only the first process of a job writes. Raises RunError when the disk is full."""
         if self._stream is None:
             return
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(json.dumps(row) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            raise RunError(f"{self._stream.name}: could not be written: {error.strerror or error}") from error
         step, values = int(row["step"]), {key: value for key, value in row.items() if key != "step"}
         if self._board is not None:
             for key, value in values.items():
