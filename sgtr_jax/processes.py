@@ -7,7 +7,7 @@ import hashlib
 import os
 import pickle
 import sys
-import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +17,8 @@ from jax.experimental import multihost_utils
 
 from sgtr_jax.errors import InputError, RunError
 
-_PATIENCE = 60.0  # seconds in which what failed in one process must have come to an end in the others
+_PATIENCE = 40.0  # seconds in which what failed in one process must have come to an end in the others
+_DAYS = 7 * 24 * 3600.0  # for which one process may have to wait for another's work
 
 
 def gathered(tree: Any) -> Any:
@@ -64,36 +65,45 @@ def all_or_none(what: str) -> Iterator[None]:
     """A piece of work of all processes, after which no one goes on before the others are there.
 
     What it raises in one process it raises there, and RunError in the others. Every process must come here; where they
-    cannot, being inside of a computation that the one that failed has left, that one ends and so does the job.
+    cannot, being inside of a computation that the one that failed has left, see `meet_or_end`.
     """
     try:
         yield
     except Exception as error:
-        with or_end(error):
-            any_process(True)
+        meet_or_end(what, error)
+        any_process(True)
         raise
+    _meet(what, _DAYS)
     if any_process(False):
         raise RunError(f"{what}: another process of the job could not do its part, and says why")
 
 
-@contextlib.contextmanager
-def or_end(error: Exception) -> Iterator[None]:
-    """End this process if the block, in which the others are to hear of `error`, does not end soon."""
+def meet_or_end(what: str, error: Exception) -> None:
+    """In a process that could not do `what`: return when all others are where they can hear of it.
 
-    def end() -> None:
+    Where they do not come there soon, being inside of a computation that this one has left, this process ends, with
+    the reason, and with it the job.
+    """
+    try:
+        _meet(what, _PATIENCE)
+    except jax.errors.JaxRuntimeError:
         why = str(error) if isinstance(error, RunError | InputError) else f"{type(error).__name__}: {error}"
         print(f"sgtr: failed: {why}. The job's other processes are at work and end with this one", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
 
-    timer = threading.Timer(_PATIENCE, end)
-    timer.daemon = True
-    if jax.process_count() > 1:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+
+_met: Counter[str] = Counter()
+
+
+def _meet(what: str, seconds: float) -> None:
+    """Wait for all processes outside of the devices, on which the others may still compute."""
+    if jax.process_count() == 1:
+        return
+    from orbax.checkpoint import multihost
+
+    _met[what] += 1
+    multihost.get_barrier_sync_fn()(key=f"{what} {_met[what]}", timeout_ms=int(1000 * seconds))
 
 
 def exchange(value: Any) -> list[Any]:

@@ -28,5 +28,5 @@ def test_a_call_that_fails_in_a_follower_only_ends_the_job_with_its_reason(who: 
 
 
 def test_a_call_that_fails_in_the_leader_only_ends_the_job() -> None:
-    _, (other, followed, complaint) = run("first")
-    assert other != 0 and "failed in the job's first process and not here" in complaint and not followed
+    (code, _, complaint), (other, followed, _) = run("first")
+    assert code != 0 and other != 0 and "no room" in complaint and not followed

@@ -13,6 +13,7 @@ from runs import FAST, distance, losses, metrics
 from tiny import make_model, write_records
 
 from sgtr_jax.data.world.corpus import preferences
+from sgtr_jax.experiment.look import opened
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +127,28 @@ def test_one_that_fails_alone_ends_the_others(train: list[str], tmp_path: Path) 
     assert other == 2 and "model 'm': no such folder" in complaint, complaint
     assert code == 1 and "another process of the job" in error, error
     assert time.monotonic() - began < 75
+
+
+def test_a_full_disk_of_the_first_process_ends_an_experiment_with_the_reason(tmp_path: Path) -> None:
+    from test_experiment import CONFIG
+
+    make_model(tmp_path / "m")
+    config, out = tmp_path / "tiny.yaml", tmp_path / "o"
+    config.write_text(CONFIG.format(model=tmp_path / "m"))
+    settings = [f"out={out}", "seeds=1"]
+    graph, store = opened(config, settings)
+    (bad,) = {cell.recipe.inputs["adapter0"] for cell in graph.cells if cell.condition == "bad"}
+    store.scratch(bad).mkdir(parents=True)
+    (store.scratch(bad) / "metrics.jsonl").symlink_to("/dev/full")
+    (code, _, error), (other, _, complaint) = processes.finish(
+        processes.start(["run", str(config), *settings], 2), timeout=200
+    )
+    assert code == 1 and "metrics.jsonl: could not be written: No space left on device" in error, error
+    assert "Traceback" not in error
+    assert other == 1 and "another process of the job" in complaint, complaint
+    (store.scratch(bad) / "metrics.jsonl").unlink()
+    ended = processes.finish(processes.start(["run", str(config), *settings], 2), timeout=400)
+    assert [code for code, _, _ in ended] == [0, 0], ended[0][2]
 
 
 def test_processes_that_do_not_come_are_waited_for_so_long(train: list[str], tmp_path: Path) -> None:

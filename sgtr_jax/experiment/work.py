@@ -54,7 +54,7 @@ def make_missing(
         batch = batch or ready[:1]
         started = time.monotonic()
         try:
-            with all_or_none(batch[0].name):
+            with all_or_none(f"the work on {batch[0].name}"):
                 if batch[0].is_training:
                     for recipe, why in maker.finetune(batch).items():
                         hopeless.add(recipe)

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sgtr_jax.errors import RunError
-from sgtr_jax.processes import from_first, or_end
+from sgtr_jax.processes import from_first, meet_or_end
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Completion, Request
-
-_FAILED = "failed"
 
 
 class LedEngine:
@@ -42,8 +39,7 @@ class LedEngine:
         try:
             return getattr(self._engine, name)(*arguments)
         except Exception as error:
-            with or_end(error):
-                from_first(_FAILED)
+            meet_or_end("the first process's sampling", error)
             raise
 
 
@@ -51,17 +47,11 @@ def follow(engine: Engine) -> None:
     """In every process but the first: do what the first one does until it releases.
 
     A call that fails in all of them is the first one's affair, which raises the same and decides what follows from it.
-    Raises what a call raised here only, and RunError where it failed there only. Where the others are still in the
-    call and cannot be told, this process ends, and so does the job.
+    One that fails in some ends the job, with the reason.
     """
     while (call := from_first(None)) is not None:
-        if call == _FAILED:
-            raise RunError("sampling failed in the job's first process and not here: its log says why")
         name, arguments = call
         try:
             getattr(engine, name)(*arguments)
-        except Exception as error:
-            with or_end(error):
-                answer = from_first(None)
-            if answer != _FAILED:
-                raise
+        except Exception as error:  # noqa: BLE001 - the first process raises the same, or the job ends
+            meet_or_end("the first process's sampling", error)
