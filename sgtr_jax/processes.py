@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pickle
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.startup import leave
 
 _PATIENCE = 40.0  # seconds in which what failed in one process must have come to an end in the others
 _DAYS = 7 * 24 * 3600.0  # for which one process may have to wait for another's work
@@ -89,8 +89,7 @@ def meet_or_end(what: str, error: Exception) -> None:
     except jax.errors.JaxRuntimeError:
         why = str(error) if isinstance(error, RunError | InputError) else f"{type(error).__name__}: {error}"
         print(f"sgtr: failed: {why}. The job's other processes are at work and end with this one", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(1)
+        leave(1)
 
 
 _met: Counter[str] = Counter()

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import NoReturn
 
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import user_cache
@@ -58,13 +59,14 @@ def ends_alone() -> Iterator[None]:
         if isinstance(error, InputError | RunError):
             code, patience = error.exit_code, _FAREWELL_SECONDS
         if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
-            timer = threading.Timer(patience, _leave, [code])
+            timer = threading.Timer(patience, leave, [code])
             timer.daemon = True
             timer.start()
         raise
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
+    """End this process at once, whatever waits in it."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -17,9 +17,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """One model, `owner/name`, from a folder."""
+    """What is asked of the one model, `owner/name`, and how it is answered."""
 
-    folder: Path
     url: str = ""
     breaks: dict[str, list[int]] = field(default_factory=dict)  # file: of its coming answers, the bytes sent
     refusal: tuple[int, str] | None = None  # status and X-Error-Code of every answer
@@ -29,7 +28,7 @@ class Hub:
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Hub]:
     """Serve the files of `folder` as the model `owner/name`."""
-    hub = Hub(folder)
+    hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -44,7 +43,8 @@ def serve(folder: Path) -> Iterator[Hub]:
             self.answer()
 
         def answer(self) -> None:
-            path, name = self.path.split("?")[0], self.path.split("?")[0].rsplit("/", 1)[-1]
+            path = self.path.split("?")[0]
+            name = path.rsplit("/", 1)[-1]
             hub.asked.append((self.command, path, self.headers.get("Range", "")))
             if hub.refusal is not None:
                 self.reply(hub.refusal[0], b"{}", {"X-Error-Code": hub.refusal[1], "X-Error-Message": "no"})

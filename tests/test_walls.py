@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"errors"},
     "files": {"errors"},
     "fingerprint": set(),
-    "processes": {"errors"},
+    "processes": {"errors", "startup"},
     "progress": set(),
     "startup": {"errors", "files"},
     "supervise": set(),

@@ -54,6 +54,7 @@ def make_missing(
         batch = batch or ready[:1]
         started = time.monotonic()
         try:
+            # Around all of it, for not only the writing of an artifact can fail in one process.
             with all_or_none(f"the work on {batch[0].name}"):
                 if batch[0].is_training:
                     for recipe, why in maker.finetune(batch).items():

@@ -11,6 +11,8 @@ from sgtr_jax.processes import from_first, meet_or_end
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Completion, Request
 
+_SAMPLING = "the sampling that the first process leads"
+
 
 class LedEngine:
     """The calls of `Engine` that an evaluation makes, from the first process only. `release` ends the others' wait."""
@@ -39,7 +41,7 @@ class LedEngine:
         try:
             return getattr(self._engine, name)(*arguments)
         except Exception as error:
-            meet_or_end("the first process's sampling", error)
+            meet_or_end(_SAMPLING, error)
             raise
 
 
@@ -54,4 +56,4 @@ def follow(engine: Engine) -> None:
         try:
             getattr(engine, name)(*arguments)
         except Exception as error:  # noqa: BLE001 - the first process raises the same, or the job ends
-            meet_or_end("the first process's sampling", error)
+            meet_or_end(_SAMPLING, error)
