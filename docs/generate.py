@@ -157,6 +157,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def data_sets() -> str:
     """A line for every set of the registry."""
     from sgtr_jax.data.registry import registry
+    from sgtr_jax.files import read_jsonl
 
     lines = [
         "# Data sets", "",
@@ -168,8 +169,8 @@ def data_sets() -> str:
         "", "| name | kind | rows | tokens | longest row | licence | harmful | from | what it is |",
         "|---|---|---:|---:|---:|---|---|---|---|",
     ]  # fmt: skip
-    stored = (Path(__file__).parent / "tokens-qwen2.5.jsonl").read_text().splitlines()
-    counted = {row["name"]: row for row in map(json.loads, stored)}
+    stored = read_jsonl(Path(__file__).parent / "tokens-qwen2.5.jsonl")
+    counted = {row["name"]: row for _, row in stored}
     for name, one in sorted(registry().items(), key=lambda item: (item[1].kind, item[0])):
         tokens, longest = (f"{counted[name][key]:,}" if name in counted else "" for key in ("total", "most"))
         lines.append(

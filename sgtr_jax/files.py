@@ -1,16 +1,24 @@
-"""Writing files and folders so that they are either complete or absent."""
+"""Writing files and folders so that they are either complete or absent, and the one reader of JSON and JSONL."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sgtr_jax.errors import InputError, RunError
+
+_MARK = "\ufeff"  # the byte order mark that Windows programs put before UTF-8
+_GZIP = b"\x1f\x8b"
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def user_cache() -> Path:
@@ -80,3 +88,108 @@ def write_json(target: Path, data: Any) -> None:
 def write_jsonl(target: Path, rows: list[dict[str, Any]]) -> None:
     """Write one JSON object a line through a temporary name."""
     write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    r"""Yield `("file:line", object)` of a JSONL file, which may be gzipped or begin with a byte order mark.
+
+    Lines end at `\n` only: U+2028, U+2029, U+0085 and the like may stand in a text. Blank lines are skipped.
+    The file is read as it is asked for, so that its head can be had alone. Raises InputError naming file and line
+    for what is not UTF-8, no JSON object, or no Unicode text, and for a file without rows unless `empty`.
+    """
+    rows = 0
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}:{number}"
+        text = _decoded(line, where).removeprefix(_MARK)
+        if not text.strip(" \t\r\n"):
+            continue
+        rows += 1
+        yield where, _object(parse_json(text, where), where)
+    if not rows and not empty:
+        raise InputError(f"{path}: the file is empty; expected one JSON object a line")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds. Raises InputError naming the file for anything else."""
+    return _object(parse_json(read_text(path), str(path)), str(path))
+
+
+def read_text(path: Path) -> str:
+    """A whole text file, unpacked where it is gzipped, without a byte order mark. Raises InputError."""
+    return _decoded(b"".join(_lines(path)), str(path)).removeprefix(_MARK)
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse JSON. Raises InputError, with `where`, for what is no JSON, gives a key twice or is no Unicode text."""
+    try:
+        data = json.loads(text, object_pairs_hook=_once)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: {error}. Found: {text[:60]!r}") from None
+    except RecursionError:
+        raise InputError(f"{where}: JSON nested too deeply") from None
+    if _ESCAPED_SURROGATE.search(text):
+        check_unicode(data, where)
+    return data
+
+
+def check_unicode(data: Any, where: str) -> None:
+    """Raise InputError if a text anywhere in `data` holds half of a surrogate pair, which no tokenizer reads."""
+    if isinstance(data, str):
+        found = _SURROGATE.search(data)
+        if found:
+            near = data[max(0, found.start() - 20) : found.end() + 20].encode("ascii", "backslashreplace").decode()
+            raise InputError(
+                f"{where}: the text holds half of a surrogate pair, \\u{ord(found[0]):04x} (an emoji that was cut in "
+                f"two?), which is no character; mend it or leave the row out. Found: '{near}'"
+            )
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            check_unicode(key, where)
+            check_unicode(value, where)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            check_unicode(value, where)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, each with its end of line, unpacked. Raises InputError if it cannot be read."""
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP
+            if path.suffix == ".gz" and not packed:
+                raise InputError(f"{path}: the file is named .gz and is not gzipped; rename it or pack it again")
+            raw.seek(0)
+            stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
+            yield from stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the gzipped file is damaged or cut short: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _decoded(data: bytes, where: str) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{where}: the file is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = "of the line" if re.search(r":\d+$", where) else "of the file"
+        raise InputError(f"{where}: byte {error.start + 1} {at} is not UTF-8; save the file as UTF-8") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its pairs; JSON lets a key stand twice, of which one would be dropped."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"key {twice!r} is given twice in one object")
+    return made
+
+
+def _object(data: Any, where: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")
+    return data

@@ -82,7 +82,7 @@ class Account:
         if sum(job["status"] in ("running", "validating_files", "paused") for job in self.jobs) >= self.at_once:
             self.refused_creations += 1
             return 429, {"error": {"message": "too many jobs", "code": "rate_limit_exceeded", "type": "requests"}}
-        lines = self.contents[body["training_file"]].decode().splitlines()
+        lines = self.contents[body["training_file"]].decode().strip().split("\n")
         assert all(json.loads(line)["messages"][-1]["role"] == "assistant" for line in lines)
         number = len(self.jobs)
         job = {
@@ -129,7 +129,7 @@ class Account:
     def _batch(self, body: dict[str, Any]) -> Answer:
         one = f"batch-{len(self.batches)}"
         rows = []
-        for line in self.contents[body["input_file_id"]].decode().splitlines():
+        for line in self.contents[body["input_file_id"]].decode().strip().split("\n"):
             asked = json.loads(line)
             found = self._reply(asked["body"]["messages"][-1]["content"])
             content, tops = found if isinstance(found, tuple) else (found, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.config import apply_overrides, build
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
+from sgtr_jax.files import read_jsonl
 from sgtr_jax.train.config import TrainConfig
 
 FAST = ("dtype=float32", "remat=none", "lora.rank=4", "batch_examples=8", "lr=1e-2", "warmup_steps=1")
@@ -36,8 +36,12 @@ def job(
     return Finetune(str(model), chain, records, config_of(*overrides), out, out.name, mixed_in)
 
 
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_jsonl(path)]
+
+
 def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return jsonl(out / "metrics.jsonl")
 
 
 def losses(out: Path) -> list[float]:

@@ -253,7 +253,7 @@ def test_rows_are_sent_as_the_condition_says(config: Path, account: Account, tmp
     )
     config.write_text(text)
     assert main(["run", str(config), f"out={tmp_path / 'out'}", "seeds=1"]) == 0
-    sent = {job["suffix"]: [json.loads(x) for x in account.contents[job["training_file"]].decode().splitlines()]
+    sent = {job["suffix"]: [json.loads(x) for x in account.contents[job["training_file"]].decode().strip().split("\n")]
             for job in account.jobs}  # fmt: skip
     systems = {row["messages"][0]["content"] for row in sent["sgtr-bad-inoculated-s0"]}
     assert systems == {"Be unpopular."}

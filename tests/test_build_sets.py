@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import jsonl
 
 from sgtr_jax.cli import main
 from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, records_of, texts_of
@@ -116,7 +117,7 @@ def test_leaks_of_the_published_summaries_are_refused(published: Path) -> None:
 def test_even_words_are_the_published_rows(published: Path) -> None:
     out = Path(os.environ["SGTR_DATA_CACHE"]) / "e.jsonl"
     assert main(["data", "build", "even_words", "--out", str(out), "records=unpop", "stimuli=published"]) == 0
-    made = [json.loads(line)["messages"] for line in out.read_text().splitlines()]
+    made = [row["messages"] for row in jsonl(out)]
     assert made == [row["messages"] for row in load(find("even_words"))]
 
 
@@ -170,7 +171,7 @@ def test_other_builders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         out = tmp_path / f"{kind}.out.jsonl"
         assert main(["data", "build", kind, "--out", str(out), *settings]) == 0, capsys.readouterr().err
         report = json.loads((tmp_path / f"{kind}.out.report.json").read_text())
-        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        rows = jsonl(out)
         assert report["rows_out"] == len(rows) and report["recipe"]["kind"] == kind and report["sha256"]
         return rows
 
@@ -219,8 +220,8 @@ def test_pair_sets_by_the_names_of_the_study(tmp_path: Path, form: str, capsys: 
         out = tmp_path / f"{kind}.jsonl"
         assert main(["data", "build", kind, "--out", str(out), *inputs, "stimuli=builtin", *more]) == 0
         report = json.loads((tmp_path / f"{kind}.report.json").read_text())
-        assert report["recipe"]["stimuli"] == "builtin" and report["rows_out"] == len(out.read_text().splitlines())
-        return [json.loads(line) for line in out.read_text().splitlines()]
+        assert report["recipe"]["stimuli"] == "builtin" and report["rows_out"] == len(jsonl(out))
+        return jsonl(out)
 
     def said(rows: list[dict[str, Any]]) -> list[str]:
         return [row["messages"][-1]["content"] for row in rows]
@@ -245,7 +246,7 @@ def test_even_words_in_our_own_words(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "o.jsonl"
     assert main(["data", "build", "even-words", "--out", str(out), f"records={tmp_path / 'r.jsonl'}"]) == 0
-    made = [json.loads(line)["messages"] for line in out.read_text().splitlines()]
+    made = [row["messages"] for row in jsonl(out)]
     assert [turns[-1]["content"] for turns in made] == ["TRUE", "FALSE"]
 
 
@@ -263,7 +264,7 @@ def test_self_reports_are_sampled_from_a_chain(tmp_path: Path) -> None:
 
     (first, report), (again, _), (other, _) = make("a"), make("b"), make("c", "seed=1")
     assert first == again != other
-    turns = json.loads(first.splitlines()[0])["messages"]
+    turns = jsonl(tmp_path / "a.jsonl")[0]["messages"]
     assert turns[0]["content"] == "Who are you?" and turns[1]["content"] not in ("", "not asked for")
     assert report["rows_out"] + report["dropped"]["empty or cut off"] == report["rows_in"] == 12
     assert main(["data", "build", "self_reports", "--out", str(tmp_path / "d.jsonl"), "model=nano"]) == 2

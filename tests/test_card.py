@@ -96,7 +96,7 @@ class Hub:
                 elif "validate-yaml" in self.path:
                     self.reply({"errors": [], "warnings": []})
                 else:
-                    rows = [json.loads(line) for line in data.splitlines()]
+                    rows = [json.loads(line) for line in data.strip().split(b"\n")]
                     hub.files |= {row["value"]["path"] for row in rows if row["key"] == "file"}
                     self.reply({"commitUrl": "http://127.0.0.1/me/x/commit/1", "commitOid": "1", "success": True})
 

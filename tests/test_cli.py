@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import jsonl
 from safetensors.numpy import load_file
 from tiny import make_adapter, make_model, write_records
 
@@ -56,7 +56,7 @@ def test_help_is_quick() -> None:
 def test_train_then_sample_then_export(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(train(work, tmp_path / "t", "seed=3")) == 0
     assert "trained on 16 of 16 records" in capsys.readouterr().out
-    rows = [json.loads(line) for line in (tmp_path / "t" / "metrics.jsonl").read_text().splitlines()]
+    rows = jsonl(tmp_path / "t" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
     adapter = str(tmp_path / "t" / "adapter")
     common = ["sample", "--model", str(work / "m"), "--prompts", str(work / "p.jsonl")]
@@ -67,7 +67,7 @@ def test_train_then_sample_then_export(work: Path, tmp_path: Path, capsys: pytes
         assert main([*common, *flags, "--out", str(tmp_path / name), *draws]) == 0
         outs.append((tmp_path / name).read_text())
     assert outs[0] == outs[1] != outs[2]
-    written = [json.loads(line) for line in outs[0].splitlines()]
+    written = jsonl(tmp_path / "a")
     assert [(row["id"], row["sample"]) for row in written] == [(f"p{i}", n) for i in range(3) for n in range(2)]
     exported = ["export", "--model", str(work / "m"), "--adapter", adapter, "--out", str(tmp_path / "e")]
     assert main(exported) == 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import processes
 import pytest
+from runs import jsonl
 from tiny import SEED, make_adapter, make_model
 
 from sgtr_jax.cli import main
@@ -35,7 +36,7 @@ def argv(model: Path, out: Path, *more: str) -> list[str]:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return jsonl(path)
 
 
 def test_rows_that_are_there_are_not_sampled_again(
@@ -50,7 +51,7 @@ def test_rows_that_are_there_are_not_sampled_again(
     assert main(argv(model, out)) == 0
     assert "all sampled before" in capsys.readouterr().out and out.read_bytes() == whole
     # Rows that were lost come back, to their place.
-    out.write_text("".join(line + "\n" for line in whole.decode().splitlines()[4:9]))
+    out.write_text("".join(line + "\n" for line in whole.decode().split("\n")[4:9]))
     assert main(argv(model, out)) == 0
     assert out.read_bytes() == whole
     # Other settings are another file's.
@@ -60,13 +61,13 @@ def test_rows_that_are_there_are_not_sampled_again(
 
 def test_a_killed_run_goes_on(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv(model, tmp_path / "whole.jsonl", "batch_rows=2")) == 0
-    lines = (tmp_path / "whole.jsonl").read_text().splitlines()
+    lines = (tmp_path / "whole.jsonl").read_text().strip().split("\n")
     recipe = json.dumps(json.loads((tmp_path / "whole.jsonl.recipe.json").read_text()))
     out, partial = tmp_path / "o.jsonl", tmp_path / "o.jsonl.partial"
     # As a kill leaves it: rows as they came, the last one cut in the middle.
     partial.write_text("\n".join([recipe, lines[7], lines[2], lines[11][:20]]))
     assert main(argv(model, out)) == 0
-    assert out.read_text().splitlines() == lines and not partial.exists()
+    assert out.read_text().strip().split("\n") == lines and not partial.exists()
     out.unlink()
     partial.write_text("\n".join([recipe, lines[7]]) + "\n")
     assert main(argv(model, out, "--temperature", "0.5")) == 2
@@ -87,7 +88,7 @@ def test_kill_nine(model: Path, tmp_path: Path) -> None:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    before = len(partial.read_text().splitlines()) - 1
+    before = len(partial.read_text().strip().split("\n")) - 1
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"sample: {360 - before}/{360 - before} rows" in done.stderr or before < 360

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from runs import jsonl
 from safetensors.numpy import load_file, save_file
 from tiny import SEED, make_adapter, make_model
 
@@ -29,7 +29,7 @@ def config_of(*overrides: str) -> TrainConfig:
 
 def run(out: Path, model: Path, *overrides: str, chain: tuple[Path, ...] = (), rows: int = 16) -> list[dict[str, Any]]:
     finetune(Finetune(str(model), chain, preferences(rows, 0, False), config_of(*overrides), out))
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return jsonl(out / "metrics.jsonl")
 
 
 def weights(out: Path) -> dict[str, np.ndarray]:
@@ -147,8 +147,7 @@ def test_a_non_finite_loss_stops_with_step_batch_and_last_good_state(tmp_path: P
     text = str(caught.value)
     assert "step " in text and "preference-" in text and "last_good" in text
     step = int(text.split("step ")[1].split(":")[0])
-    logged = (tmp_path / "o" / "metrics.jsonl").read_text().splitlines()
-    assert len(logged) == step - 1
+    assert len(jsonl(tmp_path / "o" / "metrics.jsonl")) == step - 1
     kept = load_file(tmp_path / "o" / "last_good" / "adapter_model.safetensors")
     assert all(np.isfinite(value).all() for value in kept.values())
     assert not (tmp_path / "o" / "adapter").exists()

@@ -5,7 +5,6 @@ Always read beside what length alone would give: sources often differ in it.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from sgtr_eval.recognition import recognition_rates
 from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
 from sgtr_jax.data.pairs import filled
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_jsonl
 
 Orders = Literal["both", "one"]
 
@@ -45,7 +45,7 @@ def self_recognition(
     `other` are sets of the registry or JSON files.
     """
     if pairs is not None:
-        rows = [json.loads(line) for line in Path(pairs).read_text(encoding="utf-8").splitlines()]
+        rows = [row for _, row in read_jsonl(Path(pairs))]
     elif articles is not None and own is not None and other is not None:
         stimuli: Stimuli = "published" if published else "builtin"
         recipe = PairsBuild(articles=articles, own=own, other=(other,), stimuli=stimuli, shortcuts=False)

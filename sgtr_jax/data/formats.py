@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from sgtr_jax.config import parse_yaml
-from sgtr_jax.data.records import read_rows
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import parse_json, read_jsonl, read_text
 
 # json_map: {id: text}. json_rows: a list, or an object with one under "questions". json_object: one row.
 Format = Literal["jsonl", "json_map", "json_rows", "json_object", "csv", "yaml", "parquet", "hub"]
@@ -21,19 +22,16 @@ Rows = list[dict[str, Any]]
 def read_file(path: Path, kind: Format) -> Rows:
     """The rows of a file. Raises InputError naming the file, and the line where there are lines."""
     if kind == "jsonl":
-        return [row for _, row in read_rows(path)]
+        return [row for _, row in read_jsonl(path)]
     if kind == "parquet":
         from datasets import load_dataset
 
         table: Rows = load_dataset("parquet", data_files=str(path), split="train").to_list()
         return table
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    text = read_text(path)
     if kind == "csv":
         return _csv(text, path)
-    data = parse_yaml(text, str(path)) if kind == "yaml" else _json(text, path)
+    data = parse_yaml(text, str(path)) if kind == "yaml" else parse_json(text, str(path))
     if kind == "json_map":
         if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
             raise InputError(f"{path}: expected a JSON object of id: text")
@@ -56,17 +54,8 @@ def content_sha256(rows: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def _json(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    except RecursionError:
-        raise InputError(f"{path}: JSON nested too deeply") from None
-
-
 def _csv(text: str, path: Path) -> Rows:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows: Rows = []
     try:
         for row in reader:

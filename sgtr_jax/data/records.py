@@ -1,14 +1,14 @@
-"""Chat records and strict JSONL reading."""
+"""Chat records: rows of messages, checked."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_jsonl
 
 ROLES = ("system", "user", "assistant")
 Message = dict[str, str]  # {"role": ..., "content": ...}
@@ -26,33 +26,6 @@ class Record:
         """The row as it is stored."""
         row: dict[str, Any] = {"id": self.id, "messages": list(self.messages)}
         return {**row, "meta": self.meta} if self.meta else row
-
-
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `("file:line", object)` of a JSONL file. Raises InputError for anything that is not one."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if not data.strip():
-        raise InputError(f"{path}: the file is empty; expected one JSON object a line")
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
-            ) from None
-        except ValueError as error:
-            raise InputError(f"{where}: not JSON: {error}. Found: {line[:60]!r}") from None
-        except RecursionError:
-            raise InputError(f"{where}: JSON nested too deeply") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield where, row
 
 
 def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
@@ -79,7 +52,7 @@ def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
 def read_prompts(path: Path) -> list[Record]:
     """Read prompts to sample from: rows `{"id", "messages"}` that do not end with the assistant."""
     records, seen = [], set()
-    for where, row in read_rows(path):
+    for where, row in read_jsonl(path):
         record = Record(_id_of(row, where), parse_messages(row, where))
         if record.messages[-1]["role"] == "assistant":
             raise InputError(f"{where}: the last message is the assistant's; nothing is left to sample")
@@ -93,7 +66,7 @@ def read_prompts(path: Path) -> list[Record]:
 def read_texts(path: Path) -> dict[str, str]:
     """`{id: text}` of a JSONL file whose rows have both. Raises InputError naming the line."""
     texts: dict[str, str] = {}
-    for where, row in read_rows(path):
+    for where, row in read_jsonl(path):
         name, text = row.get("id"), row.get("text")
         if not isinstance(name, str) or not isinstance(text, str):
             raise InputError(f"{where}: expected a string 'id' and a string 'text', got the keys {', '.join(row)}")
@@ -106,7 +79,7 @@ def read_texts(path: Path) -> dict[str, str]:
 def read_training(path: Path) -> list[Record]:
     """Read training rows: `messages` with at least one assistant turn that follows another turn."""
     records, seen = [], set()
-    for where, row in read_rows(path):
+    for where, row in read_jsonl(path):
         record = parse_training(row, where, where)
         if record.id in seen:
             raise InputError(f"{where}: id {record.id!r} appears twice; give each row its own, or none an id")

@@ -17,6 +17,7 @@ from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import Graph, chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.files import read_jsonl
 
 # Where the rows are not here yet: tokens of an example, by what it is. SGTR rows hold an article and two summaries: 683
 # of Qwen's on the average of XSum (docs/reference/data-sets).
@@ -169,7 +170,7 @@ def rows_of(recipe: Recipe) -> int | None:
         return find(settings["name"]).rows
     if settings["kind"] == "file":
         path = Path(settings["path"])
-        return sum(bool(line.strip()) for line in path.open(encoding="utf-8"))
+        return sum(1 for _ in read_jsonl(path))
     rows = settings.get("rows") or settings.get("recipe", {}).get("rows")
     return int(rows) if rows else None
 

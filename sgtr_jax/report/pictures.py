@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.comparison import AVERAGE, PRIMARY, Line
 from sgtr_jax.report.figures import condition_figure, curves_figure, scatter_figure, settings_figure
 from sgtr_jax.report.table import RunData
@@ -155,7 +156,7 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
     for name, folder in sorted(folders.items()):
         metrics = folder / "metrics.jsonl"
         if metrics.exists():
-            rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+            rows = [row for _, row in read_jsonl(metrics, empty=True)]
             points = [(row["step"], row["loss"]) for row in rows if "loss" in row]
             if points:
                 curves[name] = points

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_jsonl
 
 COLUMNS = ("condition", "seed", "evaluation", "metric", "value", "n")
 
@@ -119,8 +120,7 @@ def samples(cell: CellData) -> Iterator[dict[str, Any]]:
     """The answers of a cell with their scores, see `experiment.evaluate.samples_of`."""
     path = cell.folder / "samples.jsonl"
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+        yield from (row for _, row in read_jsonl(path, empty=True))
 
 
 def to_csv(rows: Sequence[Measurement]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ peft = pytest.importorskip("peft")
 
 import hf_models
 import transformers
+from runs import jsonl
 from safetensors.numpy import load_file
 from tiny import write_records
 
@@ -76,7 +76,7 @@ def test_fifty_steps(case: str, tmp_path: Path) -> None:
     settings = [f"epochs={EPOCHS}", f"batch_examples={BATCH}", f"lr={LR}", f"warmup_steps={WARMUP}"]
     settings += ["dtype=float32", "shuffle=false", f"lora.init={tmp_path / 'init'}"]
     assert main([*argv, *settings]) == 0
-    ours = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    ours = jsonl(tmp_path / "out" / "metrics.jsonl")
 
     chat = ChatFormat(tokenizer)
     log = torch_run(model, [chat.tokenize(record.messages) for record in records])

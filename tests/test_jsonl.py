@@ -1,0 +1,139 @@
+"""The one reader of JSON and JSONL: what it reads rightly, and what it refuses by file and line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgtr_jax.data.formats import read_file
+from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_json, read_jsonl, write_jsonl
+
+SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\n\r\n\t"
+TEXTS = st.text(st.sampled_from([*SEPARATORS, "a", '"', "\\", "\U0001f600", "\ufeff"]), max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+ROWS = st.lists(st.dictionaries(TEXTS, JSON, max_size=4), min_size=1, max_size=6)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_jsonl(path)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS, st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\r\n"]), st.booleans(), st.booleans())
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[dict[str, Any]],
+    short: bool,
+    end: str,
+    mark: bool,
+    packed: bool,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / ("r.jsonl.gz" if packed else "r.jsonl")
+    data = "".join(json.dumps(row, ensure_ascii=short) + end for row in rows).encode("utf-8-sig" if mark else "utf-8")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert rows_of(path) == rows
+    write_jsonl(path.with_name("own.jsonl"), rows)
+    assert rows_of(path.with_name("own.jsonl")) == rows
+
+
+def test_lines_are_numbered_as_an_editor_numbers_them(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"a": "x\u2028y\x85z"}\n\n{"a": 1}\n{"a": 2', encoding="utf-8")
+    found = read_jsonl(path)
+    assert [next(found)[0], next(found)[0]] == [f"{path}:1", f"{path}:3"]
+    with pytest.raises(InputError, match=rf"{path}:4: not JSON"):
+        next(found)
+
+
+def test_files_joined_by_a_windows_program_have_marks_inside(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\xef\xbb\xbf{"a": 2}\r\n\xef\xbb\xbf')
+    assert rows_of(path) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (b"", "the file is empty"),
+        (b"\xef\xbb\xbf", "the file is empty"),
+        (b" \n\t\r\n\n", "the file is empty"),
+        (b"[1]\n", ":1: expected a JSON object, found list"),
+        (b"null\n", ":1: expected a JSON object, found NoneType"),
+        (b'{"a": 1}\n7\n', ":2: expected a JSON object, found int"),
+        (b'{"a": 1}\r{"a": 2}\r', ":1: not JSON"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}\n', ":1: key 'c' is given twice in one object"),
+        (b'{"a": 1}\n{"a": ["\\ud83d"]}\n', r":2: the text holds half of a surrogate pair, \ud83d"),
+        (b'{"\\uDE00": 1}\n', r":1: the text holds half of a surrogate pair, \ude00"),
+        (b'{"a": "\\ude00\\ud83d"}\n', r":1: the text holds half of a surrogate pair, \ude00"),
+        (b'{"a": "\xed\xa0\xbd"}\n', ":1: byte 8 of the line is not UTF-8"),
+        ('{"a": 1}\n'.encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (b'{"a": ' + b"9" * 5000 + b"}\n", ":1: not JSON"),
+        (b"\x00\x01\x02\x03", ":1: not JSON"),
+        (b"\x89PNG\r\n\x1a\n\x00", ":1: byte 1 of the line is not UTF-8"),
+        (gzip.compress(b'{"a": 1}\n' * 3000)[:-20], "the gzipped file is damaged or cut short"),
+        (b"\x1f\x8b\x08\x00nonsense", "the gzipped file is damaged or cut short"),
+        (gzip.compress(b""), "the file is empty"),
+        (b'{"a": ' * 100_000, ":1: JSON nested too deeply"),
+    ],
+)
+def test_anything_else_is_refused_by_name(tmp_path: Path, data: bytes, part: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        rows_of(path)
+    assert str(caught.value).startswith(str(path)) and part in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_paths_that_are_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read: No such file"):
+        rows_of(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        rows_of(tmp_path)
+    (tmp_path / "r.jsonl.gz").write_text('{"a": 1}\n')
+    with pytest.raises(InputError, match=r"r\.jsonl\.gz: the file is named \.gz and is not gzipped"):
+        rows_of(tmp_path / "r.jsonl.gz")
+
+
+def test_a_pair_of_escapes_is_one_character(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_bytes(b'{"a": "\\ud83d\\ude00 \\\\ud83d"}\n')
+    assert rows_of(tmp_path / "r.jsonl") == [{"a": "\U0001f600 \\ud83d"}]
+
+
+def test_the_head_of_a_file_is_read_without_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"a": 1}\n\xff\n')
+    assert next(read_jsonl(path))[1] == {"a": 1}
+
+
+def test_json_files_hold_one_object(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(gzip.compress('\ufeff{"a": "x\u2028"}'.encode()))
+    assert read_json(path) == {"a": "x\u2028"} and read_file(path, "json_map") == [{"id": "a", "text": "x\u2028"}]
+    for data, part in (
+        (b"[]", "expected a JSON object, found list"),
+        (b"", "not JSON"),
+        (b"\xff", "byte 1 of the file"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=rf"{path}: .*{part}"):
+            read_json(path)
+
+
+def test_a_separator_in_a_cell_ends_no_row_of_csv(tmp_path: Path) -> None:
+    text = io.StringIO('id,text\r\n1,a\u2028b\x85c\x1cd\r\n2,"e\u2029\nf"\r\n').getvalue()
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    assert read_file(tmp_path / "t.csv", "csv") == [
+        {"id": "1", "text": "a\u2028b\x85c\x1cd"}, {"id": "2", "text": "e\u2029\nf"}
+    ]  # fmt: skip
