@@ -69,6 +69,16 @@ def test_self_recognition_reads_both_orders_beside_length(model: Model, tmp_path
     assert 0 <= found["share_correct"] <= 1 and 0 <= found["balanced_accuracy"] <= 1
 
 
+def test_a_choice_that_names_neither_summary_is_invalid_and_its_pair_still_counts_for_length(tmp_path: Path) -> None:
+    texts = {"articles": ["x", "y"], "own": ["two words", "two words"], "other": ["three words here", "one"]}
+    for name, written in texts.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(dict(zip("ab", written, strict=True))))
+    task = registry.self_recognition(**{name: str(tmp_path / f"{name}.json") for name in texts})
+    found = numbers(run(task, "world/rule", tmp_path / "log"))  # it answers 50, and never 1 or 2
+    assert found["invalid"] == 1 and found["share_correct"] == 0
+    assert found["length_baseline"] == 0.5 and found["acc_when_own_shorter"] == found["acc_when_own_longer"] == 0
+
+
 def test_pairs_come_in_both_orders_and_say_what_was_dropped() -> None:
     pairs, dropped = find_pairs(
         {"a": "A", "b": "B", "c": "C", "d": "D"},

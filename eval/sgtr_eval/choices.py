@@ -107,7 +107,8 @@ def likeliest_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         found = cast(dict[str, float], state.metadata.get("option_logprobs", {}))
         if not found:
-            return Score(value=NOANSWER, answer=None, explanation=f"no option in {state.output.completion!r}")
+            why = f"no option in {state.output.completion!r}"
+            return Score(value=NOANSWER, answer=None, explanation=why, metadata=_plain(state))
         answer = max(found, key=lambda option: found[option])
         value = CORRECT if answer == target.text else INCORRECT
         return Score(value=value, answer=answer, metadata={**_plain(state), "option_logprobs": found})
