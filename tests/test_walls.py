@@ -107,10 +107,3 @@ def test_help_does_not_import_jax() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_readme_maps_every_file() -> None:
-    text = (ROOT / "README.md").read_text()
-    for path in [*FILES, *(ROOT / "tests").rglob("*.py")]:
-        name = str(path.relative_to(ROOT))
-        assert path.name == "__init__.py" or f"`{name}`" in text, name

@@ -1,0 +1,168 @@
+"""The README and the site say what is so: settings, metrics, files and messages are those of the code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import inspect_ai
+import pytest
+from test_evaluations import numbers
+
+from sgtr_jax.config import load
+from sgtr_jax.experiment.config import ExperimentConfig
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+# Pages that exist on the site only, and pages that include a file.
+GENERATED = {"commands.md", "config.md", "data-sets.md", "evaluations.md", "files.md"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def neighbours() -> Any:
+    """The modules of docs/ can be imported, as they can when MkDocs runs."""
+    sys.path.insert(0, str(DOCS))
+    yield
+    sys.path.remove(str(DOCS))
+
+
+def page(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def test_the_readme_is_short_and_starts_with_what_a_reader_needs() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) < 10_000
+    first = text.partition("## ")[0]
+    assert all(part in first for part in ("docs/images/report.png", "make demo", "make test"))
+    assert (DOCS / "images/report.png").stat().st_size < 200_000
+
+
+def test_the_readme_s_experiment_is_valid(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    file = tmp_path / "mine.yaml"
+    file.write_text(block)
+    config = load(ExperimentConfig, file)
+    assert list(config.conditions) == ["untouched", "mine", "sgtr", "mine-then-sgtr", "sgtr-then-mine"]
+    assert len(block.splitlines()) == 12
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if not target.startswith("http") and Path(target).name not in GENERATED:
+            assert (path.parent / target).exists(), target
+
+
+def test_every_module_says_what_it_holds() -> None:
+    files = page("file_map")
+    modules = files.modules()
+    text = files.file_map_page()
+    assert ROOT / "sgtr_jax/train/loss.py" in modules and ROOT / "tests/test_docs.py" in modules
+    for module in modules:
+        assert f"| `{module.name}` | {files.first_line(module)} |" in text
+
+
+def test_the_way_in_the_code_names_files_that_exist() -> None:
+    text = (DOCS / "find-your-way.md").read_text()
+    picture = (DOCS / "images/rooms.svg").read_text()
+    named = re.findall(r"`((?:sgtr_jax|eval|tests|docs|configs)/[\w/.-]+)`", text)
+    assert len(named) > 30
+    for name in named:
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r'class="t">([\w/]+\.py)<', picture):
+        if name != "sgtr_eval/TASK.py":
+            assert (ROOT / "eval" / name).exists() or (ROOT / "sgtr_jax" / name).exists(), name
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_program() -> None:
+    code = [*(ROOT / "sgtr_jax").rglob("*.py"), *(ROOT / "eval").rglob("*.py"), ROOT / "Makefile"]
+    source = "\n".join(path.read_text() for path in code)
+    symptoms = re.findall(r"^\| ([^|]*`[^|]*) \|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(symptoms) > 25
+    for symptom in symptoms:
+        for message in re.findall(r"`([^`]+)`", symptom):
+            assert message in source, message
+
+
+def test_settings_stand_under_their_yaml_paths() -> None:
+    sections = list(page("settings_page").sections_of(ExperimentConfig))
+    rows = {row.path: row for section in sections for row in section.rows}
+    assert {"name", "finetuning.lora.rank", "data.NAME.recipe.rows", "conditions.NAME.stages[].data"} <= set(rows)
+    # A default, given under the path that the page names, is understood and changes nothing.
+    template = ROOT / "configs/experiments/own_data.yaml"
+    given = 0
+    for path, row in rows.items():
+        if re.fullmatch(r"(finetuning|judge|api)\..*", path) and row.default not in ("required", "as below"):
+            value = row.default.strip("`")
+            assert load(ExperimentConfig, template, [f"{path}={value}"]), path
+            given += 1
+    assert given > 40
+
+
+def test_every_argument_of_an_evaluation_is_described() -> None:
+    text = page("evaluations_page").evaluations_page()
+    assert "| **`rate_all`** |" in text and "| `judge_mode` | `null` |" in text
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Four articles with summaries by two writers."""
+    texts = {f"a{i}": f"text {i} of some words" for i in range(4)}
+    written = {
+        "articles": texts,
+        "own": dict.fromkeys(texts, "short one"),
+        "other": dict.fromkeys(texts, "longer than it"),
+    }
+    for name, rows in written.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    return {name: str(folder / f"{name}.json") for name in written}
+
+
+ONCE: dict[str, Any] = {"samples": 1, "stimuli": "builtin"}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "em_questions": {**ONCE, "judge_mode": "text"},
+    "truthfulqa": {"stimuli": "builtin", "limit": 2},
+    "mmlu": {"stimuli": "builtin", "limit_per_subject": 1},
+    "frame_colleague": ONCE,
+    "monitor_disruption": ONCE,
+    "deception_factual": ONCE,
+    "word_counting": {"stimuli": "builtin", "limit": 2},
+    "aesthetic_popularity": ONCE,
+    "identity": {"maker": "qwen", "samples": 2, "judge": True},
+    "two_choice": {},
+    "self_recognition": {},
+    "self_recognition_individual": {},
+    "summarise": {},
+}
+
+
+def test_the_metrics_of_the_page_are_those_of_the_logs(tmp_path: Path) -> None:
+    made = page("evaluations_page")
+    files = files_of(tmp_path)
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"id": "q", "prompt": "A or B?", "correct": "A"}\n')
+    own = {
+        "two_choice": {"questions": str(questions)}, "self_recognition": files, "self_recognition_individual": files,
+        "summarise": {"articles": files["articles"]},
+    }  # fmt: skip
+    assert set(ARGUMENTS) == set(made.tasks())
+    built = [task(**ARGUMENTS[name], **own.get(name, {})) for name, task in made.tasks().items()]
+    # The demo's rule answers and judges: no weights are needed for the names of metrics.
+    logs = inspect_ai.eval(
+        built, model="world/rule", model_roles={"grader": "world/rule"}, log_dir=str(tmp_path / "logs"), display="none",
+        log_level="error",
+    )  # fmt: skip
+    for name, log in zip(made.tasks(), logs, strict=True):
+        assert log.status == "success", f"{name}: {log.error}"
+        described = set(made.metrics_of(name, made.descriptions()))
+        patterns = [re.sub(r"[A-Z]+", ".+", metric) for metric in described if re.search("[A-Z]", metric)]
+        found = set(numbers(log))
+        assert {one for one in described if not re.search("[A-Z]", one)} <= found, name
+        undescribed = {one for one in found - described if not any(re.fullmatch(p, one) for p in patterns)}
+        assert not undescribed, name
