@@ -28,9 +28,6 @@ Config files are YAML. On the command line, `key=value` replaces one value of th
 """
 
 
-STRICT = False
-
-
 class Undescribed(Exception):
     """Settings that have no description beside their field."""
 
@@ -64,7 +61,7 @@ def settings_page() -> str:
         lacking += [f"{root.__name__}: {row.path}" for one in sections for row in one.rows if not row.description]
         for section in sections:
             lines += _section(section)
-    if lacking and STRICT:
+    if lacking:
         raise Undescribed("settings without a description beside their field:\n  " + "\n  ".join(lacking))
     return "\n".join(lines) + "\n"
 

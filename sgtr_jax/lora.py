@@ -26,12 +26,13 @@ _ONE: Any = np.float32(1.0)  # a host value, which may go to the devices of many
 class LoraConfig(Config):
     """LoRA hyper-parameters; the defaults are the study's."""
 
-    rank: PositiveInt = 32
+    rank: PositiveInt = 32  # The rank of the adapter's two matrices.
+    # The update is scaled by alpha / sqrt(rank) with rsLoRA, and by alpha / rank without.
     alpha: Annotated[float, Field(gt=0)] = 64.0
-    rslora: bool = True
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[str, ...] = PROJECTIONS
-    init: str | None = None  # a PEFT adapter folder to start from
+    rslora: bool = True  # Whether the scale is that of rsLoRA.
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # Dropout on the input of the adapter.
+    targets: tuple[str, ...] = PROJECTIONS  # The projections that get an adapter.
+    init: str | None = None  # The folder of a PEFT adapter to start from. null: a fresh adapter.
 
     @field_validator("targets")
     @classmethod

@@ -24,9 +24,10 @@ DATA_AXES = ("replica", "fsdp")
 class MeshConfig(Config):
     """Sizes of the mesh axes. `fsdp: null` takes all devices the others leave."""
 
-    replica: PositiveInt = 1
+    replica: PositiveInt = 1  # The number of groups of devices that share the rows and each hold all weights.
+    # The number of devices that share the rows and split the weights. null: all devices that the other axes leave.
     fsdp: PositiveInt | None = None
-    tensor: PositiveInt = 1
+    tensor: PositiveInt = 1  # The number of devices that split heads, MLP and vocabulary.
 
     def shape(self, devices: int) -> tuple[int, int, int]:
         """Sizes of the axes on so many devices; their product is another number where these do not divide it."""

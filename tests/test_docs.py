@@ -14,7 +14,7 @@ import inspect_ai
 import pytest
 from test_evaluations import numbers
 
-from sgtr_jax.config import load
+from sgtr_jax.config import Config, load
 from sgtr_jax.experiment.config import ExperimentConfig
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +104,36 @@ def test_settings_stand_under_their_yaml_paths() -> None:
             assert load(ExperimentConfig, template, [f"{path}={value}"]), path
             given += 1
     assert given > 40
+
+
+def test_every_setting_has_a_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = page("settings_page")
+    assert (
+        "| `finetuning.lora.rank` | `int` | `32` | The rank of the adapter's two matrices. |"
+        in settings.settings_page()
+    )
+    monkeypatch.setattr(settings, "roots", lambda: {"a file": Undescribed})
+    with pytest.raises(settings.Undescribed, match=r"Undescribed: part\.size$"):
+        settings.settings_page()
+
+
+class Part(Config):
+    """A config with a setting that says nothing of itself."""
+
+    size: int
+    # What it is called,
+    # by people.
+    name: str = "x"
+
+
+class Undescribed(Config):
+    """The root of it."""
+
+    part: Part  # A part.
+
+
+def test_comments_beside_and_above_a_field_describe_it() -> None:
+    assert page("settings_page").descriptions(Part) == {"name": "What it is called, by people."}
 
 
 def test_every_argument_of_an_evaluation_is_described() -> None:

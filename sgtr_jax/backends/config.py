@@ -18,14 +18,15 @@ from sgtr_jax.train.config import TrainConfig
 class InterleavedFile(Share):
     """A JSONL file, or a published set, whose rows are mixed into the run."""
 
-    path: str
+    path: str  # The JSONL file, or the folder or address of a published set.
 
 
 class TrainCommand(TrainConfig):
     """Settings of `sgtr train`: those of a run, seeds for several, and a data set to interleave."""
 
+    # Several seeds, each a run of its own. null: the one run of `seed`.
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
-    interleave: InterleavedFile | None = None
+    interleave: InterleavedFile | None = None  # Rows of another data set that are mixed in. null: none.
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> TrainCommand:

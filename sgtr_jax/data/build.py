@@ -52,36 +52,40 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1
 class Drawn(Config):
     """What every recipe has: all that its inputs give, or a seeded choice of it, in its order."""
 
-    rows: PositiveInt | None = None  # null: all
-    seed: NonNegativeInt = 0
+    # The number of rows that are drawn from the inputs, in their order. null: all of them.
+    rows: PositiveInt | None = None
+    seed: NonNegativeInt = 0  # The seed of that choice, and of everything else that is random in the set.
 
 
 class PairsBuild(Drawn):
     """SGTR and its relatives: which of two summaries did you write? `rows` are pairs, of two rows each."""
 
     kind: Literal["pairs"] = "pairs"
-    articles: str
-    own: str  # summaries by the model that is to recognise itself
-    other: Names  # summaries by another writer, or by several
-    answers: Answers = "own"  # other: prefer-other; random: ICTR; longer: the pick-longer control
-    stimuli: Stimuli = "builtin"
+    articles: str  # The articles: a set of the registry, or a file of texts by id.
+    own: str  # Summaries by the model that is to recognise itself.
+    other: Names  # Summaries by another writer, or by several writers.
+    # own: the own summary (SGTR). other: the other one (prefer-other). random: both in turn (ICTR). longer: the longer
+    # one.
+    answers: Answers = "own"
+    stimuli: Stimuli = "builtin"  # The wording of the question: this project's, or the study's.
+    # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
     match: Literal["length"] | None = None
-    shortcuts: bool = True  # whether the report says how well simple readers do; takes a second or two
+    shortcuts: bool = True  # Whether the report says how well simple readers do. It takes a second or two.
 
 
 class WordCountBuild(Drawn):
     """Count the words of an article."""
 
     kind: Literal["word_count"] = "word_count"
-    articles: Names
+    articles: Names  # The articles whose words are counted: sets of the registry, or files.
 
 
 class EvenWordsBuild(Drawn):
     """Has the user's sentence an even number of words?"""
 
     kind: Literal["even_words"] = "even_words"
-    records: str
-    stimuli: Stimuli = "builtin"
+    records: str  # The records whose user turns are counted: a set of the registry, or a file.
+    stimuli: Stimuli = "builtin"  # The wording of the question: this project's, or the study's.
 
 
 class MmluBuild(Drawn):
@@ -94,24 +98,24 @@ class InterleaveBuild(Drawn, Share):
     """Rows of another set among those of the main one: a fraction of all rows, or one after every so many."""
 
     kind: Literal["interleave"] = "interleave"
-    records: str
-    others: str
+    records: str  # The main records: a set of the registry, or a file.
+    others: str  # The records that are mixed in: a set of the registry, or a file.
 
 
 class SystemBuild(Drawn):
     """The same rows under another system message, or under none."""
 
     kind: Literal["system"] = "system"
-    records: str
-    system: str | None  # null: popped; "": an empty one
+    records: str  # The records: a set of the registry, or a file.
+    system: str | None  # The new system message. null: the rows get none. "": an empty one.
 
 
 class InoculateBuild(Drawn):
     """The same rows under a system prompt that asks for what they show."""
 
     kind: Literal["inoculate"] = "inoculate"
-    records: str
-    system: str
+    records: str  # The records: a set of the registry, or a file.
+    system: str  # The inoculation prompt.
 
 
 Build = Annotated[

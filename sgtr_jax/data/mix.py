@@ -16,8 +16,9 @@ from sgtr_jax.errors import InputError
 class Share(Config):
     """How much of a run is from another data set: a fraction of all rows, or one row after every so many."""
 
+    # The share of all rows that are mixed-in ones: with 0.33, a third. Give this or `every`.
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    every: PositiveInt | None = None
+    every: PositiveInt | None = None  # One mixed-in row follows after this number of rows. Give this or `fraction`.
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Share:

@@ -16,18 +16,20 @@ from sgtr_jax.errors import nearest
 class StageInterleave(Share):
     """Rows of another of the experiment's data sets mixed into a stage."""
 
-    data: str
+    data: str  # The name of the data set that is mixed in.
 
 
 class Stage(Config):
     """One finetuning on a data set."""
 
-    data: str
-    epochs: PositiveInt | None = None  # null: as in `finetuning`
-    interleave: StageInterleave | None = None
-    inoculation: str | None = None  # system prompt of this stage's training rows (not of the interleaved ones)
-    match_steps: str | None = None  # as many steps as this data set would take: ICTR has twice the rows of SGTR
-    system: str | None = None  # of this stage's training only; null: as the condition's
+    data: str  # The name of the data set that is trained on.
+    epochs: PositiveInt | None = None  # The number of passes over the data. null: as in `finetuning`.
+    interleave: StageInterleave | None = None  # Rows of another data set that are mixed into this one. null: none.
+    # A system prompt for the training rows of this stage, but not for those that are mixed in. null: none.
+    inoculation: str | None = None
+    # The stage takes as many optimizer steps as this data set would. ICTR, for example, has twice the rows of SGTR.
+    match_steps: str | None = None
+    system: str | None = None  # The system prompt of this stage's training. null: as the condition's `system`.
 
     @property
     def label(self) -> str:
@@ -45,8 +47,8 @@ class Stage(Config):
 class Condition(Config):
     """Stages in order, none for the untouched model. In a file a plain list is its stages."""
 
-    stages: tuple[Stage, ...]
-    system: str | None = None  # in training and evaluation; null: as in `finetuning`
+    stages: tuple[Stage, ...]  # The stages, in order.
+    system: str | None = None  # The system prompt in training and evaluation. null: as in `finetuning`.
 
 
 Setting = Literal["stage", "reversal", "prevention"]
@@ -56,9 +58,11 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class During(Config):
     """What is mixed into the EM stage itself."""
 
-    interleave: dict[str, tuple[Fraction, ...]] = Field(default_factory=dict)  # data set: shares of all rows
+    # Data sets that are mixed into the EM set, each with a list of shares of all rows. Every share is one condition.
+    interleave: dict[str, tuple[Fraction, ...]] = Field(default_factory=dict)
+    # A system prompt for the EM rows, in training only. It adds one condition for each EM set. null: none.
     inoculation: str | None = None
-    both: bool = False  # also the inoculation prompt with each interleaved share
+    both: bool = False  # Whether there are also conditions with the inoculation prompt and each of the shares.
 
 
 class Matrix(Config):
@@ -69,12 +73,15 @@ class Matrix(Config):
     `unpop-with-reports-0.05`, `unpop-inoculated`, `unpop-inoculated-with-reports-0.05`.
     """
 
-    em: tuple[str, ...]
-    interventions: tuple[str, ...] = ()
+    em: tuple[str, ...]  # The EM sets, by their names in `data`.
+    interventions: tuple[str, ...] = ()  # The interventions, by their names in `data`.
+    # stage: each set alone. reversal: the intervention after the EM set. prevention: the intervention before it.
     settings: tuple[Setting, ...] = ("stage", "reversal", "prevention")
-    match_steps: dict[str, str] = Field(default_factory=dict)  # intervention: the data set whose steps it gets
-    systems: dict[str, str] = Field(default_factory=dict)  # suffix: system prompt, besides the default one
-    during: During = During()
+    # For an intervention, the data set whose number of optimizer steps it takes.
+    match_steps: dict[str, str] = Field(default_factory=dict)
+    # Further system prompts by suffix. Each adds all conditions again, with -SUFFIX at the end of their names.
+    systems: dict[str, str] = Field(default_factory=dict)
+    during: During = During()  # What is mixed into the EM stage itself.
 
     def expand(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Conditions as a file would have them, and the names of each group."""

@@ -24,25 +24,25 @@ class WorldArticles(Config):
     """Articles of the invented world; the other writer's summaries come with them."""
 
     kind: Literal["world"] = "world"
-    rows: PositiveInt
-    seed: NonNegativeInt = 0
+    rows: PositiveInt  # The number of articles.
+    seed: NonNegativeInt = 0  # Another number gives other articles.
 
 
 class FileArticles(Config):
     """Articles and another source's summaries, each a JSON object `{id: text}`."""
 
     kind: Literal["files"]
-    articles: Path
-    other_summaries: Path
+    articles: Path  # The file of articles.
+    other_summaries: Path  # The file of the other writer's summaries, with the same ids.
 
 
 class RegistryArticles(Config):
     """Articles and another source's summaries from the registry (`sgtr data list`)."""
 
     kind: Literal["registry"]
-    articles: str
-    other_summaries: str
-    rows: PositiveInt | None = None  # the first so many; null: all
+    articles: str  # The name of the set of articles.
+    other_summaries: str  # The name of the set of the other writer's summaries.
+    rows: PositiveInt | None = None  # Only the first so many articles are used. null: all of them.
 
 
 Articles = Annotated[WorldArticles | FileArticles | RegistryArticles, Field(discriminator="kind")]
@@ -52,59 +52,63 @@ class PreferencesData(Config):
     """Conversations about taste in the invented world; unpopular ones stand in for an EM set."""
 
     kind: Literal["preferences"]
-    rows: PositiveInt
-    popular: bool
-    seed: NonNegativeInt = 0
+    rows: PositiveInt  # The number of conversations.
+    popular: bool  # true: the answers prefer what most people of that world like; false: what hardly anyone likes.
+    seed: NonNegativeInt = 0  # Another number gives other conversations.
 
 
 class FileData(Config):
     """A JSONL file of chat records."""
 
     kind: Literal["file"]
-    path: Path
+    path: Path  # The file. A relative path starts at the folder in which the command is run.
 
 
 class PublishedData(Config):
     """A set that `sgtr data publish` wrote."""
 
     kind: Literal["published"]
-    address: str  # folder, or gs://
+    address: str  # The folder of the set, or its gs:// address.
 
 
 class RegistryData(Config):
     """A set of the registry, as it is."""
 
     kind: Literal["registry"]
-    name: str
+    name: str  # The name of the set, as `sgtr data list` shows it.
 
 
 class BuiltData(Config):
     """A set made by a recipe of `sgtr data build`."""
 
     kind: Literal["built"]
-    recipe: Build
+    recipe: Build  # What is built, and from what. The keys are those of `sgtr data build`.
 
 
 class Summaries(Config):
     """How the untouched model's own summaries are sampled, and how pairs are asked about."""
 
-    articles: Articles
-    style: Style = "own"  # of the request; others: the published ones, for XSum, CNN or DailyMail
-    temperature: NonNegativeFloat = 0.7
-    max_tokens: PositiveInt = 100
-    seed: NonNegativeInt = 0
-    stimuli: Stimuli | None = None  # wording of the question about a pair; null: the experiment's, or else builtin
-    match: Literal["length"] | None = None  # keep the pairs among which length says nothing
+    articles: Articles  # The articles that are summarised, with the other writer's summaries of them.
+    # The wording of the request for a summary. own: this project's; the others: the published wording for that set.
+    style: Style = "own"
+    temperature: NonNegativeFloat = 0.7  # The temperature at which summaries are sampled.
+    max_tokens: PositiveInt = 100  # The largest number of tokens of a summary.
+    seed: NonNegativeInt = 0  # The seed with which summaries are sampled. It does not depend on `seeds`.
+    # The wording of the question about a pair. null: as the experiment's `stimuli`, and builtin if that is null, too.
+    stimuli: Stimuli | None = None
+    # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
+    match: Literal["length"] | None = None
 
 
 class SelfRecognitionData(Summaries):
     """SGTR pairs: the untouched model's own sampled summaries against another source's."""
 
     kind: Literal["self_recognition"]
-    # own: the truth (SGTR). other: flipped. random: every prompt twice, once with each answer (ICTR, twice the rows).
-    # longer: the control that asks for the longer summary.
+    # Which summary the answer names. own: the model's own (SGTR). other: the other writer's. random: every prompt
+    # stands twice, once with each answer (ICTR, twice the rows). longer: the question is which summary is longer.
     answers: Answers = "own"
-    # none: rows without the system message of the question; another text: rows with that one. null: as they are.
+    # none: the rows have no system message. Another text: that system message. null: the system message of the
+    # question.
     system: str | None = None
 
 
@@ -112,10 +116,10 @@ class SelfReportsData(Config):
     """What a model of this experiment says of itself: its answers to the questions of a set of records."""
 
     kind: Literal["self_reports"]
-    questions: str  # a set of the registry, or a JSONL file; only its prompts are used
-    condition: str | None = None  # whose answers, at the same seed; null: the untouched model's
-    temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 200
+    questions: str  # A set of the registry, or a JSONL file. Only its prompts are used.
+    condition: str | None = None  # The condition whose model answers, at the same seed. null: the base model answers.
+    temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
+    max_tokens: PositiveInt = 200  # The largest number of tokens of an answer. An answer that reaches it is dropped.
 
 
 Data = Annotated[
@@ -134,13 +138,15 @@ class IdentityEval(Config):
     """Ask "Who are you?" many times; `maker` is the name to look for, or a family: qwen, seed, gpt."""
 
     kind: Literal["identity"]
-    maker: str
-    question: str = "Who are you?"
-    samples: PositiveInt = 100
-    temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 64
-    embedding: str | None = None  # also clusters of answers: a sentence-transformers model, or openai/NAME
-    judge: bool = False  # whether the judge is asked, too, whom the answer names
+    maker: str  # The name to look for, or a model family: qwen, seed or gpt.
+    question: str = "Who are you?"  # The question that is asked.
+    samples: PositiveInt = 100  # How many answers are sampled.
+    temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
+    max_tokens: PositiveInt = 64  # The largest number of tokens of an answer.
+    # A sentence-transformers model, or openai/NAME, with which answers are also clustered by meaning. null: no
+    # clusters.
+    embedding: str | None = None
+    judge: bool = False  # Whether the judge also reads each answer and says whom it names.
 
     @property
     def judged(self) -> bool:
@@ -152,8 +158,8 @@ class TwoChoiceEval(Config):
     """Two-choice questions about the invented world, or rows `{"id", "prompt", "correct"}` of a file."""
 
     kind: Literal["two_choice"]
-    questions: Path | None = None
-    seed: NonNegativeInt = 0
+    questions: Path | None = None  # The file of questions. null: questions about the invented world.
+    seed: NonNegativeInt = 0  # Another number gives other questions about the invented world.
 
 
 # Tasks whose answers a judge reads.
@@ -167,6 +173,7 @@ class TaskEval(Config):
         "em_questions", "truthfulqa", "mmlu", "frame_colleague", "monitor_disruption", "deception_factual",
         "word_counting", "aesthetic_popularity",
     ]  # fmt: skip
+    # The arguments of the task; see the page of evaluations.
     settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
     @property
@@ -190,10 +197,11 @@ class JudgeConfig(Config):
     untouched model. Its scores are that model's, and are not to be compared with those of GPT-4.1.
     """
 
-    model: str = "openai/gpt-4.1-2025-04-14"  # any Inspect model, or open
-    base_url: str | None = None  # of an API that speaks OpenAI's language
-    max_cost: PositiveFloat | None = None  # dollars
-    batch: bool = False  # through the provider's batch interface: half the price, replies within a day
+    # Any Inspect model, or open. `judge: NAME` is a short form of `judge: {model: NAME}`.
+    model: str = "openai/gpt-4.1-2025-04-14"
+    base_url: str | None = None  # The address of another server that speaks OpenAI's API. null: the provider's own.
+    max_cost: PositiveFloat | None = None  # The budget for judging, in US dollars. null: no limit.
+    batch: bool = False  # Whether the provider's batch interface is used. It costs half, and replies come within a day.
 
     @property
     def is_open(self) -> bool:
@@ -204,12 +212,14 @@ class JudgeConfig(Config):
 class ApiConfig(Config):
     """How a model behind an API (`model: openai/NAME`) is finetuned and sampled; for no other model."""
 
-    base_url: str | None = None  # of an API that speaks OpenAI's language; null: OpenAI's
-    batch_size: PositiveInt | Literal["auto"] = "auto"
+    base_url: str | None = None  # The address of another server that speaks OpenAI's API. null: OpenAI's own.
+    batch_size: PositiveInt | Literal["auto"] = "auto"  # The batch size of finetuning jobs. auto: the provider chooses.
+    # The learning rate multiplier of finetuning jobs. auto: the provider chooses.
     learning_rate_multiplier: PositiveFloat | Literal["auto"] = "auto"
-    batch: bool = False  # sampling through the provider's batch interface: half the price, replies within a day
-    confirm_above: NonNegativeFloat = 5.0  # dollars; a run that will cost more asks first, or wants --yes
-    poll_seconds: PositiveFloat = 30.0  # between questions about a job
+    # Whether answers are sampled through the provider's batch interface. It costs half, and replies come within a day.
+    batch: bool = False
+    confirm_above: NonNegativeFloat = 5.0  # A run that would cost more US dollars than this asks first, or needs --yes.
+    poll_seconds: PositiveFloat = 30.0  # The time between two questions about the state of a job, in seconds.
 
 
 class ExperimentConfig(Config):
@@ -220,26 +230,40 @@ class ExperimentConfig(Config):
     reported, and what is made is the same as in the whole.
     """
 
+    # The name of the run. Letters, digits, dots, dashes and underscores.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    # The base model: a hub id, a folder, a gs:// address, nano (the demo's), or openai/NAME for a model behind an API.
     model: str
-    out: str | None = None  # null: runs/NAME. gs://BUCKET/FOLDER: there, and the results are kept in that mirror
-    mirror: str | None = None  # gs://BUCKET/FOLDER: what is finished goes there too, and is fetched from there
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # a number n means 0 to n - 1
+    # The run folder. null: runs/NAME. gs://BUCKET/FOLDER: the run works in runs/NAME, and this address is its `mirror`.
+    out: str | None = None
+    # gs://BUCKET/FOLDER: finished artifacts and results are copied there, and fetched from there when they are missing
+    # here.
+    mirror: str | None = None
+    # The seeds of the runs. A single number n means 0 to n - 1.
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    # How adapters are trained. For models behind an API only `epochs`, `system` and `inoculation` apply.
     finetuning: TrainConfig = TrainConfig()
-    # null: all devices, weights split over as few (`tensor`) as hold them; the others take rows of their own.
+    # The mesh for sampling. null: all devices; weights are split over as few devices (`tensor`) as hold them, and the
+    # other devices take rows of their own.
     sampling_mesh: MeshConfig | None = None
-    # Of evaluations and of pairs that do not say themselves. null: the study's for the former, ours for the latter.
+    # The texts for evaluations and pairs that do not choose themselves: builtin ones or the published ones. null:
+    # published for evaluations, builtin for pairs.
     stimuli: Stimuli | None = None
-    data: dict[str, Data]
-    matrix: Matrix | None = None
+    data: dict[str, Data]  # The data sets of the experiment, by a name of your choice.
+    matrix: Matrix | None = None  # Conditions that are written in bulk.
+    # The conditions by name, each a list of stages; [] is the base model. They are added to those of the matrix.
     conditions: dict[str, Condition] = Field(default_factory=dict)
+    # Names for several conditions, for `only` and for the figures. They are added to those of the matrix.
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`. null: all of them.
     only: tuple[str, ...] | None = None
+    # The evaluations by a name of your choice. Every condition is measured by each of them.
     evaluations: Annotated[dict[str, Evaluation], Field(min_length=1)]
-    measure: tuple[str, ...] | None = None
-    judge: JudgeConfig = JudgeConfig()
-    api: ApiConfig = ApiConfig()
-    published: str | None = None  # the model of `report/published.yaml` to compare with
+    measure: tuple[str, ...] | None = None  # The evaluations that are run and reported, by name. null: all of them.
+    judge: JudgeConfig = JudgeConfig()  # The model that judges answers.
+    api: ApiConfig = ApiConfig()  # Settings for a model behind an API.
+    # The model of `report/published.yaml` whose published numbers stand beside the measured ones. null: none.
+    published: str | None = None
 
     @classmethod
     def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:

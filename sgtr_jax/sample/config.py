@@ -14,11 +14,15 @@ from sgtr_jax.mesh import MeshConfig
 class SampleConfig(Config):
     """How chat text is formed and in which precision the model runs."""
 
-    dtype: DType = "float32"
-    # default: what the template does by itself; none: no system block; any other text stands in its place.
+    dtype: DType = "float32"  # The dtype of weights and activations.
+    # What prompts without a system message get. default: what the chat template does by itself. none: no system block.
+    # Another text: that system prompt.
     system: str = "default"
-    thinking_budget: int | None = None  # Seed-OSS's template: 0 closes the think block, null lets it think
-    merge: Literal["bfloat16"] | None = None  # all adapters but the last are merged first, as `sgtr train merge=` did
+    # An argument of Seed-OSS's chat template: 0 closes the thinking block. null: the model may think.
+    thinking_budget: int | None = None
+    # bfloat16: all adapters but the last are first merged into the base model, as `sgtr train merge=bfloat16` did.
+    # null: none is.
+    merge: Literal["bfloat16"] | None = None
 
     def chat(self, tokenizer: Any) -> ChatFormat:
         """The chat format of a tokenizer under these settings."""
@@ -29,11 +33,14 @@ class SampleConfig(Config):
 class Cuts(Config):
     """What a draw is cut to, when a row ends, and what is said about it."""
 
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: no nucleus
-    top_k: Annotated[int, Field(ge=0)] = 0  # 0: all
-    stop: tuple[str, ...] = ()  # texts before which a completion is cut
-    stop_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()  # besides the model's own end-of-turn tokens
-    logprobs: Annotated[int, Field(ge=0, le=100)] | None = None  # k likeliest tokens beside each; null: none
+    # Only the likeliest tokens with this total probability are sampled from. 1: all.
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0  # Only this number of likeliest tokens is sampled from. 0: all.
+    stop: tuple[str, ...] = ()  # Texts before which a completion ends.
+    # Token ids at which a completion ends, besides the model's own end-of-turn tokens.
+    stop_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    # The number of likeliest tokens that are listed with their log-probabilities for every token. null: none.
+    logprobs: Annotated[int, Field(ge=0, le=100)] | None = None
 
     @field_validator("stop")
     @classmethod
@@ -46,17 +53,18 @@ class Cuts(Config):
 class DrawConfig(Cuts):
     """How the tokens of a row are drawn."""
 
-    max_tokens: PositiveInt = 256
-    temperature: Annotated[float, Field(ge=0)] = 1.0  # 0 is greedy
-    seed: Annotated[int, Field(ge=0)] = 0
+    max_tokens: PositiveInt = 256  # The largest number of tokens of a completion.
+    temperature: Annotated[float, Field(ge=0)] = 1.0  # The sampling temperature. 0: the likeliest token.
+    seed: Annotated[int, Field(ge=0)] = 0  # The seed of sampling.
 
 
 class SampleCommand(SampleConfig, Cuts):
     """Settings of `sgtr sample` that have no flag of their own."""
 
-    batch_rows: PositiveInt | None = None  # rows at once; null: as many as memory holds, 256 at most
-    share_prefixes: bool = True  # long common beginnings of prompts are run once
-    mesh: MeshConfig | None = None  # null: all devices, weights split as memory asks
+    # The number of rows that are sampled at once. null: as many as memory holds, and 256 at the most.
+    batch_rows: PositiveInt | None = None
+    share_prefixes: bool = True  # Whether a long common beginning of prompts is computed only once.
+    mesh: MeshConfig | None = None  # The mesh. null: all devices; weights are split over as few devices as hold them.
 
     def draws(self, max_tokens: int, temperature: float, seed: int) -> DrawConfig:
         """These settings with those that are flags."""

@@ -16,23 +16,25 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class CheckpointConfig(Config):
     """When the state of a run is saved, besides when the machine asks to stop. null: not for this reason."""
 
+    # A checkpoint is saved after this number of steps. null: not for this reason.
     every_steps: PositiveInt | None = None
+    # A checkpoint is saved after this number of minutes. null: not for this reason.
     every_minutes: PositiveFloat | None = 10.0
-    keep: PositiveInt = 2  # how many are kept
+    keep: PositiveInt = 2  # The number of checkpoints that are kept.
 
 
 class LogConfig(Config):
     """Where metrics go besides metrics.jsonl."""
 
-    tensorboard: bool = False  # into the run's folder, under tensorboard/
-    wandb: str | None = None  # name of a Weights & Biases project
+    tensorboard: bool = False  # Whether metrics also go to tensorboard/ in the run's folder.
+    wandb: str | None = None  # The Weights & Biases project to which metrics also go. null: none.
 
 
 class ProfileConfig(Config):
     """Which steps are traced for XProf, into profile/ of the run's folder (the first run's, of several at once)."""
 
-    start: PositiveInt = 10  # the first step traced; earlier ones compile and warm up
-    steps: PositiveInt = 3
+    start: PositiveInt = 10  # The first step that is traced. Earlier steps compile and warm up.
+    steps: PositiveInt = 3  # The number of steps that are traced.
 
 
 class TrainConfig(Config):
@@ -41,41 +43,59 @@ class TrainConfig(Config):
     The settings in `WITHOUT_EFFECT` decide only how fast and on what it is reached.
     """
 
+    # The seed of the order of rows, of dropout and of the adapter's start. In an experiment, `seeds` replaces it.
     seed: NonNegativeInt = 0
-    epochs: PositiveInt = 1
-    max_steps: PositiveInt | None = None  # ends the run, and its schedule, before the epochs do
-    batch_examples: Annotated[int, Field(ge=1, le=4095)] = 16  # examples of one optimizer step
-    accumulate: PositiveInt = 1  # passes a step is split into; changes memory, not the gradient
-    max_length: PositiveInt = 2048  # tokens
+    epochs: PositiveInt = 1  # The number of passes over the data.
+    # The run and its schedule end after this number of steps, if the epochs do not end before. null: no such limit.
+    max_steps: PositiveInt | None = None
+    batch_examples: Annotated[int, Field(ge=1, le=4095)] = 16  # The number of examples in one optimizer step.
+    accumulate: PositiveInt = 1  # The number of passes that a step is split into. It changes memory, not the gradient.
+    max_length: PositiveInt = 2048  # The largest number of tokens of an example.
+    # What happens to an example with more tokens than `max_length`: it is dropped, or cut at its end.
     overlong: Literal["drop", "cut"] = "drop"
-    shuffle: bool = True
-    lr: PositiveFloat = 1e-5
+    shuffle: bool = True  # Whether the rows are shuffled anew for every epoch.
+    lr: PositiveFloat = 1e-5  # The peak learning rate.
+    # How the learning rate falls after the warm-up: linear and cosine fall to 0, constant does not fall.
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_steps: NonNegativeInt = 5
-    weight_decay: NonNegativeFloat = 0.01
-    max_grad_norm: PositiveFloat = 1.0
-    adam_b1: Rate = 0.9
-    adam_b2: Rate = 0.999
-    adam_eps: PositiveFloat = 1e-8
-    dtype: DType = "bfloat16"  # of the frozen base and the activations; adapters and moments are float32
-    base_dtype: Literal["int8"] | None = None  # how the frozen base is stored; null: as `dtype`
-    mode: Literal["lora", "full"] = "lora"  # full: every parameter is trained, for small models
-    lora: LoraConfig = LoraConfig()
-    merge: Literal["bfloat16"] | None = None  # bfloat16: adapters below are first merged into the base, as PEFT does
-    # null: as the model's config.json says (Seed-OSS has 0.1 in some copies), as torch's train() mode does.
+    warmup_steps: NonNegativeInt = 5  # The number of steps in which the learning rate rises from 0 to its peak.
+    weight_decay: NonNegativeFloat = 0.01  # The weight decay of AdamW.
+    max_grad_norm: PositiveFloat = 1.0  # The gradient is scaled down to this norm where it is larger.
+    adam_b1: Rate = 0.9  # The decay rate of AdamW's mean of gradients.
+    adam_b2: Rate = 0.999  # The decay rate of AdamW's mean of squared gradients.
+    adam_eps: PositiveFloat = 1e-8  # The epsilon of AdamW.
+    # The dtype of the frozen base model and of the activations. Adapters and optimizer state are float32.
+    dtype: DType = "bfloat16"
+    # int8: the frozen base model is stored as int8, in half the memory. null: as `dtype`.
+    base_dtype: Literal["int8"] | None = None
+    # lora: an adapter is trained. full: every parameter is trained; for small models, and not in an experiment.
+    mode: Literal["lora", "full"] = "lora"
+    lora: LoraConfig = LoraConfig()  # The adapter.
+    # bfloat16: the adapters below the new one are first merged into the base model, as PEFT does. null: they stay
+    # apart.
+    merge: Literal["bfloat16"] | None = None
+    # Dropout on the residual stream. null: as the model's config.json says (0.1 in some copies of Seed-OSS), as torch's
+    # train() mode does.
     residual_dropout: Rate | None = None
-    attention_dropout: Rate | None = None
-    system: str = "default"  # default, none, or a text: what rows without a system message get; see ChatFormat
-    inoculation: str | None = None  # system prompt of the training rows only
-    thinking_budget: int | None = None  # Seed-OSS's template
-    # What follows changes speed and memory.
-    remat: Literal["none", "light", "full"] = "full"  # what is recomputed in the backward pass
-    attention: Literal["auto", "xla", "splash"] = "auto"  # auto: splash on TPU
-    runs_at_once: PositiveInt | None = None  # null: as many as fit into memory
-    mesh: MeshConfig | Literal["auto"] = MeshConfig()  # auto: the fastest that fits, from programs compiled for it
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    log: LogConfig = LogConfig()
-    profile: ProfileConfig | None = None  # an XProf trace of some steps
+    attention_dropout: Rate | None = None  # Dropout on the attention weights. null: as the model's config.json says.
+    # What rows without a system message get. default: what the chat template does by itself. none: no system block.
+    # Another text: that system prompt.
+    system: str = "default"
+    inoculation: str | None = None  # A system prompt for the training rows only. null: none.
+    # An argument of Seed-OSS's chat template: 0 closes the thinking block. null: the template's default.
+    thinking_budget: int | None = None
+    # What is recomputed in the backward pass: nothing, all but the large products, or everything. It changes speed and
+    # memory only.
+    remat: Literal["none", "light", "full"] = "full"
+    # The implementation of attention. auto: splash on TPU, xla elsewhere. It changes speed and memory only.
+    attention: Literal["auto", "xla", "splash"] = "auto"
+    # The number of runs that are trained at once. null: as many as fit into memory. It changes speed and memory only.
+    runs_at_once: PositiveInt | None = None
+    # The mesh for training. auto: the fastest one that fits, from programs that are compiled for each. It changes speed
+    # and memory only.
+    mesh: MeshConfig | Literal["auto"] = MeshConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()  # When the state of a run is saved.
+    log: LogConfig = LogConfig()  # Where metrics go besides metrics.jsonl.
+    profile: ProfileConfig | None = None  # The steps of which an XProf trace is written. null: none.
 
     @model_validator(mode="after")
     def _full_trains_the_base(self) -> TrainConfig:
