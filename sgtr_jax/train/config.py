@@ -38,9 +38,9 @@ class ProfileConfig(Config):
 
 
 class TrainConfig(Config):
-    """Everything that decides the outcome of a run, besides the model, the chain below it and the data.
+    """The settings of a finetuning run. Besides them, the model, the chain below it and the data decide its outcome.
 
-    The settings in `WITHOUT_EFFECT` decide only how fast and on what it is reached.
+    `accumulate`, `remat`, `attention`, `runs_at_once`, `mesh`, `checkpoint`, `log` and `profile` do not change it.
     """
 
     # The seed of the order of rows, of dropout and of the adapter's start. In an experiment, `seeds` replaces it.
