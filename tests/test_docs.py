@@ -11,11 +11,13 @@ from types import ModuleType
 from typing import Any
 
 import inspect_ai
+import numpy as np
 import pytest
-from test_evaluations import numbers
+from tiny import make_adapter
 
 from sgtr_jax.config import Config, load
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.model import read_spec, resolve_folder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -51,6 +53,16 @@ def test_the_readme_s_experiment_is_valid(tmp_path: Path) -> None:
     config = load(ExperimentConfig, file)
     assert list(config.conditions) == ["untouched", "mine", "sgtr", "mine-then-sgtr", "sgtr-then-mine"]
     assert len(block.splitlines()) == 12
+
+
+def test_the_python_of_the_readme_and_of_sampling_runs(tmp_path: Path) -> None:
+    spec = read_spec(resolve_folder("nano"))
+    make_adapter(tmp_path / "a", spec)
+    for name in ("README.md", "docs/how-to/sample.md"):
+        (block,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+        block = block.replace("Qwen/Qwen2.5-0.5B-Instruct", "nano").replace("runs/x/adapter", str(tmp_path / "a"))
+        given = {"tokens": np.array([[1, 5, 9]]), "mask": np.ones((1, 3), bool), "prompts": [[1, 5, 9]]}
+        exec(block, {**given, "continuations": [[3, 4]]})
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -192,7 +204,7 @@ def test_the_metrics_of_the_page_are_those_of_the_logs(tmp_path: Path) -> None:
         assert log.status == "success", f"{name}: {log.error}"
         described = set(made.metrics_of(name, made.descriptions()))
         patterns = [re.sub(r"[A-Z]+", ".+", metric) for metric in described if re.search("[A-Z]", metric)]
-        found = set(numbers(log))
+        found = {metric for score in (log.results.scores if log.results else []) for metric in score.metrics}
         assert {one for one in described if not re.search("[A-Z]", one)} <= found, name
         undescribed = {one for one in found - described if not any(re.fullmatch(p, one) for p in patterns)}
         assert not undescribed, name
