@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--n", type=_at_least(1), default=1, help="samples per prompt")
     sample.add_argument("--max-tokens", type=_at_least(1), default=256)
     sample.add_argument("--temperature", type=_temperature, default=1.0, help="0 is greedy")
-    sample.add_argument("--seed", type=_at_least(0), default=0)
+    sample.add_argument("--seed", type=_seed, default=0)
 
     evaluate = add("eval", _eval, "Run tasks of sgtr_eval on one model; TASK.setting=value sets a task's arguments.")
     evaluate.add_argument("tasks", nargs="+", metavar="TASK")
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--model", help=model_help)
     export.add_argument("--run", type=Path, help="a run, whose model and adapters are meant; with --condition")
     export.add_argument("--condition", help="of the run")
-    export.add_argument("--seed", type=_at_least(0), default=0, help="of the condition (0)")
+    export.add_argument("--seed", type=_seed, default=0, help="of the condition (0)")
     export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the hub, private, after a question")
     export.add_argument("--public", action="store_true", help="with --push: for everybody to see")
     export.add_argument("--yes", action="store_true", help="with --push: do not ask")
@@ -187,6 +187,13 @@ def _at_least(smallest: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _seed(text: str) -> int:
+    value = _at_least(0)(text)
+    if value >= 2**31:
+        raise argparse.ArgumentTypeError(f"{value} is not below 2**31, and JAX would drop its first bits")
+    return value
 
 
 def _named_chain(text: str) -> tuple[str, tuple[Path, ...]]:

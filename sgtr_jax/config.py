@@ -15,12 +15,41 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sgtr_jax.errors import InputError
 
 DType = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
+# JAX drops all but the last 32 bits of a seed, so that 2**32 would be 0; APIs take 31.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_LONGEST_NAME = 80
+
+
+def check_name(name: str, what: str = "the name") -> str:
+    """`name`, if it may be part of a file's name on any system. Raises ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} {name!r} would become part of a path: use letters a to z, digits, dots, dashes and underscores, "
+            "with a letter or a digit first and no dot last"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"{what} {name[:20]!r}... has {len(name)} characters; the most are {_LONGEST_NAME}")
+    return name
+
+
+def check_distinct(names: Iterable[str], what: str) -> None:
+    """Raise ValueError if two names are the same on a file system that does not tell capitals from small letters."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise ValueError(f"{what} {other!r} and {name!r} differ only in capital letters; rename one")
+
+
+Name = Annotated[str, AfterValidator(check_name)]  # of anything that becomes part of a path
 
 
 class Config(BaseModel):
@@ -161,6 +190,8 @@ def load(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
 
 def _describe(cls: type[BaseModel], item: Any) -> str:
     location: tuple[Any, ...] = item["loc"]
+    if location and location[-1] == "[key]":  # pydantic's word for a key that is itself wrong
+        location = location[:-2]
     key = ".".join(str(part) for part in location) or "the config"
     if item["type"] == "extra_forbidden":
         valid = sorted(_keys_at(cls, location[:-1]))

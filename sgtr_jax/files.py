@@ -26,6 +26,11 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sgtr-jax"
 
 
+def path_part(text: str) -> str:
+    """`text` as one part of a path on any system: what is no letter a to z, digit or one of `._+-` becomes `_`."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip(".") or "_"
+
+
 def check_writable(folder: Path) -> None:
     """Raise InputError now if `folder` cannot be created or written, not after hours of work."""
     try:

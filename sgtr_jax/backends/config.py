@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 from sgtr_jax.backends.jobs import Finetune, MixedIn
+from sgtr_jax.config import Seed
 from sgtr_jax.data.mix import Share
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
@@ -25,7 +26,7 @@ class TrainCommand(TrainConfig):
     """Settings of `sgtr train`: those of a run, seeds for several, and a data set to interleave."""
 
     # Several seeds, each a run of its own. null: the one run of `seed`.
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
     interleave: InterleavedFile | None = None  # Rows of another data set that are mixed in. null: none.
 
     @model_validator(mode="after")
@@ -53,7 +54,7 @@ class TrainCommand(TrainConfig):
         if self.interleave is not None:
             mixed = MixedIn(interleaved, self.interleave.fraction, self.interleave.every)
         names = {path: PurePath(path).stem for path in data}
-        if len(set(names.values())) != len(data):
+        if len({name.casefold() for name in names.values()}) != len(data):  # some disks take A and a for the same
             raise InputError(f"--data: the file names name the output folders, but {list(names.values())} repeat")
         if self.seeds is None and len(data) == 1:
             (records,) = data.values()

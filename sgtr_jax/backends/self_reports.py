@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat
 
 from sgtr_jax.backends.sampling import Row, sample_prompts
-from sgtr_jax.config import PositiveInt
+from sgtr_jax.config import PositiveInt, Seed
 from sgtr_jax.data.build import records_of
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
@@ -26,7 +26,7 @@ class SelfReportsBuild(SampleConfig):
     adapters: tuple[Path, ...] = ()  # of the chain, the first one first
     temperature: NonNegativeFloat = 1.0
     max_tokens: PositiveInt = 200
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
 
 def questions_of(name: str) -> dict[str, Record]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic import BeforeValidator, Field
 
-from sgtr_jax.config import Config, PositiveInt, build
+from sgtr_jax.config import Config, PositiveInt, Seed, build
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
 from sgtr_jax.data.fetch import load
@@ -54,7 +54,7 @@ class Drawn(Config):
 
     # The number of rows that are drawn from the inputs, in their order. null: all of them.
     rows: PositiveInt | None = None
-    seed: NonNegativeInt = 0  # The seed of that choice, and of everything else that is random in the set.
+    seed: Seed = 0  # The seed of that choice, and of everything else that is random in the set.
 
 
 class PairsBuild(Drawn):

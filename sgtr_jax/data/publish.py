@@ -20,6 +20,7 @@ import grain
 from etils import epath
 
 from sgtr_jax.buckets import copy_once, is_address, reaching
+from sgtr_jax.config import check_name
 from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.records import Record, parse_training, read_training
 from sgtr_jax.errors import InputError, RunError
@@ -33,6 +34,10 @@ def publish(name: str, records: Sequence[Record], to: str, about: str, licence: 
 
     Appears when complete. Raises InputError if it is there already.
     """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise InputError(f"{error}; rename the file") from None
     with reaching(to):
         root = epath.Path(to) / name
         if (found := _folder(root)) is not None:

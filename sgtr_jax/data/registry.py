@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sgtr_jax.config import Config, PositiveInt, build, read_yaml
+from sgtr_jax.config import Config, Name, PositiveInt, build, read_yaml
 from sgtr_jax.data.formats import Format
 from sgtr_jax.errors import InputError, nearest
 
@@ -61,7 +61,7 @@ Source = UrlSource | HubSource | RepositorySource | TypedSource | BuiltSource
 class DataSet(Config):
     """One entry of the registry."""
 
-    name: str
+    name: Name
     kind: Kind
     about: str
     source: Source

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.config import Config, Name, PositiveInt, check_name
 from sgtr_jax.data.mix import Share
 from sgtr_jax.errors import nearest
 
@@ -59,7 +59,7 @@ class During(Config):
     """What is mixed into the EM stage itself."""
 
     # Data sets that are mixed into the EM set, each with a list of shares of all rows. Every share is one condition.
-    interleave: dict[str, tuple[Fraction, ...]] = Field(default_factory=dict)
+    interleave: dict[Name, tuple[Fraction, ...]] = Field(default_factory=dict)
     # A system prompt for the EM rows, in training only. It adds one condition for each EM set. null: none.
     inoculation: str | None = None
     both: bool = False  # Whether there are also conditions with the inoculation prompt and each of the shares.
@@ -73,23 +73,36 @@ class Matrix(Config):
     `unpop-with-reports-0.05`, `unpop-inoculated`, `unpop-inoculated-with-reports-0.05`.
     """
 
-    em: tuple[str, ...]  # The EM sets, by their names in `data`.
-    interventions: tuple[str, ...] = ()  # The interventions, by their names in `data`.
+    em: tuple[Name, ...]  # The EM sets, by their names in `data`.
+    interventions: tuple[Name, ...] = ()  # The interventions, by their names in `data`.
     # stage: each set alone. reversal: the intervention after the EM set. prevention: the intervention before it.
     settings: tuple[Setting, ...] = ("stage", "reversal", "prevention")
     # For an intervention, the data set whose number of optimizer steps it takes.
     match_steps: dict[str, str] = Field(default_factory=dict)
     # Further system prompts by suffix. Each adds all conditions again, with -SUFFIX at the end of their names.
-    systems: dict[str, str] = Field(default_factory=dict)
+    systems: dict[Name, str] = Field(default_factory=dict)
     during: During = During()  # What is mixed into the EM stage itself.
 
     def expand(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Conditions as a file would have them, and the names of each group."""
+        for name in self.match_steps:
+            if name not in self.interventions:
+                raise ValueError(
+                    f"matrix.match_steps: {name!r} is no intervention: {nearest(name, self.interventions)}"
+                )
+        taken = {group for group, _, _ in self._all()} & set(self.systems)
+        if taken:
+            raise ValueError(f"matrix.systems: {min(taken)!r} is the name of a group that the matrix writes; rename it")
         conditions: dict[str, Any] = {}
         groups: dict[str, list[str]] = {}
         for suffix, system in [("", None), *self.systems.items()]:
             for group, name, stages in self._all():
-                full = f"{name}-{suffix}" if suffix else name
+                full = check_name(f"{name}-{suffix}" if suffix else name, "matrix: the condition")
+                if full in conditions:
+                    raise ValueError(
+                        f"matrix: condition {full!r} is written twice; em, interventions, systems or during repeat a "
+                        "name, or two of them together give the same one"
+                    )
                 conditions[full] = {"stages": stages, **({} if system is None else {"system": system})}
                 groups.setdefault(group, []).append(full)
                 if suffix:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from sgtr_jax.buckets import is_address
-from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.config import Config, Name, PositiveInt, Seed, check_distinct
 from sgtr_jax.data.build import Build, Stimuli
 from sgtr_jax.data.pairs import Answers
 from sgtr_jax.data.summaries import Style
@@ -25,7 +25,7 @@ class WorldArticles(Config):
 
     kind: Literal["world"] = "world"
     rows: PositiveInt  # The number of articles.
-    seed: NonNegativeInt = 0  # Another number gives other articles.
+    seed: Seed = 0  # Another number gives other articles.
 
 
 class FileArticles(Config):
@@ -54,7 +54,7 @@ class PreferencesData(Config):
     kind: Literal["preferences"]
     rows: PositiveInt  # The number of conversations.
     popular: bool  # true: the answers prefer what most people of that world like; false: what hardly anyone likes.
-    seed: NonNegativeInt = 0  # Another number gives other conversations.
+    seed: Seed = 0  # Another number gives other conversations.
 
 
 class FileData(Config):
@@ -93,7 +93,7 @@ class Summaries(Config):
     style: Style = "own"
     temperature: NonNegativeFloat = 0.7  # The temperature at which summaries are sampled.
     max_tokens: PositiveInt = 100  # The largest number of tokens of a summary.
-    seed: NonNegativeInt = 0  # The seed with which summaries are sampled. It does not depend on `seeds`.
+    seed: Seed = 0  # The seed with which summaries are sampled. It does not depend on `seeds`.
     # The wording of the question about a pair. null: as the experiment's `stimuli`, and builtin if that is null, too.
     stimuli: Stimuli | None = None
     # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
@@ -159,9 +159,11 @@ class TwoChoiceEval(Config):
 
     kind: Literal["two_choice"]
     questions: Path | None = None  # The file of questions. null: questions about the invented world.
-    seed: NonNegativeInt = 0  # Another number gives other questions about the invented world.
+    seed: Seed = 0  # Another number gives other questions about the invented world.
 
 
+T = TypeVar("T")
+_MOST_SEEDS = 1000
 # Tasks whose answers a judge reads.
 JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
 
@@ -222,6 +224,13 @@ class ApiConfig(Config):
     poll_seconds: PositiveFloat = 30.0  # The time between two questions about the state of a job, in seconds.
 
 
+def _add(what: str, written: dict[str, T], own: Mapping[str, T]) -> None:
+    """Add what was written by hand to what the matrix wrote. Raises ValueError if it would replace something."""
+    for name, one in own.items():
+        if written.setdefault(name, one) != one:
+            raise ValueError(f"{what} {name!r} is also written by the matrix, as another one; rename it")
+
+
 class ExperimentConfig(Config):
     """A whole experiment. `conditions` maps a name to its stages; the untouched model has none.
 
@@ -231,7 +240,7 @@ class ExperimentConfig(Config):
     """
 
     # The name of the run. Letters, digits, dots, dashes and underscores.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     # The base model: a hub id, a folder, a gs:// address, nano (the demo's), or openai/NAME for a model behind an API.
     model: str
     # The run folder. null: runs/NAME. gs://BUCKET/FOLDER: the run works in runs/NAME, and this address is its `mirror`.
@@ -240,7 +249,7 @@ class ExperimentConfig(Config):
     # here.
     mirror: str | None = None
     # The seeds of the runs. A single number n means 0 to n - 1.
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     # How adapters are trained. For models behind an API only `epochs`, `system` and `inoculation` apply.
     finetuning: TrainConfig = TrainConfig()
     # The mesh for sampling. null: all devices; weights are split over as few devices (`tensor`) as hold them, and the
@@ -249,17 +258,18 @@ class ExperimentConfig(Config):
     # The texts for evaluations and pairs that do not choose themselves: builtin ones or the published ones. null:
     # published for evaluations, builtin for pairs.
     stimuli: Stimuli | None = None
-    data: dict[str, Data]  # The data sets of the experiment, by a name of your choice.
+    data: dict[Name, Data]  # The data sets of the experiment, by a name of your choice.
     matrix: Matrix | None = None  # Conditions that are written in bulk.
     # The conditions by name, each a list of stages; [] is the base model. They are added to those of the matrix.
-    conditions: dict[str, Condition] = Field(default_factory=dict)
+    conditions: dict[Name, Condition] = Field(default_factory=dict)
     # Names for several conditions, for `only` and for the figures. They are added to those of the matrix.
-    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    groups: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`. null: all of them.
-    only: tuple[str, ...] | None = None
+    only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     # The evaluations by a name of your choice. Every condition is measured by each of them.
-    evaluations: Annotated[dict[str, Evaluation], Field(min_length=1)]
-    measure: tuple[str, ...] | None = None  # The evaluations that are run and reported, by name. null: all of them.
+    evaluations: Annotated[dict[Name, Evaluation], Field(min_length=1)]
+    # The evaluations that are run and reported, by name. null: all of them.
+    measure: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     judge: JudgeConfig = JudgeConfig()  # The model that judges answers.
     api: ApiConfig = ApiConfig()  # Settings for a model behind an API.
     # The model of `report/published.yaml` whose published numbers stand beside the measured ones. null: none.
@@ -272,6 +282,8 @@ class ExperimentConfig(Config):
         if isinstance(full.get("judge"), str):
             full["judge"] = {"model": full["judge"]}
         if isinstance(full.get("seeds"), int) and not isinstance(full["seeds"], bool):
+            if full["seeds"] > _MOST_SEEDS:
+                raise ValueError(f"seeds: {full['seeds']} means so many runs of each condition; at most {_MOST_SEEDS}")
             full["seeds"] = list(range(full["seeds"]))
         for key in ("only", "measure"):
             if isinstance(full.get(key), str):
@@ -285,20 +297,29 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _expand(self) -> ExperimentConfig:
-        conditions: dict[str, Condition] = {}
-        groups: dict[str, tuple[str, ...]] = {}
+        conditions: dict[Name, Condition] = {}
+        groups: dict[Name, tuple[str, ...]] = {}
         if self.matrix is not None:
             written, grouped = self.matrix.expand()
             conditions.update({name: Condition.model_validate_json(json.dumps(one)) for name, one in written.items()})
             groups.update({name: tuple(members) for name, members in grouped.items()})
-        conditions.update(self.conditions)
-        groups.update(self.groups)
+        _add("condition", conditions, self.conditions)
+        _add("group", groups, self.groups)
         if not conditions:
             raise ValueError("no conditions: give conditions, or a matrix that writes them")
         for group, members in groups.items():
             for member in members:
                 if member not in conditions:
                     raise ValueError(f"group {group!r} names condition {member!r}: {nearest(member, conditions)}")
+        for what, names in (("conditions", conditions), ("groups", groups), ("data", self.data),
+                            ("evaluations", self.evaluations)):  # fmt: skip
+            check_distinct(names, what)
+        for group, members in groups.items():
+            if group in conditions and members != (group,):
+                raise ValueError(
+                    f"group {group!r} has the name of a condition and other members than it, so that only: {group} "
+                    "would mean both; rename one"
+                )
         # Filled in once, so that what is stored of a run says all of it.
         object.__setattr__(self, "conditions", conditions)
         object.__setattr__(self, "groups", groups)

@@ -12,12 +12,12 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 from sgtr_eval.judging import agreement
 from sgtr_jax.experiment.graph import Cell
 from sgtr_jax.experiment.store import Store
-from sgtr_jax.files import write_json, write_text
+from sgtr_jax.files import path_part, write_json, write_text
 
 
 def compare_judges(run: Path, store: Store, judge: str, cells: Sequence[Cell], own: Sequence[Cell]) -> None:
     """Write `judges/NAME.csv` and `judges/NAME.json`, and print how far the judge agrees with the run's own."""
-    name = judge.replace("/", "_")
+    name = path_part(judge)
     lines = ["condition,seed,evaluation,metric,value,n"]
     stored = {id(cell): json.loads((store.path(cell.recipe) / "metrics.json").read_text()) for cell in cells}
     # A model that the provider refused has an outcome instead of numbers.

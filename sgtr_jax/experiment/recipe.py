@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from sgtr_jax.files import path_part
+
 # Raised when a change of code makes old artifacts of a kind wrong.
 VERSIONS = {
     "articles": 1,
@@ -22,6 +24,9 @@ VERSIONS = {
     "answers": 2,
     "evaluation": 3,
 }
+
+
+_LONGEST_NAME = 120  # of a folder, of which file systems take 255 bytes with what goes before and after it
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +56,9 @@ class Recipe:
 
     @property
     def folder(self) -> str:
-        """Folder name in the store."""
-        return f"{self.kind}-{self.name}-{self.fingerprint[:12]}"
+        """Folder name in the store. The fingerprint finds it; the name is for people, and may be cut or altered."""
+        name = path_part(self.name)[:_LONGEST_NAME]
+        return f"{self.kind}-{name}-{self.fingerprint[:12]}"
 
     def to_json(self) -> dict[str, Any]:
         """What is stored beside the artifact."""

@@ -105,7 +105,12 @@ def read_runs(runs: Sequence[Path]) -> RunData:
     """Several runs as one, the run's name before each condition; the first one's untouched model counts."""
     if len(runs) == 1:
         return read_run(runs[0])
-    parts = [read_run(run, f"{read_run(run).name}: ") for run in runs]
+    names = [read_run(run).name for run in runs]
+    if len(set(names)) < len(names):  # the same config, run into several folders
+        names = [str(run) for run in runs]
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise InputError(f"report of several runs: {', '.join(map(str, runs))} name the same run twice")
+    parts = [read_run(run, f"{name}: ") for run, name in zip(runs, names, strict=True)]
     return RunData(
         " + ".join(part.name for part in parts),
         tuple(config for part in parts for config in part.configs),

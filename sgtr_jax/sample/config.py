@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from sgtr_jax.config import Config, DType, PositiveInt
+from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.mesh import MeshConfig
 
@@ -55,7 +55,7 @@ class DrawConfig(Cuts):
 
     max_tokens: PositiveInt = 256  # The largest number of tokens of a completion.
     temperature: Annotated[float, Field(ge=0)] = 1.0  # The sampling temperature. 0: the likeliest token.
-    seed: Annotated[int, Field(ge=0)] = 0  # The seed of sampling.
+    seed: Seed = 0  # The seed of sampling.
 
 
 class SampleCommand(SampleConfig, Cuts):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from sgtr_jax.config import Config, DType, PositiveInt
+from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.lora import LoraConfig
 from sgtr_jax.mesh import MeshConfig
 
@@ -44,7 +44,7 @@ class TrainConfig(Config):
     """
 
     # The seed of the order of rows, of dropout and of the adapter's start. In an experiment, `seeds` replaces it.
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     epochs: PositiveInt = 1  # The number of passes over the data.
     # The run and its schedule end after this number of steps, if the epochs do not end before. null: no such limit.
     max_steps: PositiveInt | None = None
