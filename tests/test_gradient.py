@@ -71,7 +71,7 @@ def test_the_head_of_a_long_row_with_two_targets_needs_no_logits_of_the_row() ->
     def loss(params: Any, base: Any, batch: dict[str, jax.Array]) -> jax.Array:
         decoder = bind(spec, base)
         chain = (Adapter(params, jnp.float32(1.0)),)
-        hidden, _ = decoder(batch["tokens"], batch["positions"], batch["segments"], chain=chain, remat="full")
+        hidden = decoder.forward(batch["tokens"], batch["positions"], batch["segments"], chain=chain, remat="full")
         return target_loss(decoder, hidden, batch, head_is_frozen=True)
 
     adapter = jax.eval_shape(lambda: init_adapter(spec, lora, jax.random.key(0)).params)

@@ -85,7 +85,7 @@ def test_packed_loss_and_gradient_equal_one_example_at_a_time() -> None:
     @jax.jit
     def loss(params: object, batch: dict[str, jax.Array]) -> jax.Array:
         decoder = bind(spec, params)  # type: ignore[arg-type]
-        hidden, _ = decoder(batch["tokens"], batch["positions"], batch["segments"])
+        hidden = decoder.forward(batch["tokens"], batch["positions"], batch["segments"])
         return target_loss(decoder, hidden, batch, head_is_frozen=False)
 
     together = jax.value_and_grad(loss)(params, packed(examples).arrays())
@@ -108,7 +108,7 @@ def test_a_chunked_head_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
     def loss(params: object) -> jax.Array:
         decoder = bind(spec, params)  # type: ignore[arg-type]
-        hidden, _ = decoder(batch["tokens"], batch["positions"], batch["segments"])
+        hidden = decoder.forward(batch["tokens"], batch["positions"], batch["segments"])
         return target_loss(decoder, hidden, batch, head_is_frozen=False)
 
     whole = jax.value_and_grad(loss)(params)

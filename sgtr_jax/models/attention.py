@@ -19,7 +19,7 @@ from sgtr_jax.models.dropout import Dropout
 # "cpu" is the reference but for single queries, whose few rows XLA multiplies four times slower than it sums products.
 AttentionKind = Literal["xla", "cpu", "splash", "splash_interpret"]
 
-_PLACE = 99  # in the dropout key path; see layers._PLACES
+_DROPOUT_SITE = 99  # in the dropout key path; see layers._DROPOUT_SITES
 _QUERY_BLOCK = 256
 
 
@@ -108,7 +108,7 @@ def _reference(
     scores = jnp.where(visibility.mask()[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
     if dropout is not None:
-        weights = dropout.of_tokens(queries).on_attention(weights, visibility.key_positions, _PLACE)
+        weights = dropout.of_tokens(queries).on_attention(weights, visibility.key_positions, _DROPOUT_SITE)
     weights = weights.astype(q.dtype)
     if dropout is not None and dropout.attention:
         # Drawing the mask inside the product below is a fusion that libtpu does not finish compiling for a v6e.

@@ -1,8 +1,8 @@
-"""The only forward pass: Qwen2/2.5 and Seed-OSS, for training, prefill, decoding and scoring.
+"""The decoder of Qwen2/2.5 and Seed-OSS: `forward` for training and scoring, `prefill` and `decode_step` for sampling.
 
-`Decoder` owns names, shapes and the mathematics. It is split once (`graph_of`) into a graph definition and a
-plain dict of arrays, and everything that is jitted takes those two, so that it can also be traced from shapes
-alone. Adapters are a separate argument: the base is frozen because nothing differentiates with respect to it.
+`Decoder` owns names, shapes and the mathematics. `bind` joins it with a plain dict of arrays inside a jitted function,
+so that every program can also be traced from shapes alone. Adapters are a separate argument: the base is frozen
+because nothing differentiates with respect to it.
 
 Source of the formulas: `transformers/models/{qwen2/modeling_qwen2.py, seed_oss/modeling_seed_oss.py}`.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,14 @@ Params = dict[str, Any]  # nested dict of arrays, as `nnx.split` gives it
 Remat = Literal["none", "light", "full"]
 
 
+class LayerInputs(NamedTuple):
+    """What one step of the layer scan reads."""
+
+    number: jax.Array  # int32 [], of the layer
+    weights: Params  # of the layer
+    adapters: list[dict[str, dict[str, jax.Array]]]  # of each adapter of the chain
+
+
 class Decoder(nnx.Module):
     """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary.
 
@@ -48,101 +56,134 @@ class Decoder(nnx.Module):
         # [D, V]; with tied embeddings the transpose of `embedding` serves instead.
         self.head = None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
 
-    def __call__(
+    def forward(
         self,
         tokens: jax.Array,
         positions: jax.Array,
         segments: jax.Array,
         *,
         chain: Chain = (),
-        cache: KVCache | None = None,
-        keep_cache: bool = False,
-        layers: Sequence[Params] | None = None,
         dropouts: Dropout | None = None,
         remat: Remat = "none",
         attention: AttentionKind = "xla",
-    ) -> tuple[jax.Array, KVCache | None]:
-        """Run the decoder.
+    ) -> jax.Array:
+        """Hidden states after the final norm, `[B, T, D]`, without a cache: for training and for scoring.
 
         Args:
             tokens: int32 `[B, T]`.
             positions: int32 `[B, T]`, restarting at 0 in every segment and rising along the row.
             segments: int32 `[B, T]`; tokens see their own segment only, 0 is padding.
             chain: adapters whose updates are added.
-            cache: if given, the tokens are appended to it and see what it holds.
-            keep_cache: without a cache, whether to return one of exactly these tokens.
-            layers: each layer's own weights (`unstacked`), to be run one after the other instead of scanned over;
-                the cache's arrays are then one a layer too.
             dropouts: training only.
             remat: what is recomputed in the backward pass; see `Remat`.
-            attention: its implementation; splash only where there is no cache.
-
-        Returns:
-            Hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
+            attention: its implementation.
         """
-        x = constrain(self.embedding[...][tokens], "batch", None, None)
-        rope = rope_angles(positions, self.spec.head_dim, self.spec.rope_theta)
-        graph, state = nnx.split(self.layers)
-        stacked = dict_of(nnx.as_pure(state))
+        rope = self._rope(positions)
         visibility = Visibility(positions, segments, positions, segments)
-        if cache is not None:
-            cache = cache.claim(positions, segments)
-            visibility = replace(visibility, key_positions=cache.positions, key_segments=cache.segments)
 
-        def body(carry: Any, inputs: Any) -> Any:
-            x, stored = carry
-            index, layer_state, layer_adapters = inputs
-            layer = nnx.merge(graph, gather_layer(layer_state))
-            layer_adapters = gather_layer(layer_adapters)
-            drop = dropouts.at_layer(index) if dropouts is not None else None
-            kept = stored
-            made: list[jax.Array] = []
+        def one_layer(x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, None]:
+            layer, adapters = self._layer(inputs, chain)
+            dropout = dropouts.at_layer(inputs.number) if dropouts is not None else None
+            q, k, v = layer.queries_keys_values(x, rope, adapters, dropout)
+            k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            mixed = attend(q, k, v, visibility, in_order=True, kind=attention, dropout=dropout)
+            return constrain(layer.output(x, mixed, adapters, dropout), "batch", None, None), None
 
-            def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-                nonlocal kept
-                if cache is None:
-                    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-                    if keep_cache:
-                        made.extend((k, v))
-                    return attend(q, k, v, visibility, in_order=True, kind=attention, dropout=drop)
-                keys, values, k, v = write_layer(stored[0], stored[1], index, cache.slot, k, v)
-                kept = (keys, values)
-                return attend(q, k, v, visibility, kind=attention)
+        x, _ = jax.lax.scan(_rematerialised(one_layer, remat), self._embed(tokens), self._layer_inputs(chain))
+        return self.final_norm(x)
 
-            adapters = tuple(
-                replace(adapter, params=sliced) for adapter, sliced in zip(chain, layer_adapters, strict=True)
-            )
-            x = layer(x, rope, mix, adapters, drop)
-            return (constrain(x, "batch", None, None), kept), tuple(made)
+    def prefill(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        *,
+        chain: Chain = (),
+        attention: AttentionKind = "xla",
+    ) -> tuple[jax.Array, KVCache]:
+        """As `forward`; also returns a stacked cache that holds exactly these T tokens."""
+        rope = self._rope(positions)
+        visibility = Visibility(positions, segments, positions, segments)
 
-        step: Any = body
-        if remat != "none":
-            policy = jax.checkpoint_policies.save_only_these_names(KEPT) if remat == "light" else None
-            step = jax.checkpoint(body, prevent_cse=False, policy=policy)
-        if layers is not None:
-            assert cache is not None
-            done = []
-            for i, layer_state in enumerate(layers):
-                sliced = jax.tree.map(lambda leaf, i=i: leaf[i], [adapter.params for adapter in chain])
-                (x, kept), _ = body((x, (cache.keys[i], cache.values[i])), (jnp.int32(i), layer_state, sliced))
-                done.append(kept)
-            keys, values = zip(*done, strict=True)
-            cache = replace(cache, keys=keys, values=values, used=cache.used + tokens.shape[1])
-            return self.final_norm(x), cache
-        stored: Any = (cache.keys, cache.values) if cache is not None else ()
-        inputs = (jnp.arange(self.spec.num_layers), stacked, [adapter.params for adapter in chain])
-        (x, stored), made = jax.lax.scan(step, (x, stored), inputs)
-        if cache is not None:
-            cache = replace(cache, keys=stored[0], values=stored[1], used=cache.used + tokens.shape[1])
-        elif keep_cache:
-            keys, values = made
-            cache = KVCache(keys, values, positions, segments, jnp.int32(tokens.shape[1]))
+        def one_layer(x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            layer, adapters = self._layer(inputs, chain)
+            q, k, v = layer.queries_keys_values(x, rope, adapters, None)
+            k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            mixed = attend(q, k, v, visibility, in_order=True, kind=attention)
+            return constrain(layer.output(x, mixed, adapters, None), "batch", None, None), (k, v)
+
+        x, (keys, values) = jax.lax.scan(one_layer, self._embed(tokens), self._layer_inputs(chain))
+        cache = KVCache(keys, values, positions, segments, jnp.int32(tokens.shape[1]))
         return self.final_norm(x), cache
+
+    def decode_step(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        cache: KVCache,
+        *,
+        chain: Chain = (),
+        layers: Sequence[Params] | None = None,
+        attention: AttentionKind = "xla",
+    ) -> tuple[jax.Array, KVCache]:
+        """Append `[B, T]` tokens to the cache; they see what it holds. T is 1 while decoding.
+
+        `tokens`, `positions`, `segments` and `chain` are as in `forward`. With `layers`, each layer's own weights
+        (`unstacked`), the layers run one after the other instead of in a scan; the cache's arrays are then one a
+        layer too. Splash needs queries and keys to be the same tokens, and is for `prefill`.
+
+        Returns hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
+        """
+        rope = self._rope(positions)
+        cache = cache.claim(positions, segments)
+        visibility = Visibility(positions, segments, cache.positions, cache.segments)
+
+        def one_layer(carry: Any, inputs: LayerInputs) -> tuple[Any, None]:
+            x, keys, values = carry
+            layer, adapters = self._layer(inputs, chain)
+            q, k, v = layer.queries_keys_values(x, rope, adapters, None)
+            keys, values, k, v = write_layer(keys, values, inputs.number, cache.slot, k, v)
+            x = layer.output(x, attend(q, k, v, visibility, kind=attention), adapters, None)
+            return (constrain(x, "batch", None, None), keys, values), None
+
+        x, keys, values = self._embed(tokens), cache.keys, cache.values
+        if layers is None:
+            (x, keys, values), _ = jax.lax.scan(one_layer, (x, keys, values), self._layer_inputs(chain))
+        else:
+            of_layers = []
+            for i, weights in enumerate(layers):
+                sliced = jax.tree.map(lambda leaf, i=i: leaf[i], [adapter.params for adapter in chain])
+                inputs = LayerInputs(jnp.int32(i), weights, sliced)
+                (x, *written), _ = one_layer((x, keys[i], values[i]), inputs)
+                of_layers.append(written)
+            keys, values = zip(*of_layers, strict=True)
+        return self.final_norm(x), replace(cache, keys=keys, values=values, used=cache.used + tokens.shape[1])
 
     def unstacked(self) -> list[Params]:
         """Each layer's own weights."""
-        stacked = dict_of(nnx.as_pure(nnx.split(self.layers)[1]))
+        stacked = self._stacked()
         return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(self.spec.num_layers)]
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        return constrain(self.embedding[...][tokens], "batch", None, None)
+
+    def _rope(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return rope_angles(positions, self.spec.head_dim, self.spec.rope_theta)
+
+    def _stacked(self) -> Params:
+        return dict_of(nnx.as_pure(nnx.split(self.layers)[1]))
+
+    def _layer_inputs(self, chain: Chain) -> LayerInputs:
+        """What the layer scan slices: every leaf has the axis of layers in front."""
+        return LayerInputs(jnp.arange(self.spec.num_layers), self._stacked(), [adapter.params for adapter in chain])
+
+    def _layer(self, inputs: LayerInputs, chain: Chain) -> tuple[DecoderLayer, Chain]:
+        """One layer and its slice of the chain, whole on every device but for the `tensor` axis."""
+        layer: DecoderLayer = nnx.merge(nnx.split(self.layers)[0], gather_layer(inputs.weights))
+        sliced = gather_layer(inputs.adapters)
+        adapters = tuple(replace(adapter, params=own) for adapter, own in zip(chain, sliced, strict=True))
+        return layer, adapters
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores over the vocabulary, float32 `[..., V]`, for hidden states `[..., D]`."""
@@ -150,7 +191,11 @@ class Decoder(nnx.Module):
         return matmul(hidden, kernel).astype(jnp.float32)
 
 
-Bind = Callable[[Params], Decoder]
+def _rematerialised(one_layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
+    if remat == "none":
+        return one_layer
+    policy = jax.checkpoint_policies.save_only_these_names(KEPT) if remat == "light" else None
+    return jax.checkpoint(one_layer, prevent_cse=False, policy=policy)
 
 
 @lru_cache(maxsize=8)

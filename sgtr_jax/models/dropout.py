@@ -1,6 +1,6 @@
 """Dropout whose masks belong to the tokens, not to the rows they happen to lie in.
 
-Every element's fate is a hash of (run's key, step, layer, place, token, feature). How a step is packed into rows,
+Every element's fate is a hash of (run's key, step, layer, site, token, feature). How a step is packed into rows,
 split into passes or laid out over devices then changes no mask, and one run among many draws what it draws alone.
 """
 
@@ -30,28 +30,28 @@ class Dropout:
         """The same rates with a key of its own for the layer."""
         return replace(self, key=jax.random.fold_in(self.key, index))
 
-    def of_tokens(self, places: slice) -> Dropout:
-        """The same for some places of each row."""
-        return replace(self, tokens=self.tokens[:, places])
+    def of_tokens(self, columns: slice) -> Dropout:
+        """The same for some columns of each row."""
+        return replace(self, tokens=self.tokens[:, columns])
 
-    def on_features(self, x: jax.Array, rate: float, place: int) -> jax.Array:
+    def on_features(self, x: jax.Array, rate: float, site: int) -> jax.Array:
         """Inverted dropout of `x[B, T, D]`; the identity when `rate` is 0."""
         if rate == 0.0:
             return x
         features = jnp.arange(x.shape[-1], dtype=jnp.uint32)
-        return self._drop(x, rate, place, self.tokens[..., None], features)
+        return self._drop(x, rate, site, self.tokens[..., None], features)
 
-    def on_attention(self, weights: jax.Array, key_positions: jax.Array, place: int) -> jax.Array:
+    def on_attention(self, weights: jax.Array, key_positions: jax.Array, site: int) -> jax.Array:
         """Inverted dropout of attention weights `[B, K, G, T, S]`; `key_positions` int32 `[B, S]`."""
         if self.attention == 0.0:
             return weights
         _, K, G, _, _ = weights.shape
         heads = jnp.arange(K * G, dtype=jnp.uint32).reshape(K, G, 1, 1) * jnp.uint32(_HEAD_STRIDE)
         features = heads + key_positions.astype(jnp.uint32)[:, None, None, None, :]
-        return self._drop(weights, self.attention, place, self.tokens[:, None, None, :, None], features)
+        return self._drop(weights, self.attention, site, self.tokens[:, None, None, :, None], features)
 
-    def _drop(self, x: jax.Array, rate: float, place: int, rows: jax.Array, columns: jax.Array) -> jax.Array:
-        first, second = jax.random.key_data(jax.random.fold_in(self.key, place))
+    def _drop(self, x: jax.Array, rate: float, site: int, rows: jax.Array, columns: jax.Array) -> jax.Array:
+        first, second = jax.random.key_data(jax.random.fold_in(self.key, site))
         # All that depends on the row alone is hashed once a row; what is left for each element is one mixing.
         row = _mixed(_mixed(rows ^ first) ^ second)
         bits = _mixed(row ^ (columns * jnp.uint32(0x9E3779B1)))

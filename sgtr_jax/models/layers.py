@@ -6,7 +6,6 @@ where that axis has been sliced away: `kernel` is `[L, in, out]` at rest and `[i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -36,9 +35,6 @@ class Adapter:
 
 # Adapters of one model; their updates add up. In training the last one is being trained, the others frozen.
 Chain = tuple[Adapter, ...]
-
-
-Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class Linear(nnx.Module):
@@ -84,35 +80,39 @@ class DecoderLayer(nnx.Module):
             setattr(self, name, Linear(L, width, spec.has_bias(name), int8, rngs))
         self.head_dim = spec.head_dim
 
-    def __call__(
-        self,
-        x: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
-        attend: Attend,
-        chain: Chain,
-        dropouts: Dropout | None,
-    ) -> jax.Array:
-        """`x[B, T, D]` to the same shape. `chain` holds this layer's slices; `attend` maps q, k, v to the mix."""
+    def queries_keys_values(
+        self, x: jax.Array, rope: tuple[jax.Array, jax.Array], chain: Chain, dropouts: Dropout | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What attention works on, from `x[B, T, D]`: rotated `q[B, T, N, H]`, rotated `k` and `v`, `[B, T, K, H]`.
+
+        `chain` holds this layer's slices.
+        """
         B, T, _ = x.shape
-
-        def project(name: str, h: jax.Array) -> jax.Array:
-            return getattr(self, name)(h) + chain_update(name, h, chain, dropouts)
-
-        def heads(name: str, h: jax.Array) -> jax.Array:
-            return project(name, h).reshape(B, T, -1, self.head_dim)
-
-        def add(x: jax.Array, update: jax.Array, place: int) -> jax.Array:
-            if dropouts is None:
-                return x + update
-            return x + dropouts.on_features(update, dropouts.residual, place)
-
         h = self.attention_norm(x)
-        q, k, v = heads("q_proj", h), heads("k_proj", h), heads("v_proj", h)
-        mixed = kept(attend(kept(rotate(q, *rope)), kept(rotate(k, *rope)), kept(v)))
-        x = kept(add(x, project("o_proj", mixed.reshape(B, T, -1)), 0))
+        q, k, v = (
+            self._project(name, h, chain, dropouts).reshape(B, T, -1, self.head_dim)
+            for name in ("q_proj", "k_proj", "v_proj")
+        )
+        return kept(rotate(q, *rope)), kept(rotate(k, *rope)), kept(v)
+
+    def output(self, x: jax.Array, mixed: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array:
+        """The residual stream `[B, T, D]` behind the layer, from that before it and `mixed[B, T, N, H]`."""
+        mixed = kept(mixed)
+        x = kept(_add(x, self._project("o_proj", mixed.reshape(*x.shape[:2], -1), chain, dropouts), dropouts, 0))
         h = self.mlp_norm(x)
-        gated = jax.nn.silu(kept(project("gate_proj", h))) * kept(project("up_proj", h))
-        return add(x, project("down_proj", gated), 1)
+        gate, up = (kept(self._project(name, h, chain, dropouts)) for name in ("gate_proj", "up_proj"))
+        return _add(x, self._project("down_proj", jax.nn.silu(gate) * up, chain, dropouts), dropouts, 1)
+
+    def _project(self, name: str, h: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array:
+        projected: jax.Array = getattr(self, name)(h) + chain_update(name, h, chain, dropouts)
+        return projected
+
+
+def _add(x: jax.Array, update: jax.Array, dropouts: Dropout | None, site: int) -> jax.Array:
+    """The residual sum; `site` keeps the masks of a layer's two sums apart."""
+    if dropouts is None:
+        return x + update
+    return x + dropouts.on_features(update, dropouts.residual, site)
 
 
 KEPT = "kept"
@@ -123,8 +123,8 @@ def kept(x: jax.Array) -> jax.Array:
     return checkpoint_name(x, KEPT)
 
 
-# Place of each projection in the dropout key path, so that no two share a mask.
-_PLACES = {
+# Of each projection in the dropout key path, so that no two share a mask.
+_DROPOUT_SITES = {
     name: 2 + i for i, name in enumerate(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 }
 
@@ -140,7 +140,7 @@ def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None
             continue
         h = x
         if dropouts is not None and i == len(chain) - 1:
-            h = dropouts.on_features(x, dropouts.adapter, _PLACES[name])
+            h = dropouts.on_features(x, dropouts.adapter, _DROPOUT_SITES[name])
         pair = adapter.params[name]
         product = low_rank_product if pair["a"].ndim == 2 else grouped_low_rank_product
         total = total + product(h, pair["a"], pair["b"], adapter.scale)

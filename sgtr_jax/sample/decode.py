@@ -125,10 +125,9 @@ def decode(
         place = state.length[:, None]
         # A place without a row writes padding, which only it sees.
         segment = was.astype(jnp.int32)[:, None]
-        hidden, cache = decoder(
-            token[:, None], place, segment, chain=chain, cache=state.cache, layers=layers, attention=attention
+        hidden, cache = decoder.decode_step(
+            token[:, None], place, segment, state.cache, chain=chain, layers=layers, attention=attention
         )
-        assert cache is not None
         after = State(cache, hidden[:, 0], state.length + was, count, was & ~done)
         return index + 1, after, step
 

@@ -60,11 +60,6 @@ class Engine:
         self._programs = programs or DecodePrograms(spec, mesh)
         self._forward = Forward(spec, params, mesh, share_prefixes)
 
-    @property
-    def chain_names(self) -> tuple[str, ...]:
-        """The chains that a request may name."""
-        return tuple(self._chains)
-
     def sample(
         self, requests: Sequence[Request], stop_ids: Sequence[int] = (), on_done: OnDone | None = None
     ) -> list[Completion]:

@@ -76,7 +76,7 @@ class Forward:
             for row, i in enumerate(batch.rows):
                 n = len(continuations[i])
                 # The state before a token predicts it; the whole row without its last token was run.
-                places[row, :n] = int(run.lengths_host[row]) - n + np.arange(n)
+                places[row, :n] = int(run.lengths[row]) - n + np.arange(n)
                 ids[row, :n] = continuations[i]
             return self._host(_continuation_logprobs, run, places, ids)
 
@@ -152,10 +152,6 @@ class _Run:
     prefix_lengths: np.ndarray  # int32 [P]
     rest: int
 
-    @property
-    def lengths_host(self) -> np.ndarray:
-        return self.lengths
-
 
 def _whole(mesh: Mesh) -> Any:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -211,5 +207,4 @@ def all_logits(params: Params, chain: Chain, tokens: jax.Array, mask: jax.Array,
     """
     decoder = bind(spec, params)
     positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-    hidden, _ = decoder(tokens, positions, mask.astype(jnp.int32), chain=chain)
-    return decoder.logits(hidden)
+    return decoder.logits(decoder.forward(tokens, positions, mask.astype(jnp.int32), chain=chain))

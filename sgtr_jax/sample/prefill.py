@@ -35,10 +35,9 @@ def prefill(
     """
     places = jnp.arange(tokens.shape[1])[None, :]
     real = places < lengths[:, None]
-    hidden, cache = bind(spec, params)(
-        tokens, jnp.where(real, places, 0), real.astype(jnp.int32), chain=chain, keep_cache=True, attention=attention
+    hidden, cache = bind(spec, params).prefill(
+        tokens, jnp.where(real, places, 0), real.astype(jnp.int32), chain=chain, attention=attention
     )
-    assert cache is not None
     return cache, hidden
 
 
@@ -72,8 +71,7 @@ def extend(
     places = jnp.arange(T)[None, :]
     real = places < lengths[:, None]
     positions = jnp.where(real, prefix_lengths[which][:, None] + places, 0)
-    hidden, longer = bind(spec, params)(tokens, positions, real.astype(jnp.int32), chain=chain, cache=cache)
-    assert longer is not None
+    hidden, longer = bind(spec, params).decode_step(tokens, positions, real.astype(jnp.int32), cache, chain=chain)
     # Whole again from slot 0, not a ring that is about to be written on.
     return replace(longer, used=jnp.int32(longer.keys.shape[3])), hidden
 

@@ -73,7 +73,7 @@ def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind
     def loss_sum(params: Any, base: Params | None, fixed: Fixed, batch: Batch, key: jax.Array) -> jax.Array:
         full = base is None
         decoder = bind(spec, params if base is None else base)
-        hidden, _ = decoder(
+        hidden = decoder.forward(
             batch["tokens"],
             batch["positions"],
             batch["segments"],
