@@ -169,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", type=Path, nargs="+")
     report.add_argument("--out", type=Path, help="folder to write to; needed for several runs")
 
+    check = add("check", _check, "Read every file of a run, or of an eval's folder, and say what is damaged.")
+    check.add_argument("run_dir", type=Path)
+
     doctor = add("doctor", _doctor, "Check this machine: devices, versions, memory, disk, keys, hub, bucket.")
     doctor.add_argument("--bucket", help="gs://NAME to try writing to")
 
@@ -364,6 +367,12 @@ def _report(args: argparse.Namespace) -> int:
         raise InputError("report of several runs: give --out, the folder to write to")
     report(*args.run_dir, out=args.out)
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from sgtr_jax.experiment.check import check
+
+    return check(args.run_dir)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sgtr_jax.cli import main
+from sgtr_jax.sealed import write_record, write_sealed
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="make browser installs it")
@@ -51,11 +52,13 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]  # fmt: skip
         (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
         (folder / "metrics.json").write_text(json.dumps([{"metric": "share", "value": 0.5, "n": each}]))
+        made = {"made": "", "sgtr_jax": "", "packages": {}, "devices": ["cpu"]}
+        write_record(folder, {"kind": "evaluation", "fingerprint": "", "inputs": {}, "provenance": made})
         cells.append({"condition": condition, "seed": 0, "evaluation": "quiz", "task": "free", "judged": False,
                       "own_texts": False, "artifact": name})  # fmt: skip
     config = {"name": "large", "model": "m", "seeds": [0], "groups": {}, "judge": None,
               "published": None, "conditions": {name: {"stages": []} for name in CONDITIONS}}  # fmt: skip
-    (run / "experiment.json").write_text(json.dumps({"config": config, "cells": cells}))
+    write_sealed(run / "experiment.json", {"config": config, "cells": cells})
     assert main(["report", str(run)]) == 0
     return run / "report.html"
 

@@ -17,6 +17,7 @@ from tiny import make_model
 
 from sgtr_jax.cli import main
 from sgtr_jax.experiment.card import _is_harmful
+from sgtr_jax.sealed import write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_harmful_data_are_warned_of(run: Path, tmp_path: Path) -> None:
     recipe = next((run / "store").glob("records-bad-*/recipe.json"))
     before = recipe.read_text()
     stored = json.loads(before)
-    recipe.write_text(json.dumps({**stored, "settings": sources["registry"]}))
+    write_sealed(recipe, {**stored, "settings": sources["registry"]})
     text = card(model, adapters, merged=False)
     recipe.write_text(before)
     assert "**Warning.** Trained on data written to make models do harm (bad)" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,9 +82,10 @@ def test_a_second_run_makes_nothing_and_a_lost_artifact_is_made_again(
     lost = next(path for path in (finished / "store").iterdir() if path.name.startswith("evaluation-identity-bad-s1"))
     (lost / "recipe.json").unlink()
     assert main(["run", str(config), "--list", f"out={finished}"]) == 0
-    assert capsys.readouterr().out.count("to do") == 1
+    assert capsys.readouterr().out.count("damaged evaluation") == 1
     assert main(["run", str(config), f"out={finished}"]) == 0
     assert (finished / "results.csv").read_bytes() == before
+    shutil.rmtree(lost.with_name(f"{lost.name}.damaged-1"))
 
 
 def test_the_report_is_whole(finished: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sgtr_jax.cli import main
 from sgtr_jax.report.comparison import beside_published, compare, with_average
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.table import read_run
+from sgtr_jax.sealed import read_sealed, write_record, write_sealed
 
 # Condition: seed: right answers among four questions of TruthfulQA.
 RIGHT = {"untouched": {0: "1110"}, "unpop": {0: "1000", 1: "0100", 2: "1010"}}
@@ -24,6 +26,8 @@ def artifact(run: Path, name: str, value: float, metric: str, samples: list[dict
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps([{"metric": metric, "value": value, "n": 4}]))
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    made = {"made": "", "sgtr_jax": "", "packages": {}, "devices": ["cpu"]}
+    write_record(folder, {"kind": "evaluation", "fingerprint": "", "inputs": {}, "provenance": made})
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def run(tmp_path: Path) -> Path:
     conditions = {"untouched": {"stages": []}, "unpop": {"stages": [{"data": "unpop"}]}}
     config = {"name": "a_b", "model": "m", "seeds": [0, 1, 2, 3], "conditions": conditions, "groups": {},
               "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
-    (tmp_path / "experiment.json").write_text(json.dumps({"config": config, "cells": cells}))
+    write_sealed(tmp_path / "experiment.json", {"config": config, "cells": cells})
     return tmp_path
 
 
@@ -108,5 +112,10 @@ def test_a_run_of_an_older_form_is_said_to_be_one(run: Path, capsys: pytest.Capt
 def test_several_runs_on_one_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(run), str(run)]) == 2
     assert "--out" in capsys.readouterr().err
-    assert main(["report", str(run), str(run), "--out", str(tmp_path / "both")]) == 0
-    assert "a_b: unpop," in (tmp_path / "both" / "results.csv").read_text()
+    other = tmp_path / "other"
+    shutil.copytree(run / "store", other / "store")
+    stored = read_sealed(run / "experiment.json")
+    write_sealed(other / "experiment.json", {**stored, "config": {**stored["config"], "name": "c"}})
+    assert main(["report", str(run), str(other), "--out", str(tmp_path / "both")]) == 0
+    table = (tmp_path / "both" / "results.csv").read_text()
+    assert table.count("a_b: unpop,") == table.count("c: unpop,") > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.experiment.look import stored_config
 from sgtr_jax.files import write_text
 from sgtr_jax.report.table import read_run
+from sgtr_jax.sealed import read_record
 
 
 def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
@@ -39,8 +39,8 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
     if not chain:
         raise InputError(f"{run}: {condition!r} is the untouched model, which has no adapter")
     for link in chain:
-        if not store.has(link):
-            raise InputError(f"{run}: {link.name} is not trained yet; `sgtr run` does it")
+        if found := store.damage(link, whole=True) if store.is_there(link) else ["not trained yet"]:
+            raise InputError(f"{run}: {link.name} is {'; '.join(found)}; `sgtr run` makes it")
     return config.model, [store.path(link) / "adapter" for link in chain]
 
 
@@ -100,8 +100,11 @@ def measured_in(run: Path, condition: str, seed: int) -> str:
 
 
 def _recipe(folder: Path) -> dict[str, Any] | None:
-    path = folder / "recipe.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """The recipe of an artifact; None of a folder that is none, or whose recipe is damaged."""
+    try:
+        return read_record(folder)
+    except InputError:
+        return None
 
 
 def _stage(adapter: Path) -> Iterator[tuple[str, bool | None]]:
@@ -110,8 +113,7 @@ def _stage(adapter: Path) -> Iterator[tuple[str, bool | None]]:
     for role, name in (recipe or {}).get("inputs", {}).items():
         if role in ("data", "interleaved"):
             source = _recipe(adapter.parent.parent / name)
-            if source is not None:
-                yield source["name"], _is_harmful(source)
+            yield (name, None) if source is None else (source["name"], _is_harmful(source))
 
 
 def _is_harmful(source: dict[str, Any]) -> bool | None:

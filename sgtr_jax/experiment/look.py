@@ -16,6 +16,8 @@ from sgtr_jax.experiment.lock import run_lock
 from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import reasons
+from sgtr_jax.report.table import read_experiment
+from sgtr_jax.sealed import RECORD, read_record
 
 _MISSING = object()
 
@@ -28,10 +30,7 @@ def opened(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
 
 def stored_config(run: Path) -> dict[str, Any]:
     """The config a run was made with, as JSON. Raises InputError if `run` is none."""
-    try:
-        config: dict[str, Any] = json.loads((run / "experiment.json").read_text())["config"]
-    except (OSError, ValueError, KeyError):
-        raise InputError(f"{run}: no run here (no readable experiment.json); `sgtr run` makes one") from None
+    config: dict[str, Any] = read_experiment(run)["config"]
     return config
 
 
@@ -43,7 +42,8 @@ def list_graph(path: Path, overrides: Sequence[str]) -> int:
     for recipe in recipes:
         made_from = ", ".join(source.name for source in recipe.inputs.values())
         state = "done" if store.has(recipe) else "failed" if recipe.folder in failed else "to do"
-        print(f"{state:6}  {recipe.kind:10}  {recipe.name}{'  <- ' + made_from if made_from else ''}")
+        state = "damaged" if store.is_there(recipe) and state != "done" else state
+        print(f"{state:7} {recipe.kind:10}  {recipe.name}{'  <- ' + made_from if made_from else ''}")
     done = sum(map(store.has, recipes))
     print(f"{done} of {len(recipes)} done; {len(graph.cells)} measurements wanted")
     return 0
@@ -69,6 +69,8 @@ def why(path: Path, overrides: Sequence[str], node: str) -> int:
 def _state(recipe: Recipe, store: Store, failed: dict[str, str]) -> str:
     if store.has(recipe):
         return f"done, {store.path(recipe)}"
+    if store.is_there(recipe):
+        return f"damaged: {'; '.join(store.damage(recipe))}; `sgtr run` sets it aside and makes it again"
     if recipe.folder in failed:
         return f"failed: {failed[recipe.folder]}"
     return "to be made"
@@ -94,8 +96,11 @@ def _changes(recipe: Recipe, store: Store) -> Iterator[str]:
 
 def _newest(recipe: Recipe, store: Store) -> dict[str, Any] | None:
     found = []
-    for path in store.root.glob(f"{recipe.kind}-*/recipe.json"):
-        stored = json.loads(path.read_text())
+    for path in store.root.glob(f"{recipe.kind}-*/{RECORD}"):
+        try:
+            stored = read_record(path.parent)
+        except InputError:
+            continue  # damaged, or of an older version: nothing to compare with
         if stored["name"] == recipe.name and stored["fingerprint"] != recipe.fingerprint:
             found.append((stored["provenance"]["made"], path.parent.name, stored))
     return max(found)[2] if found else None

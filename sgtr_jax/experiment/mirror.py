@@ -6,14 +6,17 @@ An artifact's `recipe.json` is uploaded last: what has none there is not complet
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sgtr_jax.buckets import reaching
 from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.older import record_older
 from sgtr_jax.experiment.recipe import Recipe
-from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.store import Store, damage_of
+from sgtr_jax.sealed import is_older
 
 _REPORT = ("experiment.json", "results.csv", "summary.csv", "results.tex", "report.html")
 
@@ -25,20 +28,20 @@ class Mirror:
         """Raises InputError for an address whose kind is not known, or whose package is not installed."""
         import fsspec
 
-        self._address = address.rstrip("/")
+        self.address = address.rstrip("/")
         try:
-            self._files, self._root = fsspec.core.url_to_fs(f"{self._address}/store")
+            self._files, self._root = fsspec.core.url_to_fs(f"{self.address}/store")
         except (ImportError, ValueError) as error:
             raise InputError(f"mirror {address!r}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
 
     def fetch(self, recipes: Sequence[Recipe], store: Store) -> int:
         """Bring those of `recipes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
-        with reaching(self._address):
+        with reaching(self.address):
             try:
                 names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
             except FileNotFoundError:
                 return 0
-        by_key = {_key(name): name for name in names}
+        by_key = {_key(name): name for name in names if ".damaged-" not in name}
         fetched = 0
         for recipe in recipes:
             name = by_key.get(_key(recipe.folder))
@@ -50,6 +53,11 @@ class Mirror:
             temporary = store.root / f".tmp-{name}"
             shutil.rmtree(temporary, ignore_errors=True)
             self._move(lambda a=there, b=temporary: self._files.get(a, str(b), recursive=True), name)
+            found = record_older(temporary) if is_older(temporary) else damage_of(temporary, True, recipe)
+            if found:
+                shutil.rmtree(temporary)
+                print(f"{there}: damaged: {'; '.join(found)}. Not fetched, but made again", file=sys.stderr)
+                continue
             temporary.rename(here)
             store.add(recipe, name)
             fetched += 1
@@ -78,7 +86,7 @@ class Mirror:
         self._move(upload, name)
 
     def _move(self, action: Any, name: str) -> None:
-        with reaching(f"{self._address}, {name}"):
+        with reaching(f"{self.address}, {name}"):
             action()
 
 

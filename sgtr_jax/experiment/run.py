@@ -24,8 +24,10 @@ from sgtr_jax.experiment.mirror import Mirror
 from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import Outcome, make_missing
-from sgtr_jax.files import check_writable, write_json
-from sgtr_jax.processes import check_same, is_first_process, wait_for_all
+from sgtr_jax.files import check_writable
+from sgtr_jax.processes import all_or_none, check_same, from_first, is_first_process, wait_for_all
+from sgtr_jax.report.table import read_failures
+from sgtr_jax.sealed import write_sealed
 
 
 def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sure: bool = False) -> int:
@@ -48,9 +50,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
         mirror = Mirror(graph.config.address) if graph.config.address is not None else None
         if mirror is not None:
             check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
-            fetched = mirror.fetch(recipes, store)
-            print(f"{graph.config.address}: {fetched} artifacts fetched", file=sys.stderr)
-        missing = [recipe for recipe in recipes if not store.has(recipe)]
+        missing = _missing(recipes, store, mirror)
         check_keys(graph.config, missing)
         if any("arguments" in recipe.settings for recipe in missing) and is_first_process():
             from sgtr_jax.experiment.evaluate import check_tasks
@@ -61,7 +61,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
             confirm(graph.config, bill(graph, missing, store), sure)
         wait_for_all("every process knows what is missing")
         if is_first_process():
-            write_json(folder / "experiment.json", _described(graph, store))
+            write_sealed(folder / "experiment.json", _described(graph, store))
         outcome = Outcome()
         if missing:
             outcome = _work(graph.config, store, missing, mirror)
@@ -72,7 +72,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
         if not judge and not outcome.failed and not all(store.has(cell.recipe) for cell in graph.cells):
             print(f"{folder}: answers are sampled; `sgtr judge {folder}` judges them and writes the report")
             return 0
-        write_json(folder / "experiment.json", _described(graph, store))
+        write_sealed(folder / "experiment.json", _described(graph, store))
         _report(folder, store, graph.cells)
         if mirror is not None:
             mirror.send_report(folder)
@@ -91,9 +91,12 @@ def judge_run(run: Path, judge: str | None, base_url: str | None, max_cost: floa
     if not cells:
         raise InputError(f"{run}: no evaluation of this run has answers to judge")
     for cell in cells:
-        if not store.has(cell.recipe.inputs["answers"]):
-            raise InputError(f"{run}: {cell.recipe.name}: its answers are not there; `sgtr run` samples them first")
+        answers = cell.recipe.inputs["answers"]
+        if found := store.damage(answers, whole=True) if store.is_there(answers) else ["not there"]:
+            raise InputError(f"{run}: {cell.recipe.name}: its answers are {'; '.join(found)}; `sgtr run` samples them")
     with run_lock(run):
+        for line in store.settle([cell.recipe for cell in cells]):
+            print(line, file=sys.stderr)
         missing = [recipe for recipe in in_order([cell.recipe for cell in cells]) if not store.has(recipe)]
         outcome = _work(config, store, missing)
         if outcome.failed:
@@ -110,6 +113,23 @@ def judge_run(run: Path, judge: str | None, base_url: str | None, max_cost: floa
 
         compare_judges(run, store, config.judge.model, cells, own.cells)
     return 0
+
+
+def _missing(recipes: Sequence[Recipe], store: Store, mirror: Mirror | None) -> list[Recipe]:
+    """What is to be made: what is not in the store, or is there and damaged. The first process of a job looks."""
+    missing = None
+    with all_or_none("looking at what is done"):
+        if is_first_process():
+            read_failures(store.root.parent / "failures.json")  # a damaged one is set aside
+            for line in store.settle(recipes):
+                print(line, file=sys.stderr)
+            if mirror is not None:
+                print(f"{mirror.address}: {mirror.fetch(recipes, store)} artifacts fetched", file=sys.stderr)
+            missing = [recipe.fingerprint for recipe in recipes if not store.has(recipe)]
+    wanted = set(from_first(missing))
+    if not is_first_process():
+        store.look()
+    return [recipe for recipe in recipes if recipe.fingerprint in wanted]
 
 
 def _work(config: ExperimentConfig, store: Store, missing: Sequence[Recipe], mirror: Mirror | None = None) -> Outcome:

@@ -6,41 +6,98 @@ import contextlib
 import datetime
 import importlib.metadata
 import platform
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from sgtr_jax import __version__
-from sgtr_jax.experiment.recipe import Recipe
-from sgtr_jax.files import new_folder, write_json
+from sgtr_jax.experiment.older import record_older
+from sgtr_jax.experiment.recipe import VERSIONS, Recipe
+from sgtr_jax.files import new_folder
 from sgtr_jax.processes import all_or_none, is_first_process
+from sgtr_jax.sealed import RECORD, damage, is_older, read_record, set_aside, write_record
+
+ARTIFACT = re.compile(rf"({'|'.join(VERSIONS)})-.*-[0-9a-f]{{12}}")
 
 
 class Store:
-    """Artifacts under `root/`, by `Recipe.folder`."""
+    """Artifacts under `root/`, by `Recipe.folder`. One that is damaged counts as not there."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.look()
+
+    def look(self) -> None:
+        """Take note of what is in the store, which another process may have changed."""
         # adapter-unpop-s0-ae4867e58ce7 is found by adapter-ae4867e58ce7.
         self._folders: dict[str, str] = {}
-        for path in root.glob("[a-z]*-*/recipe.json"):
-            name = path.parent.name
-            self._folders[_key(name.split("-")[0], name.rsplit("-")[-1])] = name
+        self._damage: dict[str, list[str]] = {}  # of folders that were looked at
+        for path in self.root.glob("[a-z]*-*"):
+            if ARTIFACT.fullmatch(path.name):
+                self._folders[_key(path.name)] = path.name
 
     def path(self, recipe: Recipe) -> Path:
         """Folder of the artifact, complete or not yet there.
 
         The fingerprint finds it: what two data sets or conditions share was made under the name of one of them.
         """
-        return self.root / self._folders.get(_key(recipe.kind, recipe.fingerprint[:12]), recipe.folder)
+        return self.root / self._folders.get(_key(recipe.folder), recipe.folder)
 
     def has(self, recipe: Recipe) -> bool:
-        """Whether the artifact is complete."""
-        return (self.path(recipe) / "recipe.json").exists()
+        """Whether the artifact is complete: all files of its record there, of their sizes, and small ones unchanged."""
+        return self.is_there(recipe) and not self.damage(recipe)
+
+    def is_there(self, recipe: Recipe) -> bool:
+        """Whether there is anything in the artifact's place, whole or not."""
+        return _key(recipe.folder) in self._folders
+
+    def damage(self, recipe: Recipe, whole: bool = False) -> list[str]:
+        """What is wrong with an artifact that is there; with `whole` the digests of big files are compared, too.
+
+        A folder is looked at once; with `whole` it is looked at again. An older one that can be read is not damaged.
+        """
+        folder = self.path(recipe)
+        if whole or folder.name not in self._damage:
+            self._damage[folder.name] = [] if is_older(folder) else damage_of(folder, whole, recipe)
+        return self._damage[folder.name]
+
+    def settle(self, recipes: Sequence[Recipe]) -> list[str]:
+        """Set damaged artifacts aside, so that they are made again, and give older ones a record of their files.
+
+        `recipes` are in the order in which they are made. Of those that something will be made from, big files are
+        read, too. Returns a sentence for each that was set aside, and one about all older ones.
+        """
+        said, older, used = [], 0, set[str]()
+        for recipe in reversed(recipes):  # what is made from others before these
+            if self.is_there(recipe):
+                folder = self.path(recipe)
+                if is_older(folder):
+                    found = record_older(folder)
+                    older += not found
+                    self._damage[folder.name] = found
+                else:
+                    found = self.damage(recipe, whole=recipe.fingerprint in used)
+                if not found:
+                    continue
+                aside = self._set_aside(recipe)
+                said.append(f"{folder.name}: damaged: {'; '.join(found)}. Set aside as {aside.name}, and made again")
+            used |= {source.fingerprint for source in recipe.inputs.values()}
+        if older:
+            said.append(
+                f"{older} artifacts of an older version had no record of their files. They can be read, and have one "
+                "now; whether they are as they were made cannot be known"
+            )
+        return said
+
+    def _set_aside(self, recipe: Recipe) -> Path:
+        aside = set_aside(self.path(recipe))
+        self._damage.pop(self._folders.pop(_key(recipe.folder)), None)
+        return aside
 
     @contextlib.contextmanager
     def make(self, recipe: Recipe) -> Iterator[Path]:
@@ -51,19 +108,21 @@ class Store:
         """
         with all_or_none(recipe.name):
             if is_first_process():
+                if self.is_there(recipe):
+                    self._set_aside(recipe)
                 with new_folder(self.path(recipe)) as folder:
                     yield folder
                     inputs = {role: self.path(source).name for role, source in recipe.inputs.items()}
-                    stored = {**recipe.to_json(), "inputs": inputs, "provenance": provenance()}
-                    write_json(folder / "recipe.json", stored)
+                    write_record(folder, {**recipe.to_json(), "inputs": inputs, "provenance": provenance()})
             else:
                 with tempfile.TemporaryDirectory() as unused:
                     yield Path(unused)
-        self._folders[_key(recipe.kind, recipe.fingerprint[:12])] = self.path(recipe).name
+        self.add(recipe, self.path(recipe).name)
 
     def add(self, recipe: Recipe, name: str) -> None:
-        """Take note of an artifact that came from elsewhere, under the name of a folder here."""
-        self._folders[_key(recipe.kind, recipe.fingerprint[:12])] = name
+        """Take note of an artifact that was made or came from elsewhere, under the name of a folder here."""
+        self._folders[_key(recipe.folder)] = name
+        self._damage[name] = []
 
     def scratch(self, recipe: Recipe) -> Path:
         """Folder for what an unfinished artifact needs to be gone on with."""
@@ -75,8 +134,17 @@ class Store:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _key(kind: str, digits: str) -> str:
-    return f"{kind}-{digits}"
+def damage_of(folder: Path, whole: bool, recipe: Recipe) -> list[str]:
+    """What is wrong with a folder that should hold the artifact of `recipe`; see `sealed.damage`."""
+    found = damage(folder, whole)
+    if not found and (stored := read_record(folder).get("fingerprint")) != recipe.fingerprint:
+        return [f"{RECORD} is of another artifact, {str(stored)[:12]}"]
+    return found
+
+
+def _key(folder: str) -> str:
+    """What finds an artifact by the name of its folder: its kind and the digits of its fingerprint."""
+    return f"{folder.split('-')[0]}-{folder.rsplit('-')[-1]}"
 
 
 def provenance() -> dict[str, Any]:

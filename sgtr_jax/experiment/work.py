@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sgtr_jax.errors import InputError, Interrupted, RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json
 from sgtr_jax.processes import all_or_none, is_first_process
+from sgtr_jax.report.table import read_failures
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.make import Maker
@@ -95,8 +95,8 @@ def make_missing(
         attempted = {recipe.folder for recipe in missing if recipe.name not in outcome.left}
         kept = {
             folder: entry
-            for folder, entry in _entries(failures).items()
-            if folder not in attempted and not (store.root / folder / "recipe.json").exists()
+            for folder, entry in read_failures(failures).items()
+            if folder not in attempted and not (store.root / folder).exists()
         }
         if kept or traces:
             write_json(failures, {**kept, **traces})
@@ -107,12 +107,7 @@ def make_missing(
 
 def reasons(failures: Path) -> dict[str, str]:
     """Artifact: why it could not be made when it was last tried."""
-    return {folder: entry["why"] for folder, entry in _entries(failures).items()}
-
-
-def _entries(failures: Path) -> dict[str, dict[str, Any]]:
-    entries: dict[str, dict[str, Any]] = json.loads(failures.read_text()) if failures.exists() else {}
-    return entries
+    return {folder: entry["why"] for folder, entry in read_failures(failures).items()}
 
 
 def _reason(error: BaseException) -> str:

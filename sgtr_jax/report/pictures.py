@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,10 +10,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.comparison import AVERAGE, PRIMARY, Line
 from sgtr_jax.report.figures import condition_figure, curves_figure, scatter_figure, settings_figure
 from sgtr_jax.report.table import RunData
+from sgtr_jax.sealed import damage, read_record
 
 # Metric: title, axis.
 _WORDS = {
@@ -149,14 +150,12 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
     """The loss of every adapter the measured conditions rest on."""
     folders: dict[str, Path] = {}
     for cell in run.cells:
-        recipe = cell.folder / "recipe.json"
-        if cell.why_missing is None and recipe.exists():
-            folders.update(_adapters(recipe))
+        if cell.why_missing is None:
+            folders.update(_adapters(cell.folder))
     curves = {}
     for name, folder in sorted(folders.items()):
-        metrics = folder / "metrics.jsonl"
-        if metrics.exists():
-            rows = [row for _, row in read_jsonl(metrics, empty=True)]
+        if not damage(folder, whole=True, names=["metrics.jsonl"]):  # `sgtr check` says what is damaged
+            rows = [row for _, row in read_jsonl(folder / "metrics.jsonl", empty=True)]
             points = [(row["step"], row["loss"]) for row in rows if "loss" in row]
             if points:
                 curves[name] = points
@@ -168,11 +167,18 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
         )
 
 
-def _adapters(recipe: Path) -> Iterator[tuple[str, Path]]:
-    inputs = json.loads(recipe.read_text())["inputs"]
-    for role, folder in inputs.items():
-        path = recipe.parent.parent / folder
-        if role.startswith("adapter"):
-            yield json.loads((path / "recipe.json").read_text())["name"], path
+def _adapters(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name and folder of every adapter that an artifact was made from and that is still there."""
+    for role, name in _record(folder).get("inputs", {}).items():
+        path = folder.parent / name
+        if role.startswith("adapter") and (made := _record(path)):
+            yield made["name"], path
         elif role == "answers":
-            yield from _adapters(path / "recipe.json")
+            yield from _adapters(path)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        return read_record(folder)
+    except InputError:
+        return {}

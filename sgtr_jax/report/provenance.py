@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_json
 from sgtr_jax.report.table import RunData
+from sgtr_jax.sealed import damage, read_record
 
 
 def provenance(run: RunData) -> dict[str, Any]:
@@ -21,13 +23,15 @@ def provenance(run: RunData) -> dict[str, Any]:
 
 
 def _collect(folder: Path, artifacts: dict[str, Any]) -> None:
-    path = folder / "recipe.json"
-    if folder.name in artifacts or not path.exists():
+    if folder.name in artifacts:
         return
-    recipe = json.loads(path.read_text())
+    try:
+        recipe = read_record(folder)
+    except InputError:
+        return  # it was removed, or is damaged: `sgtr check` says so
     made = recipe["provenance"]
     report = folder / "report.json"
-    mesh = json.loads(report.read_text()).get("mesh") if report.exists() else None
+    mesh = read_json(report).get("mesh") if report.exists() and not damage(folder, True, ["report.json"]) else None
     artifacts[folder.name] = {
         "kind": recipe["kind"],
         "fingerprint": recipe["fingerprint"][:16],

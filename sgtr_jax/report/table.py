@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import read_jsonl
+from sgtr_jax.files import parse_json, read_json, read_jsonl, read_text
+from sgtr_jax.sealed import damage, read_sealed, set_aside
 
 COLUMNS = ("condition", "seed", "evaluation", "metric", "value", "n")
 
@@ -63,15 +64,42 @@ class RunData:
         return next(cell.task for cell in self.cells if cell.evaluation == evaluation)
 
 
+def read_experiment(run: Path) -> dict[str, Any]:
+    """What a run was made with: `config` and `cells`. Raises InputError if `run` is none, or its file is damaged."""
+    path = run / "experiment.json"
+    if not run.is_dir() or not path.exists():
+        raise InputError(f"{run}: no run here (no experiment.json); `sgtr run` makes one")
+    try:
+        experiment = read_sealed(path)
+    except InputError as error:
+        raise InputError(f"{error}; `sgtr run` with the same config writes it anew") from None
+    if not {"config", "cells"} <= set(experiment):
+        raise InputError(f"{path}: is no file of a run; expected config and cells")
+    return experiment
+
+
+def read_failures(path: Path) -> dict[str, dict[str, Any]]:
+    """Artifact: why it could not be made when it was last tried, and the traceback.
+
+    A damaged file is set aside: what it said is only for people.
+    """
+    if not path.exists():
+        return {}
+    try:
+        entries = read_json(path)
+        if not all(isinstance(one, dict) and isinstance(one.get("why"), str) for one in entries.values()):
+            raise InputError(f"{path}: expected a reason for each artifact")
+    except InputError as error:
+        print(f"{error}. Set aside as {set_aside(path).name}; it told why artifacts failed earlier", file=sys.stderr)
+        return {}
+    return entries
+
+
 def read_run(run: Path, prefix: str = "") -> RunData:
     """A run's measurements; `prefix` goes before its conditions. Raises InputError if `run` is none."""
     path = run / "experiment.json"
-    try:
-        experiment = json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise InputError(f"{run}: no finished run here (no readable experiment.json); `sgtr run` makes one") from None
-    failures = run / "failures.json"
-    reasons = json.loads(failures.read_text()) if failures.exists() else {}
+    experiment = read_experiment(run)
+    reasons = read_failures(run / "failures.json")
     config = experiment["config"]
     cells, rows = [], []
     if any(not {"task", "judged", "own_texts"} <= set(one) for one in experiment["cells"]):
@@ -79,10 +107,12 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     for one in experiment["cells"]:
         folder = run / "store" / one["artifact"]
         why, condition = None, prefix + one["condition"]
-        if not (folder / "metrics.json").exists():
+        if not folder.exists():
             why = reasons.get(one["artifact"], {}).get("why") or "not made yet"
+        elif found := _damage(folder):
+            why = f"damaged: {'; '.join(found)}; `sgtr run` makes it again"
         else:
-            stored = json.loads((folder / "metrics.json").read_text())
+            stored = parse_json(read_text(folder / "metrics.json"), str(folder / "metrics.json"))
             if isinstance(stored, dict):
                 why, stored = stored["outcome"], []
             for row in stored:
@@ -94,11 +124,18 @@ def read_run(run: Path, prefix: str = "") -> RunData:
             )
         )
     if all(cell.why_missing is not None for cell in cells):
-        raise InputError(f"{run}: nothing is measured yet; `sgtr run` does it")
+        reasons_given = dict.fromkeys(cell.why_missing for cell in cells)
+        raise InputError(f"{run}: nothing is measured: {'; '.join(map(str, reasons_given))}. `sgtr run` does it")
     conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
     stages = {prefix + name: condition["stages"] for name, condition in config["conditions"].items()}
     untouched = next((name for name in conditions if not stages[name]), None)
     return RunData(config["name"], (config,), tuple(cells), tuple(rows), conditions, untouched)
+
+
+def _damage(folder: Path) -> list[str]:
+    """What is wrong with the files of an evaluation that a report reads; of one that was refused there is one only."""
+    refused = (folder / "outcome.json").exists()
+    return damage(folder, whole=True, names=["metrics.json", "outcome.json" if refused else "samples.jsonl"])
 
 
 def read_runs(runs: Sequence[Path]) -> RunData:

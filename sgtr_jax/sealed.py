@@ -1,0 +1,131 @@
+"""What a finished folder holds: its record names every file with size and sha256, and is itself sealed by a digest.
+
+The record is written last, so that a folder without one is not finished. What does not match is named, never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import parse_json, read_text, write_json
+from sgtr_jax.fingerprint import file_fingerprint
+
+RECORD = "recipe.json"
+_SEAL = "sealed_sha256"  # of the rest of the JSON object
+_FILES = "files"
+_SMALL = 1 << 20  # bytes of a file whose digest is compared whenever the folder is looked at
+
+
+def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object with a digest of itself, by which `read_sealed` sees any later change."""
+    write_json(path, {**data, _SEAL: _seal_of(data)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote. Raises InputError, naming the file, if it is anything else."""
+    data = parse_json(read_text(path), str(path))
+    if not isinstance(data, dict) or _SEAL not in data:
+        raise InputError(f"{path}: has no digest of itself: it is of an older version, or was damaged")
+    seal = data.pop(_SEAL)
+    if seal != _seal_of(data):
+        raise InputError(f"{path}: was changed after it was written (its digest is another one)")
+    return data
+
+
+def _seal_of(data: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in data.items() if key != _SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def write_record(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the record of all files of `folder`, with `content` beside them. Nothing may be written after it."""
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_fingerprint(folder / name)}
+        for name in _files_in(folder)
+    }
+    write_sealed(folder / RECORD, {**content, _FILES: files})
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a folder. Raises InputError if it is missing or damaged, or if it names no files."""
+    record = read_sealed(folder / RECORD)
+    if not isinstance(record.get(_FILES), dict):
+        raise InputError(f"{folder / RECORD}: names no files: it is of an older version, or was damaged")
+    return record
+
+
+def is_older(folder: Path) -> bool:
+    """Whether a folder was finished by a version that did not write down what it held."""
+    try:
+        data = parse_json(read_text(folder / RECORD), RECORD)
+    except InputError:
+        return False
+    return isinstance(data, dict) and _SEAL not in data and _FILES not in data and "fingerprint" in data
+
+
+def damage(folder: Path, whole: bool, names: Sequence[str] | None = None) -> list[str]:
+    """What of a finished folder is not as it was: a reason for each file; none where all is well.
+
+    Sizes are always compared, digests of small files too, and with `whole` those of all. With `names` only these
+    files are looked at, each of which must be there.
+    """
+    if not folder.is_dir():
+        return ["is no folder" if folder.exists() else "is missing"]
+    if not (folder / RECORD).is_file():
+        return [f"{RECORD} is missing"]
+    try:
+        files = read_record(folder)[_FILES]
+    except InputError as error:
+        return [str(error).removeprefix(f"{folder}/")]
+    found = []
+    for name in files if names is None else names:
+        if name not in files:
+            found.append(f"{name} was never there")
+        elif why := _file_damage(folder / name, files[name], whole):
+            found.append(f"{name} {why}")
+    return found
+
+
+def extra_files(folder: Path) -> list[str]:
+    """Files of a finished folder that its record does not name; what the system hides is not looked at."""
+    known = read_record(folder)[_FILES]
+    return [name for name in _files_in(folder) if name not in known and not Path(name).name.startswith(".")]
+
+
+def _file_damage(path: Path, known: Mapping[str, Any], whole: bool) -> str | None:
+    if not path.is_file():
+        return "is no file any more" if path.exists() else "is missing"
+    try:
+        size = path.stat().st_size
+        if size != known["bytes"]:
+            return f"has {size} bytes of {known['bytes']}"
+        if (whole or size <= _SMALL) and file_fingerprint(path) != known["sha256"]:
+            return "was changed (its sha256 is another one)"
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return None
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Names of all files but the record, as they are written down: with `/` on any system."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(name for path in files if (name := path.relative_to(folder).as_posix()) != RECORD)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is damaged to NAME.damaged-N, of which it is never read again; returns the new path."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise RunError(f"{path}: damaged, and could not be renamed: {error.strerror or error}") from error
+    return target
