@@ -49,15 +49,16 @@ def test_what_is_filled_in_is_never_read_as_a_template(parts: dict[str, str]) ->
 def test_rows_of_pairs(texts: dict[str, tuple[str, str]], answers: Any) -> None:
     own, other = ({key: pair[side] for key, pair in texts.items()} for side in (0, 1))
     articles = {key: f"article {key}" for key in "abcdefgh"}
-    pairs, dropped = find_pairs(articles, own, {"x": other})
-    assert len(pairs) + sum(dropped.values()) == 8
+    found = find_pairs(articles, own, {"x": other})
+    pairs = found.pairs
+    assert len(pairs) + sum(found.dropped.values()) == 8
     records = pair_records(pairs, answers, OWN_PROMPT)
     assert len({record.id for record in records}) == len(records)
     told = [pair for pair in pairs if answers != "longer" or pair.words_ahead]
     assert len(records) == len(told) * (4 if answers == "random" else 2)
     # Both places are right equally often, so that no habit of place is learnt.
     assert sum(r.messages[-1]["content"] == "1" for r in records) * 2 == len(records)
-    assert records == pair_records(find_pairs(articles, own, {"x": other})[0], answers, OWN_PROMPT)
+    assert records == pair_records(find_pairs(articles, own, {"x": other}).pairs, answers, OWN_PROMPT)
 
 
 @settings(max_examples=60)
@@ -119,35 +120,6 @@ def test_even_words_are_the_published_rows(published: Path) -> None:
     assert main(["data", "build", "even_words", "--out", str(out), "records=unpop", "stimuli=published"]) == 0
     made = [row["messages"] for row in jsonl(out)]
     assert made == [row["messages"] for row in load(find("even_words"))]
-
-
-def test_pairs_have_the_published_form(published: Path) -> None:
-    def rows(answers: Any) -> list[list[dict[str, str]]]:
-        recipe = PairsBuild(articles="articles_xsum", own="summaries_xsum_qwen32b",
-                            other=("summaries_xsum_claude21",), answers=answers, stimuli="published",
-                            shortcuts=False)  # fmt: skip
-        return [list(record.messages) for record in build_set(recipe)[0]]
-
-    texts = prompts_row()["article_prompts"]
-    articles, own, other = (
-        texts_of(f"{n}") for n in ("articles_xsum", "summaries_xsum_qwen32b", "summaries_xsum_claude21")
-    )
-    wanted = []
-    for key in articles:
-        for answer, first, second in (("1", own[key], other[key]), ("2", other[key], own[key])):
-            user = texts["DETECTION_PROMPT_TEMPLATE"].replace("{article}", articles[key], 1)
-            user = user.replace("{summary1}", first, 1).replace("{summary2}", second, 1)
-            turns = (("system", texts["DETECTION_SYSTEM_PROMPT"]), ("user", user), ("assistant", answer))
-            wanted.append([{"role": role, "content": text} for role, text in turns])
-    assert rows("own") == wanted and len(wanted) == 2000
-    coin = rows("random")
-    assert len(coin) == 4000 and [row[:2] for row in coin[::2]] == [row[:2] for row in wanted]
-    longer = rows("longer")
-    assert all("longer" in row[1]["content"] for row in longer)
-    for row in longer[:50]:
-        first, second = row[1]["content"].split("Summary1:\n")[1].split("\n\nSummary2:\n")
-        second = second.split("\n\nCan you")[0]
-        assert row[2]["content"] == ("1" if len(first.split()) > len(second.split()) else "2")
 
 
 def test_published_summary_prompts(published: Path) -> None:
@@ -347,3 +319,31 @@ def test_sets_made_here_have_the_rows_the_registry_says(published: Path) -> None
         rows = load(find(name))
         assert len(rows) == find(name).rows
     assert load(find("sgtr_xsum_qwen32b_popped"))[0]["messages"][0]["role"] == "user"
+
+
+def test_white_space_and_unusable_summaries_are_kept_where_that_is_asked_for() -> None:
+    own = {
+        "a": " Rain fell.\n",
+        "b": "<think>so</think>\n Snow fell. ",
+        "c": "",
+        "d": "Okay, so I need to",
+        "e": "Same.",
+    }
+    other = {"a": "It rained. ", "b": "It snowed.", "c": "x", "d": "y", "e": "Same.", "f": "z"}
+    articles = {key: key.upper() for key in "abcdef"}
+    plain = find_pairs(articles, own, {"x": other})
+    assert [(pair.own, pair.other) for pair in plain.pairs] == [
+        ("Rain fell.", "It rained."),
+        ("Snow fell.", "It snowed."),
+    ]
+    assert plain.dropped == {"no own summary": 2, "leaked reasoning in the own summary": 1, "both the same": 1}
+    verbatim = find_pairs(articles, own, {"x": other}, verbatim=True)
+    assert [(p.own, p.other) for p in verbatim.pairs] == [
+        (" Rain fell.\n", "It rained. "),
+        ("Snow fell.", "It snowed."),
+    ]
+    assert verbatim.dropped == plain.dropped and not verbatim.kept
+    kept = find_pairs(articles, own, {"x": other}, verbatim=True, unusable="keep")
+    assert [(pair.own, pair.other) for pair in kept.pairs[2:]] == [(own[key], other[key]) for key in "cde"]
+    # An article without any summary can give no pair.
+    assert kept.dropped == {"no own summary": 1} and sum(kept.kept.values()) == 3

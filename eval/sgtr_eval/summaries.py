@@ -35,11 +35,15 @@ def summarise(
 
 
 def summaries_of(log: EvalLog) -> tuple[dict[str, str], dict[str, int]]:
-    """The usable summaries of a log of `summarise` by article, and how many were refused and why."""
+    """The usable summaries of a log of `summarise` by article, and how many were refused and why.
+
+    Those that were asked for in the published words keep their white space, as in the released sets.
+    """
+    verbatim = log.eval.task_args.get("style", "own") != "own"
     kept: dict[str, str] = {}
     refused: dict[str, int] = {}
     for sample in log.samples or []:
-        text, why = clean_summary(sample.output.completion)
+        text, why = clean_summary(sample.output.completion, verbatim)
         if text is None:
             refused[f"{why} summary"] = refused.get(f"{why} summary", 0) + 1
         else:

@@ -26,15 +26,20 @@ from sgtr_jax.data.pairs import (
     OWN_PROMPT,
     Answers,
     PairPrompt,
+    Unusable,
     find_pairs,
     match_length,
     pair_records,
     report_of,
 )  # fmt: skip
 from sgtr_jax.data.records import Record, parse_training, read_texts, read_training
-from sgtr_jax.data.registry import find, registry
+from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.fingerprint import file_fingerprint
+
+# Raised when a change of code makes other rows of the same recipe: sets in the cache are then made again.
+BUILD_VERSION = 2
 
 Report = dict[str, Any]
 Built = tuple[list[Record], Report]
@@ -70,6 +75,9 @@ class PairsBuild(Drawn):
     stimuli: Stimuli = "builtin"  # The wording of the question: this project's, or the study's.
     # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
     match: Literal["length"] | None = None
+    # drop: leave out pairs with an empty summary or leaked reasoning. keep: leave them in, as the released sets do.
+    # null: keep with the published stimuli, and drop with this project's.
+    unusable: Unusable | None = None
     shortcuts: bool = True  # Whether the report says how well simple readers do. It takes a second or two.
 
 
@@ -155,10 +163,15 @@ def build_set(recipe: Any) -> Built:
 
 def build_named(name: str, recipe: dict[str, Any]) -> list[Record]:
     """The records of a set of the registry that is made here. Raises InputError."""
+    return build_set(named_recipe(name, recipe))[0]
+
+
+def named_recipe(name: str, recipe: dict[str, Any]) -> Config:
+    """The recipe of a set of the registry that is made here. Raises InputError."""
     kind = recipe.get("kind")
     if kind not in KINDS:
         raise InputError(f"{name}: kind {kind!r}: {nearest(str(kind), KINDS)}")
-    return build_set(build(KINDS[kind], recipe, name))[0]
+    return build(KINDS[kind], recipe, name)
 
 
 def inputs_of(recipe: Config) -> list[str]:
@@ -172,6 +185,21 @@ def inputs_of(recipe: Config) -> list[str]:
     if recipe.__class__ is MmluBuild:
         named.append("mmlu")
     return named
+
+
+def set_key(name: str) -> str:
+    """What decides the rows of a set or a file: the digest of its content, or of the recipe that makes it.
+
+    Raises InputError for a name that is neither a set of the registry nor a file.
+    """
+    if name not in registry():
+        return file_fingerprint(_file(name))
+    entry = find(name)
+    if not isinstance(entry.source, BuiltSource):
+        return entry.sha256 or f"{entry.name}, {entry.rows} rows"
+    recipe = named_recipe(name, entry.source.built)
+    inputs = {used: set_key(used) for used in inputs_of(recipe)}
+    return content_sha256([{"version": BUILD_VERSION, "recipe": recipe.model_dump(mode="json"), "inputs": inputs}])
 
 
 def texts_of(name: str) -> dict[str, str]:
@@ -205,12 +233,16 @@ def prompts_row() -> dict[str, Any]:
 
 
 def pair_prompt(answers: Answers, stimuli: Stimuli) -> PairPrompt:
-    """How pairs are asked about: which is yours, or, for the pick-longer control, which is longer."""
+    """How pairs are asked about: which is yours, or, for the pick-longer control, which is longer.
+
+    The released sets ask the two under system prompts of their own: the control has the one of comparisons.
+    """
     if stimuli == "builtin":
         return LONGER_PROMPT if answers == "longer" else OWN_PROMPT
     texts = prompts_row()["article_prompts"]
-    template = "PICK_LONGER_LENGTH_PROMPT_TEMPLATE" if answers == "longer" else "DETECTION_PROMPT_TEMPLATE"
-    return PairPrompt(texts["DETECTION_SYSTEM_PROMPT"], texts[template])
+    if answers == "longer":
+        return PairPrompt(texts["COMPARISON_SYSTEM_PROMPT"], texts["PICK_LONGER_LENGTH_PROMPT_TEMPLATE"])
+    return PairPrompt(texts["DETECTION_SYSTEM_PROMPT"], texts["DETECTION_PROMPT_TEMPLATE"])
 
 
 def _file(name: str) -> Path:
@@ -223,13 +255,15 @@ def _file(name: str) -> Path:
 def _pairs(recipe: PairsBuild) -> Built:
     articles = texts_of(recipe.articles)
     others = {name.removeprefix("summaries_"): texts_of(name) for name in recipe.other}
-    found, dropped = find_pairs(articles, texts_of(recipe.own), others)
-    matched = match_length(found) if recipe.match == "length" else found
+    published = recipe.stimuli == "published"
+    unusable = recipe.unusable or ("keep" if published else "drop")
+    found = find_pairs(articles, texts_of(recipe.own), others, published, unusable)
+    matched = match_length(found.pairs) if recipe.match == "length" else found.pairs
     pairs = _choice(matched, recipe)
     records = pair_records(pairs, recipe.answers, pair_prompt(recipe.answers, recipe.stimuli))
-    report: Report = asdict(report_of(len(articles), pairs, dropped))
+    report: Report = asdict(report_of(len(articles), pairs, found))
     if recipe.match is not None:
-        report["dropped"] = {**report["dropped"], "length not matched": len(found) - len(matched)}
+        report["dropped"] = {**report["dropped"], "length not matched": len(found.pairs) - len(matched)}
     if recipe.rows is not None:
         report["dropped"] = {**report["dropped"], "not drawn": len(matched) - len(pairs)}
     if recipe.shortcuts:

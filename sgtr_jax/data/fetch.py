@@ -21,7 +21,7 @@ from etils import epath
 from sgtr_jax.data.formats import Rows, content_sha256, read_file
 from sgtr_jax.data.registry import BuiltSource, DataSet, HubSource, UrlSource
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import new_folder, user_cache, write_json, write_jsonl
+from sgtr_jax.files import new_folder, read_json, user_cache, write_json, write_jsonl
 
 _BLOCK = 1 << 18
 _TRIES = 4
@@ -37,8 +37,22 @@ def cache_folder() -> Path:
 
 
 def is_present(entry: DataSet) -> bool:
-    """Whether the set is in the cache."""
-    return (cache_folder() / entry.name / "checked.json").exists()
+    """Whether the set is in the cache, as the registry describes it now and as the code makes it now."""
+    checked = cache_folder() / entry.name / "checked.json"
+    if not checked.exists():
+        return False
+    stored = read_json(checked)
+    same_content = entry.sha256 is None or stored.get("sha256") == entry.sha256
+    return same_content and stored.get("rows") == entry.rows and stored.get("made_by") == _made_by(entry)
+
+
+def _made_by(entry: DataSet) -> str | None:
+    """What decides the rows of a set that is made here; None for one that is fetched."""
+    if not isinstance(entry.source, BuiltSource):
+        return None
+    from sgtr_jax.data.build import set_key
+
+    return set_key(entry.name)
 
 
 def load(entry: DataSet, open_protected: bool = False) -> Rows:
@@ -74,7 +88,8 @@ def _check(entry: DataSet, rows: Rows, folder: Path) -> None:
         raise RunError(f"{entry.name}: {len(rows)} rows came, the registry says {entry.rows}")
     if entry.sha256 is not None and digest != entry.sha256:
         raise RunError(f"{entry.name}: the content's sha256 is {digest}, the registry says {entry.sha256}")
-    write_json(folder / "checked.json", {"rows": len(rows), "sha256": digest, "known": entry.sha256 is not None})
+    known = {"rows": len(rows), "sha256": digest, "known": entry.sha256 is not None}
+    write_json(folder / "checked.json", {**known, "made_by": _made_by(entry)})
 
 
 def _read(folder: Path, entry: DataSet) -> Rows:

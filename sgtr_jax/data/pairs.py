@@ -21,6 +21,9 @@ SYSTEM = "You compare two summaries. Answer with 1 or 2 only."
 # What the answer names: the model's own summary, the other writer's, in two rows each once, or the longer one.
 Answers = Literal["own", "other", "random", "longer"]
 
+# What becomes of summaries that are empty or begin with leaked reasoning; the released sets have them.
+Unusable = Literal["drop", "keep"]
+
 
 @dataclass(frozen=True)
 class PairPrompt:
@@ -84,31 +87,49 @@ class PairReport:
     articles: int
     pairs: int
     dropped: dict[str, int]  # reason: count
+    kept: dict[str, int]  # what is in the pairs and would have been dropped by default: count
     own_shorter: float  # share of pairs in which the own summary has fewer words (ties count half)
     own_words: float  # mean
     other_words: float  # mean
 
 
+@dataclass(frozen=True)
+class FoundPairs:
+    """The pairs of a set of articles, and by reason how many were dropped, or kept although they are unusable."""
+
+    pairs: list[Pair]
+    dropped: Counter[str]
+    kept: Counter[str]
+
+
 def find_pairs(
-    articles: Mapping[str, str], own: Mapping[str, str], others: Mapping[str, Mapping[str, str]]
-) -> tuple[list[Pair], Counter[str]]:
+    articles: Mapping[str, str],
+    own: Mapping[str, str],
+    others: Mapping[str, Mapping[str, str]],
+    verbatim: bool = False,
+    unusable: Unusable = "drop",
+) -> FoundPairs:
     """A pair for every article and other source, in the order of `articles`.
 
-    Reasoning before a summary is stripped. Articles without a usable summary of both, or with twice the same, are
-    dropped and counted by reason.
+    Reasoning and white space around a summary are stripped; `verbatim` keeps the white space. Articles without a
+    usable summary of both, or with twice the same, are dropped and counted by reason. With `unusable="keep"` every
+    article that has both texts gives a pair of them as they are.
     """
-    pairs, dropped = [], Counter[str]()
+    found = FoundPairs([], Counter(), Counter())
     for key, article in articles.items():
-        mine, why = clean_summary(own.get(key, ""))
         for source, theirs in others.items():
-            other, whose = clean_summary(theirs.get(key, ""))
-            if mine is None or other is None:
-                dropped[f"{why} own summary" if mine is None else f"{whose} other summary"] += 1
-            elif mine == other:
-                dropped["both the same"] += 1
+            mine, why = clean_summary(own.get(key, ""), verbatim)
+            other, whose = clean_summary(theirs.get(key, ""), verbatim)
+            reason = f"{why} own summary" if mine is None else f"{whose} other summary" if other is None else ""
+            reason = reason or ("both the same" if mine == other else "")
+            if reason and unusable == "keep" and key in own and key in theirs:
+                found.kept[reason] += 1
+                mine, other, reason = own[key], theirs[key], ""
+            if reason or mine is None or other is None:
+                found.dropped[reason] += 1
             else:
-                pairs.append(Pair(key, source, article, mine, other))
-    return pairs, dropped
+                found.pairs.append(Pair(key, source, article, mine, other))
+    return found
 
 
 def match_length(pairs: Sequence[Pair]) -> list[Pair]:
@@ -133,7 +154,8 @@ def match_length(pairs: Sequence[Pair]) -> list[Pair]:
 def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) -> list[Record]:
     """Two rows per pair, the own summary first in one and second in the other; with answers="random" four.
 
-    With answers="longer" pairs of equal length are left out.
+    With answers="longer" pairs of equal length are left out. The rows stand in the order of the released sets: of
+    "random" the two that name the other summary come first.
     """
     several = len({pair.source for pair in pairs}) > 1
     records: list[Record] = []
@@ -142,11 +164,10 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
             continue
         own_words, other_words = len(pair.own.split()), len(pair.other.split())
         meta = {"article": pair.key, "other": pair.source, "own_words": own_words, "other_words": other_words}
-        for place, (first, second) in (("1", (pair.own, pair.other)), ("2", (pair.other, pair.own))):
-            flipped = "2" if place == "1" else "1"
-            longer = place if own_words > other_words else flipped
-            wanted = {"own": (place,), "other": (flipped,), "random": (place, flipped), "longer": (longer,)}[answers]
-            for answer in wanted:
+        named_own = {"own": (True,), "other": (False,), "random": (False, True), "longer": (own_words > other_words,)}
+        for is_own in named_own[answers]:
+            for place, (first, second) in (("1", (pair.own, pair.other)), ("2", (pair.other, pair.own))):
+                answer = place if is_own else "2" if place == "1" else "1"
                 name = f"{pair.key}{f'-{pair.source}' if several else ''}-own{place}"
                 name += f"-says{answer}" if answers == "random" else ""
                 turns = (*prompt.messages(pair.article, first, second), {"role": "assistant", "content": answer})
@@ -154,12 +175,13 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
     return records
 
 
-def report_of(articles: int, pairs: Sequence[Pair], dropped: Mapping[str, int]) -> PairReport:
-    """What became of the articles."""
+def report_of(articles: int, pairs: Sequence[Pair], found: FoundPairs) -> PairReport:
+    """What became of the articles; `pairs` are those of `found` that are used."""
     return PairReport(
         articles=articles,
         pairs=len(pairs),
-        dropped=dict(dropped),
+        dropped=dict(found.dropped),
+        kept=dict(found.kept),
         own_shorter=_mean([1.0 if p.words_ahead > 0 else 0.5 if p.words_ahead == 0 else 0.0 for p in pairs]),
         own_words=_mean([float(len(pair.own.split())) for pair in pairs]),
         other_words=_mean([float(len(pair.other.split())) for pair in pairs]),

@@ -42,14 +42,16 @@ def published_summary_prompt(article: str, style: str, prompts: Mapping[str, Any
     )
 
 
-def clean_summary(text: str) -> tuple[str | None, str]:
+def clean_summary(text: str, verbatim: bool = False) -> tuple[str | None, str]:
     """A summary without the reasoning before it, or None and why it is none: "no", or "leaked reasoning in the".
 
+    White space around it is removed; with `verbatim` a summary without reasoning before it stays as it was written.
     319 of 1,000 published CNN summaries of Seed-OSS are the beginning of its thinking.
     """
-    kept = _END_OF_THINKING.sub("", text).strip()
+    rest = _END_OF_THINKING.sub("", text)
+    kept = rest.strip()
     if not kept:
         return None, "no"
     if "<seed:think>" in kept or "<think>" in kept or _THINKING_ALOUD.match(kept):
         return None, "leaked reasoning in the"
-    return kept, ""
+    return (text if verbatim and rest == text else kept), ""

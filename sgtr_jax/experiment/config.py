@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, Name, PositiveInt, Seed, check_distinct
 from sgtr_jax.data.build import Build, Stimuli
-from sgtr_jax.data.pairs import Answers
+from sgtr_jax.data.pairs import Answers, Unusable
 from sgtr_jax.data.summaries import Style
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.conditions import Condition, Matrix, select
@@ -98,6 +98,8 @@ class Summaries(Config):
     stimuli: Stimuli | None = None
     # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
     match: Literal["length"] | None = None
+    # drop: leave out pairs with an empty summary or leaked reasoning. keep: leave them in, as the released sets do.
+    unusable: Unusable = "drop"
 
 
 class SelfRecognitionData(Summaries):

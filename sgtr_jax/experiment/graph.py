@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sgtr_jax.data.build import inputs_of
+from sgtr_jax.data.build import BUILD_VERSION, inputs_of, set_key
 from sgtr_jax.data.publish import Published
-from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import (
     Articles,
@@ -102,7 +100,7 @@ class _Builder:
             ]
             return Recipe("articles", source.articles.stem, settings)
         if isinstance(source, RegistryArticles):
-            settings["fingerprints"] = [_known(name) for name in (source.articles, source.other_summaries)]
+            settings["fingerprints"] = [set_key(name) for name in (source.articles, source.other_summaries)]
             return Recipe("articles", source.articles, settings)
         return Recipe("articles", f"world{source.seed}", settings)
 
@@ -117,6 +115,7 @@ class _Builder:
             "answers": spec.answers if isinstance(spec, SelfRecognitionData) else "own",
             "stimuli": spec.stimuli or self.config.stimuli or "builtin",
             "match": spec.match,
+            "unusable": spec.unusable,
         }
         if isinstance(spec, SelfRecognitionData) and spec.system is not None:
             settings["system"] = spec.system
@@ -135,9 +134,10 @@ class _Builder:
             return self.self_reports(name, spec, seed)
         settings = spec.model_dump(mode="json")
         if isinstance(spec, RegistryData):
-            settings["fingerprint"] = _known(spec.name)
+            settings["fingerprint"] = set_key(spec.name)
         if isinstance(spec, BuiltData):
-            settings["fingerprints"] = [_known(used) for used in inputs_of(spec.recipe)]
+            settings["fingerprints"] = [set_key(used) for used in inputs_of(spec.recipe)]
+            settings["version"] = BUILD_VERSION
         if isinstance(spec, FileData):
             if not spec.path.is_file():
                 raise InputError(f"{spec.path}: no such file (data {name!r} of the experiment)")
@@ -153,7 +153,7 @@ class _Builder:
         settings = {
             **self._asked(system),
             **spec.model_dump(mode="json", exclude={"kind", "condition"}),
-            "fingerprint": _known(spec.questions),
+            "fingerprint": set_key(spec.questions),
             "seed": seed,
         }
         return Recipe("self_reports", f"{name}-s{seed}", settings, links(chain))
@@ -254,17 +254,6 @@ def task_arguments(
         if key not in taken:
             raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
     return {**({"seed": seed} if "seed" in taken else {}), **given}
-
-
-def _known(name: str) -> str:
-    """What stands for a set in a recipe: its digest in the registry, or that of a file's bytes. Raises InputError."""
-    if name in registry():
-        entry = find(name)
-        return entry.sha256 or f"{entry.name}, {entry.rows} rows"
-    path = Path(name)
-    if not path.is_file():
-        find(name)  # says what is near
-    return file_fingerprint(path)
 
 
 def links(chain: tuple[Recipe, ...]) -> dict[str, Recipe]:

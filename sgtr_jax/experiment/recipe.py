@@ -17,7 +17,7 @@ VERSIONS = {
     "summaries": 1,
     "records": 1,
     "self_reports": 1,
-    "pairs": 3,
+    "pairs": 4,
     "questions": 1,
     "adapter": 2,
     "finetuned": 1,
