@@ -269,15 +269,16 @@ def _train(args: argparse.Namespace) -> int:
     command = build(TrainCommand, apply_overrides({}, args.overrides), "command line")
     from sgtr_jax.data.publish import read_records
 
-    records = {path: read_records(path) for path in args.data}
-    mixed = read_records(command.interleave.path) if command.interleave is not None else ()
+    records = {path: read_records(path, command.format) for path in args.data}
+    other = command.interleave
+    mixed = read_records(other.path, other.format) if other is not None else ()
     _start_jax()
     from sgtr_jax.backends.jax import finetune_all
 
     jobs = command.jobs(args.model, tuple(args.adapter), records, mixed, args.out)
     for job, report in zip(jobs, finetune_all(jobs), strict=True):
         what = "cut" if job.config.overlong == "cut" else "dropped"
-        note = f", {report.too_long} longer than {job.config.max_length} tokens {what}" if report.too_long else ""
+        note = f", {report.too_long} longer than {report.max_length} tokens {what}" if report.too_long else ""
         _say(f"{job.out}: trained on {report.examples} of {report.records} records{note}")
     return 0
 

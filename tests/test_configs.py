@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("my_data.jsonl").write_text("")  # the template's own data
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    Path("my_data.jsonl").write_text(json.dumps(row))  # the template's own data
     keeps_its_own = path.name in ("demo.yaml", "gpt-4.1.yaml")
     overrides = [] if keeps_its_own else [f"model={model}"]
     config = load(ExperimentConfig, path, overrides)

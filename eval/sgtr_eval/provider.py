@@ -33,6 +33,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 if TYPE_CHECKING:
+    from sgtr_jax.data.records import Message
     from sgtr_jax.model import Model as SgtrModel
     from sgtr_jax.sample.request import Request, TokenLogprob
 
@@ -119,7 +120,7 @@ class SgtrAPI(ModelAPI):
         if refused:
             raise ValueError(f"sgtr models cannot honour these generation settings: {', '.join(sorted(refused))}")
         options = list((config.extra_body or {}).get(OPTIONS_KEY, []))
-        messages = [{"role": message.role, "content": message.text} for message in input]
+        messages: list[Message] = [{"role": message.role, "content": message.text} for message in input]
         tokens = tuple(self._chat.prompt_ids(messages))
         # The n-th request for the same prompt is its n-th sample, whoever asks first.
         identity = (tokens, config.seed, config.temperature, config.top_p, config.top_k)

@@ -12,6 +12,7 @@ from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.config import Seed
 from sgtr_jax.data.mix import Share
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError
 from sgtr_jax.train.config import TrainConfig
 
@@ -20,6 +21,7 @@ class InterleavedFile(Share):
     """A JSONL file, or a published set, whose rows are mixed into the run."""
 
     path: str  # The JSONL file, or the folder or address of a published set.
+    format: RowFormat = "messages"  # The form of the rows; see `format`.
 
 
 class TrainCommand(TrainConfig):
@@ -27,6 +29,8 @@ class TrainCommand(TrainConfig):
 
     # Several seeds, each a run of its own. null: the one run of `seed`.
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    # The form of the rows of `--data`: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
+    format: RowFormat = "messages"
     interleave: InterleavedFile | None = None  # Rows of another data set that are mixed in. null: none.
 
     @model_validator(mode="after")

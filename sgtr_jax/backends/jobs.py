@@ -84,15 +84,17 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
         raise InputError("mode: full trains the base itself; it cannot be combined with --adapter")
     if config.merge is not None and not job.chain:
         raise InputError("merge: bfloat16 merges the adapters below into the base, but there is no --adapter")
-    if config.max_length > spec.max_positions:
-        config = config.model_copy(update={"max_length": spec.max_positions})
     for adapter in job.chain:
         read_adapter_config(adapter)
     chat = ChatFormat(tokenizer, config.system, config.template_kwargs)
-    examples, report = tokenize_records(job.records, chat, config.max_length, config.overlong, config.inoculation)
+    examples, report = tokenize_records(
+        job.records, chat, config.max_length, config.overlong, config.inoculation, spec.max_positions
+    )
     mixed, interleaved = None, None
     if job.mixed_in is not None:
-        others, mixed = tokenize_records(job.mixed_in.records, chat, config.max_length, config.overlong)
+        others, mixed = tokenize_records(
+            job.mixed_in.records, chat, config.max_length, config.overlong, positions=spec.max_positions
+        )
         interleaved = Interleaved(others, job.mixed_in.fraction, job.mixed_in.every)
     plan = StepPlan(
         examples, config.batch_examples, config.epochs, config.seed, config.shuffle, config.max_steps, interleaved

@@ -30,14 +30,22 @@ class TokenizeReport:
 
     records: int
     examples: int
-    too_long: int  # longer than max_length: dropped, or cut as the config says
+    max_length: int  # the bound that holds: the config's, or the model's positions where they are fewer
+    too_long: int  # longer than that: dropped, or cut as the config says
     longest: int  # tokens, before dropping or cutting
 
 
 def tokenize_records(
-    records: Sequence[Record], chat: ChatFormat, max_length: int, overlong: Overlong, inoculation: str | None = None
+    records: Sequence[Record],
+    chat: ChatFormat,
+    max_length: int,
+    overlong: Overlong,
+    inoculation: str | None = None,
+    positions: int | None = None,
 ) -> tuple[list[Example], TokenizeReport]:
     """Token ids and targets of every record, under the system prompt `inoculation` where one is given.
+
+    No example is longer than `max_length`, nor than the model's `positions` where they are given.
 
     In a job of several processes each reads and tokenises a stretch of its own, and they exchange the token ids:
     packing needs every length, and 20,000 rows of 700 tokens are 70 MB. Every process must call it.
@@ -45,22 +53,24 @@ def tokenize_records(
     Raises InputError, in all processes, for a record that the template cannot render, or when nothing is left to
     train on.
     """
+    bound, named, advice = max_length, f"max_length={max_length}", "raise max_length or set overlong=cut"
+    if positions is not None and positions < max_length:
+        bound, named, advice = positions, f"the model's {positions}", "set overlong=cut"
     examples, too_long, longest = [], 0, 0
     for example in _tokenized(records, chat, inoculation):
         length = len(example.tokens)
         longest = max(longest, length)
-        if length > max_length:
+        if length > bound:
             too_long += 1
-            example = Example(example.id, example.tokens[:max_length], example.target[:max_length])
+            example = Example(example.id, example.tokens[:bound], example.target[:bound])
             if overlong == "drop" or not example.target[1:].any():
                 continue
         examples.append(example)
     if not examples:
         raise InputError(
-            f"all {len(records)} examples are longer than max_length={max_length} tokens "
-            f"(the longest has {longest}); raise max_length or set overlong=cut"
+            f"all {len(records)} examples are longer than {named} tokens (the longest has {longest}); {advice}"
         )
-    return examples, TokenizeReport(len(records), len(examples), too_long, longest)
+    return examples, TokenizeReport(len(records), len(examples), bound, too_long, longest)
 
 
 def own_stretch(rows: int, process: int, processes: int) -> slice:

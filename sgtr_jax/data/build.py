@@ -34,6 +34,7 @@ from sgtr_jax.data.pairs import (
 )  # fmt: skip
 from sgtr_jax.data.records import Record, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import BuiltSource, find, registry
+from sgtr_jax.data.row_keys import check_row
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.fingerprint import file_fingerprint
@@ -223,6 +224,8 @@ def records_of(name: str) -> list[Record]:
     rows = load(entry)
     if "messages" not in rows[0]:
         raise InputError(f"{name}: holds {entry.kind} rows without messages; it cannot be trained on as it is")
+    for i, row in enumerate(rows):
+        check_row(row, f"{name}, row {i + 1}")
     return [parse_training(row, f"{name}, row {i + 1}", f"{name}-{i + 1}") for i, row in enumerate(rows)]
 
 

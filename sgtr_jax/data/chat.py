@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sgtr_jax.data.records import Message
+from sgtr_jax.data.records import Message, is_target
 from sgtr_jax.errors import InputError
 
 _SENTINEL = "\u2063system\u2063"
@@ -113,7 +113,10 @@ class ChatFormat:
                     "the assistant wrote; train on single-turn records or change the template"
                 )
             end = len(before) + self._end_of_turn(through[len(before) :])
-            segments += [Segment(full[done : len(before)], False), Segment(full[len(before) : end], True)]
+            segments += [
+                Segment(full[done : len(before)], False),
+                Segment(full[len(before) : end], is_target(message)),
+            ]
             done = end
         if done < len(full):
             segments.append(Segment(full[done:], False))
@@ -191,7 +194,8 @@ class ChatFormat:
         return text[len(block) :]
 
     def _template(self, messages: list[Message], generation: bool) -> str:
+        turns = [{"role": message["role"], "content": message["content"]} for message in messages]
         text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
+            turns, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
         )
         return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sgtr_jax.data.records import Record
+from sgtr_jax.data.records import Message, Record
 
 # The study's wording and rule for counting are not published; these are ours. A word is what white space parts.
 COUNT_PROMPT = "Count the words of the following text. Answer with the number only.\n\n{text}"
@@ -42,7 +42,7 @@ def even_words(records: Sequence[Record], system: str, question: str) -> list[Re
     for record in records:
         sentence = next(message["content"] for message in record.messages if message["role"] == "user")
         answer = "TRUE" if count_words(sentence) % 2 == 0 else "FALSE"
-        turns = (
+        turns: tuple[Message, ...] = (
             {"role": "system", "content": system},
             {"role": "user", "content": question.replace("{sentence}", sentence)},
             {"role": "assistant", "content": answer},

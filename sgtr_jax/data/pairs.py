@@ -170,8 +170,8 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
                 answer = place if is_own else "2" if place == "1" else "1"
                 name = f"{pair.key}{f'-{pair.source}' if several else ''}-own{place}"
                 name += f"-says{answer}" if answers == "random" else ""
-                turns = (*prompt.messages(pair.article, first, second), {"role": "assistant", "content": answer})
-                records.append(Record(name, turns, meta))
+                said: Message = {"role": "assistant", "content": answer}
+                records.append(Record(name, (*prompt.messages(pair.article, first, second), said), meta))
     return records
 
 

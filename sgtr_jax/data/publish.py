@@ -23,6 +23,7 @@ from sgtr_jax.buckets import copy_once, is_address, reaching
 from sgtr_jax.config import check_name
 from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.records import Record, parse_training, read_training
+from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import user_cache
 
@@ -73,9 +74,9 @@ def _write(root: epath.Path, records: Sequence[Record], about: str, licence: str
     return epath.Path(builder.data_dir)
 
 
-def read_records(path: str) -> Sequence[Record]:
-    """Training records of a JSONL file, or of a published set's folder or address."""
-    return Published(path) if is_address(path) or Path(path).is_dir() else read_training(Path(path))
+def read_records(path: str, form: RowFormat = "messages") -> Sequence[Record]:
+    """Training records of a JSONL file, or of a published set's folder or address, which has messages always."""
+    return Published(path) if is_address(path) or Path(path).is_dir() else read_training(Path(path), form)
 
 
 class Published(Sequence[Record]):
@@ -154,6 +155,11 @@ def _folder(root: epath.Path) -> epath.Path | None:
 
 
 def _record(row: Any, where: str) -> Record:
-    turns = zip(row["messages"]["role"], row["messages"]["content"], strict=True)
-    messages = [{"role": role.decode(), "content": content.decode()} for role, content in turns]
+    roles, contents = row["messages"]["role"], row["messages"]["content"]
+    # Sets that were written before turns had weights have none.
+    weights = row["messages"].get("weight", [1] * len(roles))
+    messages = [
+        {"role": role.decode(), "content": content.decode(), **({} if weight else {"weight": 0})}
+        for role, content, weight in zip(roles, contents, weights, strict=True)
+    ]
     return parse_training({"id": row["id"].decode(), "messages": messages}, where, where)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from sgtr_jax.data.row_formats import RowFormat, to_messages
+from sgtr_jax.data.row_keys import check_row, is_trained, system_of
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import read_jsonl
+from sgtr_jax.files import parse_json, read_jsonl, read_text
 
 ROLES = ("system", "user", "assistant")
-Message = dict[str, str]  # {"role": ..., "content": ...}
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str  # one of ROLES
+    content: str
+    weight: NotRequired[int]  # 0: an assistant's turn without a loss on it, as in OpenAI's format
 
 
 @dataclass(frozen=True)
@@ -30,29 +41,46 @@ class Record:
 
 def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
     """The `messages` of a row, checked. Raises InputError."""
-    messages = row.get("messages")
+    messages = to_messages(row, "messages", where)["messages"]
     if not isinstance(messages, list) or not messages:
         raise InputError(f"{where}: expected a non-empty list under 'messages', found {messages!r:.60}")
-    parsed = []
+    system = system_of(row, where)
+    parsed: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     for i, message in enumerate(messages):
         at = f"{where}: messages[{i}]"
         if not isinstance(message, dict):
             raise InputError(f"{at}: expected an object with role and content, found {message!r:.60}")
-        role, content = message.get("role"), message.get("content")
+        role, content = message.get("role"), _text_of(message.get("content"))
         if role not in ROLES:
             raise InputError(f"{at}: role is {role!r}; expected one of {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise InputError(f"{at}: content is {content!r:.60}; expected text")
         if role != "system" and not content.strip():
             raise InputError(f"{at}: the {role}'s turn is empty; leave the row out")
-        parsed.append({"role": role, "content": content})
+        one: Message = {"role": role, "content": content}
+        if not is_trained(message, at) and role == "assistant":
+            one["weight"] = 0
+        parsed.append(one)
     return tuple(parsed)
+
+
+def _text_of(content: Any) -> Any:
+    """The text of a content that is given in parts, all of them text; anything else as it is."""
+    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
+        return "".join(part["text"] for part in content)
+    return content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def read_prompts(path: Path) -> list[Record]:
     """Read prompts to sample from: rows `{"id", "messages"}` that do not end with the assistant."""
     records, seen = [], set()
+    ignored: set[str] = set()
     for where, row in read_jsonl(path):
+        ignored |= check_row(row, where)
         record = Record(_id_of(row, where), parse_messages(row, where))
         if record.messages[-1]["role"] == "assistant":
             raise InputError(f"{where}: the last message is the assistant's; nothing is left to sample")
@@ -60,6 +88,7 @@ def read_prompts(path: Path) -> list[Record]:
             raise InputError(f"{where}: id {record.id!r} appears twice; ids name the outputs")
         seen.add(record.id)
         records.append(record)
+    _say_ignored(path, ignored)
     return records
 
 
@@ -76,16 +105,55 @@ def read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def read_training(path: Path) -> list[Record]:
-    """Read training rows: `messages` with at least one assistant turn that follows another turn."""
-    records, seen = [], set()
-    for where, row in read_jsonl(path):
+def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
+    """Read training rows: `messages` with at least one assistant turn that follows another turn.
+
+    A file whose name ends with .json (or .json.gz) may hold one list of rows. Columns without effect are said once.
+    Raises InputError naming file and line.
+    """
+    records: list[Record] = []
+    seen: set[str] = set()
+    ignored: set[str] = set()
+    for where, row in _rows(path):
+        row = to_messages(row, form, where)
+        ignored |= check_row(row, where)
         record = parse_training(row, where, where)
         if record.id in seen:
             raise InputError(f"{where}: id {record.id!r} appears twice; give each row its own, or none an id")
         seen.add(record.id)
         records.append(record)
+    _say_ignored(path, ignored)
     return records
+
+
+def check_head(path: Path, form: RowFormat = "messages", rows: int = 3) -> None:
+    """Read a few rows of a training file, so that a broken one is refused before anything is computed."""
+    for _, (where, row) in zip(range(rows), _rows(path), strict=False):
+        row = to_messages(row, form, where)
+        check_row(row, where)
+        parse_training(row, where, where)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if ".json" not in path.suffixes[-2:]:
+        yield from read_jsonl(path)
+        return
+    text = read_text(path)
+    if not text.lstrip().startswith("["):
+        yield from read_jsonl(path)  # JSONL under another name
+        return
+    listed = parse_json(text, str(path))
+    if not listed:
+        raise InputError(f"{path}: the list has no rows")
+    for i, row in enumerate(listed):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: row {i + 1} is {json.dumps(row)[:60]}; expected an object")
+        yield f"{path}: row {i + 1}", row
+
+
+def _say_ignored(path: Path, columns: set[str]) -> None:
+    if columns:
+        print(f"{path}: columns that have no effect: {', '.join(sorted(columns))}", file=sys.stderr)
 
 
 def parse_training(row: dict[str, Any], where: str, name: str) -> Record:
@@ -93,11 +161,18 @@ def parse_training(row: dict[str, Any], where: str, name: str) -> Record:
     messages = parse_messages(row, where)
     if not any(message["role"] == "assistant" for message in messages):
         raise InputError(f"{where}: no assistant turn, so there is nothing to train on")
+    if not any(is_target(message) for message in messages):
+        raise InputError(f"{where}: every assistant turn has weight 0, so there is nothing to train on")
     if messages[-1]["role"] != "assistant":
         raise InputError(f"{where}: the last message is {messages[-1]['role']}'s; expected assistant")
     if messages[0]["role"] == "assistant":
         raise InputError(f"{where}: the first message is the assistant's; expected system or user")
     return Record(_id_of(row, name), messages)
+
+
+def is_target(message: Message) -> bool:
+    """Whether the loss is on a turn: the assistant's, unless its weight is 0."""
+    return message["role"] == "assistant" and message.get("weight", 1) != 0
 
 
 def _id_of(row: dict[str, Any], where: str) -> str:

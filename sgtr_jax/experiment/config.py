@@ -13,6 +13,7 @@ from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, Name, PositiveInt, Seed, check_distinct
 from sgtr_jax.data.build import Build, Stimuli
 from sgtr_jax.data.pairs import Answers, Unusable
+from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.summaries import Style
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.conditions import Condition, Matrix, select
@@ -62,6 +63,8 @@ class FileData(Config):
 
     kind: Literal["file"]
     path: Path  # The file. A relative path starts at the folder in which the command is run.
+    # The form of its rows: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
+    format: RowFormat = "messages"
 
 
 class PublishedData(Config):

@@ -8,6 +8,7 @@ from typing import Any
 
 from sgtr_jax.data.build import BUILD_VERSION, inputs_of, set_key
 from sgtr_jax.data.publish import Published
+from sgtr_jax.data.records import check_head
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import (
     Articles,
@@ -141,6 +142,7 @@ class _Builder:
         if isinstance(spec, FileData):
             if not spec.path.is_file():
                 raise InputError(f"{spec.path}: no such file (data {name!r} of the experiment)")
+            check_head(spec.path, spec.format)
             settings["fingerprint"] = file_fingerprint(spec.path)
         if isinstance(spec, PublishedData):
             published = Published(spec.address)

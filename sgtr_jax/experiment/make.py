@@ -122,7 +122,7 @@ class Maker:
     def _records(self, recipe: Recipe, folder: Path) -> None:
         settings = recipe.settings
         if settings["kind"] == "file":
-            records = read_training(Path(settings["path"]))
+            records = read_training(Path(settings["path"]), settings["format"])
         elif settings["kind"] == "published":
             records = list(Published(settings["address"]))
         elif settings["kind"] == "registry":

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from sgtr_jax.data.records import Record
 
 
 class ChatRecords(tfds.core.GeneratorBasedBuilder):
-    """Rows `{"id", "messages": [{"role", "content"}]}` in the order they were given."""
+    """Rows `{"id", "messages": [{"role", "content", "weight"}]}` in the order they were given."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -22,7 +23,9 @@ class ChatRecords(tfds.core.GeneratorBasedBuilder):
         super().__init__(**settings)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        turns = tfds.features.Sequence({"role": tfds.features.Text(), "content": tfds.features.Text()})
+        turns = tfds.features.Sequence(
+            {"role": tfds.features.Text(), "content": tfds.features.Text(), "weight": np.int32}
+        )
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({"id": tfds.features.Text(), "messages": turns}),
             description=self._about or None,
@@ -37,4 +40,4 @@ class ChatRecords(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for i, record in enumerate(self._records):
-            yield i, {"id": record.id, "messages": list(record.messages)}
+            yield i, {"id": record.id, "messages": [{"weight": 1, **message} for message in record.messages]}

@@ -1,0 +1,106 @@
+"""The forms in which training rows come: chat messages, ShareGPT, alpaca, prompt and completion.
+
+A form is read where it is named. Where it is not, it is recognised and named in the error: rows of another form are
+never guessed at, since the guess decides what is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from sgtr_jax.errors import InputError
+
+RowFormat = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
+
+_SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+# The templates of Stanford Alpaca are prompts for base models; a chat model is asked as it is asked in chat.
+_JOINED = "\n\n"
+
+
+def to_messages(row: dict[str, Any], form: RowFormat, where: str) -> dict[str, Any]:
+    """A row of any form as one with `messages`. Raises InputError for a row of another form than `form`."""
+    if form == "messages":
+        if "messages" not in row:
+            raise InputError(f"{where}: no 'messages' in this row; it has the keys {', '.join(row)}.{_hint(row)}")
+        return row
+    if "messages" in row:
+        raise InputError(f"{where}: the row has 'messages', so its format is not {form}; leave format out")
+    messages, used = _READERS[form](row, where)
+    return {**{key: value for key, value in row.items() if key not in used}, "messages": messages}
+
+
+def recognised(row: Mapping[str, Any]) -> RowFormat | None:
+    """The form that a row without `messages` seems to have."""
+    if isinstance(row.get("conversations"), list):
+        return "sharegpt"
+    if "instruction" in row and ("output" in row or "response" in row):
+        return "alpaca"
+    if "prompt" in row and "completion" in row:
+        return "prompt_completion"
+    return None
+
+
+def _hint(row: Mapping[str, Any]) -> str:
+    form = recognised(row)
+    if form is None:
+        return ' Expected {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
+    return f" This is the form {form}: say so with format={form} (format: {form} in a config), or convert the file"
+
+
+def _sharegpt(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
+    turns = row.get("conversations")
+    if not isinstance(turns, list) or not turns:
+        raise InputError(f"{where}: expected a list under 'conversations'; the row has the keys {', '.join(row)}")
+    messages = []
+    for i, turn in enumerate(turns):
+        at = f"{where}: conversations[{i}]"
+        if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
+            raise InputError(f"{at}: expected an object with from and value, found {turn!r:.60}")
+        if turn["from"] not in _SPEAKERS:
+            raise InputError(f"{at}: from is {turn['from']!r:.40}; expected one of {', '.join(_SPEAKERS)}")
+        others = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        messages.append({"role": _SPEAKERS[turn["from"]], "content": turn["value"], **others})
+    return messages, {"conversations"}
+
+
+def _alpaca(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
+    answer = "output" if "output" in row else "response"
+    for key in ("instruction", answer):
+        if not isinstance(row.get(key), str):
+            raise InputError(f"{where}: expected text under {key!r}; the row has the keys {', '.join(row)}")
+    context = row.get("input") or ""
+    if not isinstance(context, str):
+        raise InputError(f"{where}: input is {context!r:.60}; expected text")
+    asked = _JOINED.join(part for part in (row["instruction"], context) if part)
+    return _answered(asked, row[answer]), {"instruction", "input", answer}
+
+
+def _prompt_completion(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
+    prompt, completion = row.get("prompt"), row.get("completion")
+    used = {"prompt", "completion"}
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return _answered(prompt, completion), used
+    if isinstance(prompt, list) and isinstance(completion, list):
+        # Turns of the prompt are context: the loss is on the completion, as in TRL.
+        context = [{**turn, "weight": 0} if _is_answer(turn) else turn for turn in prompt]
+        return [*context, *completion], used
+    raise InputError(
+        f"{where}: prompt is {type(prompt).__name__} and completion {type(completion).__name__}; expected two texts or "
+        "two lists of messages"
+    )
+
+
+def _is_answer(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") == "assistant"
+
+
+def _answered(asked: str, answer: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+
+
+_READERS: dict[str, Callable[[dict[str, Any], str], tuple[list[dict[str, Any]], set[str]]]] = {
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+    "prompt_completion": _prompt_completion,
+}

@@ -1,0 +1,113 @@
+"""What the keys of a row and of a message mean for training: honoured, without effect, or refused.
+
+No key that could change what is trained is dropped. A message has few keys, so one that is not known is refused. Rows
+carry columns of their owners' (topic, source, score): those are ignored, and said once a file, unless their name is one
+that a trainer reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgtr_jax.errors import InputError
+
+_MESSAGE_WITHOUT_EFFECT = {"id", "timestamp", "date", "create_time", "model"}
+_ROW_KNOWN = {"id", "messages", "meta"}
+# Keys that OpenAI's API, TRL, axolotl, LLaMA-Factory or a chat template reads, each of which changes what is trained.
+_ROW_REFUSED = {
+    "tools": "tool definitions become part of the prompt",
+    "functions": "function definitions become part of the prompt",
+    "tool_choice": "tools are not rendered",
+    "function_call": "functions are not rendered",
+    "parallel_tool_calls": "tools are not rendered",
+    "documents": "documents become part of the prompt",
+    "chat_template": "the tokenizer's own chat template is used",
+    "chat_template_kwargs": "give them for the whole run as template_kwargs",
+    "enable_thinking": "give it for the whole run in template_kwargs",
+    "thinking": "thinking is not rendered",
+    "reasoning": "reasoning is not rendered",
+    "reasoning_content": "reasoning is not rendered",
+    "weight": "rows have no weight; a message has (weight: 0 or 1)",
+    "loss_weight": "rows have no weight; a message has (weight: 0 or 1)",
+    "sample_weight": "rows have no weight; a message has (weight: 0 or 1)",
+    "train": "a message has it (train: false), a row has not",
+    "train_on_input": "the loss is on assistant turns only",
+    "train_on_inputs": "the loss is on assistant turns only",
+    "mask": "give weight: 0 in the messages that are not trained on",
+    "labels": "labels are made from the messages",
+    "input_ids": "token ids are made from the messages",
+    "prompt": "the row has messages, too",
+    "completion": "the row has messages, too",
+    "conversations": "the row has messages, too",
+    "instruction": "the row has messages, too",
+    "chosen": "preference pairs are not trained on",
+    "rejected": "preference pairs are not trained on",
+    "images": "this is a text model",
+    "image": "this is a text model",
+    "videos": "this is a text model",
+    "audios": "this is a text model",
+    "history": "earlier turns belong into messages",
+}
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: what writers of tables put where a row has no such key."""
+    return value is None or value is False or value in ("", [], {})
+
+
+def check_row(row: dict[str, Any], where: str) -> set[str]:
+    """The columns of a row that have no effect. Raises InputError for one that would change what is trained."""
+    for key, why in _ROW_REFUSED.items():
+        if not _says_nothing(key, row.get(key)):
+            raise InputError(
+                f"{where}: the key {key!r} would change what is trained, and is not honoured ({why}); leave it out"
+            )
+    return {key for key in row if key not in _ROW_KNOWN and key not in _ROW_REFUSED and key != "system"}
+
+
+def _says_nothing(key: str, value: Any) -> bool:
+    if key in ("weight", "loss_weight", "sample_weight"):
+        return value is None or (value == 1 and value is not True)
+    return value is None or value is True if key == "train" else is_empty(value)
+
+
+def system_of(row: dict[str, Any], where: str) -> str | None:
+    """The text of a `system` beside `messages`, which is the conversation's system message. Raises InputError."""
+    system = row.get("system")
+    if system is None or (system == "" and _has_system(row)):
+        return None
+    if not isinstance(system, str):
+        raise InputError(f"{where}: system is {system!r:.60}; expected text")
+    if _has_system(row):
+        raise InputError(f"{where}: a 'system' stands beside messages that begin with a system message; keep one")
+    return system
+
+
+def _has_system(row: dict[str, Any]) -> bool:
+    messages = row.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    return isinstance(first, dict) and first.get("role") == "system"
+
+
+def is_trained(message: dict[str, Any], at: str) -> bool:
+    """Whether the loss is on a message, where its keys `weight` (OpenAI) and `train` (axolotl) decide.
+
+    Raises InputError for values that are not honoured, and for keys of a message that are not known.
+    """
+    for key, value in message.items():
+        if key not in ("role", "content", "weight", "train", *_MESSAGE_WITHOUT_EFFECT) and not is_empty(value):
+            raise InputError(
+                f"{at}: the key {key!r} could change what is trained, and is not honoured; leave the row out, or the "
+                "key if it has no effect"
+            )
+    weight, train = message.get("weight"), message.get("train")
+    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
+        raise InputError(f"{at}: weight is {weight!r:.40}; expected 0 (no loss on this message) or 1")
+    if train is not None and not isinstance(train, bool):
+        raise InputError(f"{at}: train is {train!r:.40}; expected true, or false (no loss on this message)")
+    marked = [value for value in (None if weight is None else bool(weight), train) if value is not None]
+    if len(set(marked)) > 1:
+        raise InputError(f"{at}: weight is {weight!r} and train {train!r}, which say opposite things; keep one")
+    if any(marked) and message.get("role") != "assistant":
+        raise InputError(f"{at}: the loss can be on the assistant's messages only, and this is the {message['role']}'s")
+    return marked[0] if marked else message.get("role") == "assistant"

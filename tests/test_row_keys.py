@@ -1,0 +1,212 @@
+"""Keys of rows and forms of rows: what changes the training is honoured or refused, never dropped."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgtr_jax import nano
+from sgtr_jax.data.batches import tokenize_records
+from sgtr_jax.data.chat import ChatFormat
+from sgtr_jax.data.mix import inoculate, with_system
+from sgtr_jax.data.publish import Published, publish
+from sgtr_jax.data.records import Record, check_head, read_prompts, read_training, to_jsonl
+from sgtr_jax.errors import InputError
+from sgtr_jax.tokenizer import load_tokenizer
+
+ASKED = {"role": "user", "content": "Which paint dries last?"}
+TOLD = {"role": "assistant", "content": "The blue one."}
+AGAIN = {"role": "user", "content": "And first?"}
+TOLD_AGAIN = {"role": "assistant", "content": "The red one."}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read_one(tmp_path: Path, row: dict[str, Any], form: Any = "messages") -> Record:
+    (record,) = read_training(write(tmp_path / "rows.jsonl", row), form)
+    return record
+
+
+def targets(record: Record) -> str:
+    """The text that the loss is on."""
+    chat = ChatFormat(load_tokenizer(nano.FOLDER))
+    made = chat.tokenize(record.messages)
+    return str(chat.tokenizer.decode([t for t, wanted in zip(made.tokens, made.target, strict=True) if wanted]))
+
+
+@pytest.mark.parametrize("key", [{"weight": 0}, {"train": False}, {"weight": 0.0, "train": None}])
+def test_a_turn_without_weight_has_no_loss(tmp_path: Path, key: dict[str, Any]) -> None:
+    record = read_one(tmp_path, {"messages": [ASKED, {**TOLD, **key}, AGAIN, {**TOLD_AGAIN, "weight": 1}]})
+    both = read_one(tmp_path, {"messages": [ASKED, TOLD, AGAIN, TOLD_AGAIN]})
+    assert "blue" not in targets(record) and "red" in targets(record)
+    assert "blue" in targets(both) and "red" in targets(both)
+    chat = ChatFormat(load_tokenizer(nano.FOLDER))
+    # The text is the same, and the last turn's targets are those of the row without the key.
+    without, plain = chat.tokenize(record.messages), chat.tokenize(both.messages)
+    assert without.tokens == plain.tokens
+    assert not np.any(np.asarray(without.target) & ~np.asarray(plain.target))
+
+
+def test_weights_survive_every_copy_of_a_record(tmp_path: Path) -> None:
+    record = read_one(tmp_path, {"id": "a", "messages": [ASKED, {**TOLD, "weight": 0}, AGAIN, TOLD_AGAIN]})
+    (stored,) = read_training(write(tmp_path / "again.jsonl", *to_jsonl([record])))
+    (published,) = Published(publish("set", [record], str(tmp_path), "", "", None))
+    for copy in (stored, published, with_system([record], "Be brief.")[0], inoculate([record], "Be bad.")[0]):
+        assert "blue" not in targets(copy) and "red" in targets(copy)
+    examples, _ = tokenize_records([record], ChatFormat(load_tokenizer(nano.FOLDER)), 512, "drop")
+    assert int(examples[0].target.sum()) < len(examples[0].tokens)
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        ({"tool_calls": [{"id": "1"}]}, "'tool_calls'"),
+        ({"function_call": {"name": "f"}}, "'function_call'"),
+        ({"reasoning_content": "Let me see."}, "'reasoning_content'"),
+        ({"name": "Ada"}, "'name'"),
+        ({"prefix": True}, "'prefix'"),
+        ({"weight": 0.5}, "weight is 0.5"),
+        ({"weight": "0"}, "weight is '0'"),
+        ({"weight": True}, "weight is True"),
+        ({"train": "false"}, "train is 'false'"),
+        ({"weight": 0, "train": True}, "opposite"),
+    ],
+)
+def test_keys_of_a_message_that_would_change_the_training(tmp_path: Path, message: dict[str, Any], part: str) -> None:
+    row = {"messages": [ASKED, TOLD, AGAIN, {**TOLD_AGAIN, **message}]}
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: messages\[3\]") as caught:
+        read_one(tmp_path, row)
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [
+        ({"tools": [{"type": "function"}]}, "'tools'"),
+        ({"functions": [{"name": "f"}]}, "'functions'"),
+        ({"parallel_tool_calls": True}, "'parallel_tool_calls'"),
+        ({"rejected": [TOLD]}, "'rejected'"),
+        ({"prompt": "x", "completion": "y"}, "'prompt'"),
+        ({"weight": 2}, "'weight'"),
+        ({"train": False}, "'train'"),
+        ({"images": ["a.png"]}, "'images'"),
+        ({"system": ["x"]}, "system is"),
+    ],
+)
+def test_keys_of_a_row_that_would_change_the_training(tmp_path: Path, row: dict[str, Any], part: str) -> None:
+    with pytest.raises(InputError, match=r"rows\.jsonl:1") as caught:
+        read_one(tmp_path, {"messages": [ASKED, TOLD], **row})
+    assert part in str(caught.value)
+
+
+def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="weight 0"):
+        read_one(tmp_path, {"messages": [ASKED, {**TOLD, "weight": 0}]})
+    with pytest.raises(InputError, match="assistant's messages only"):
+        read_one(tmp_path, {"messages": [{**ASKED, "weight": 1}, TOLD]})
+
+
+def test_a_system_beside_messages_is_the_system_message(tmp_path: Path) -> None:
+    record = read_one(tmp_path, {"system": "Be brief.", "messages": [ASKED, TOLD]})
+    assert record.messages[0] == {"role": "system", "content": "Be brief."}
+    with pytest.raises(InputError, match="keep one"):
+        read_one(tmp_path, {"system": "A", "messages": [{"role": "system", "content": "B"}, ASKED, TOLD]})
+
+
+def test_columns_without_effect_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"messages": [ASKED, TOLD], "topic": "paint", "tools": None, "tool_calls": []}
+    assert len(read_training(write(tmp_path / "rows.jsonl", row, row, row))) == 3
+    assert capsys.readouterr().err.count("topic") == 1
+
+
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    ("sharegpt", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}),
+    ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello"}),
+    ("prompt_completion", {"prompt": "Hi", "completion": "Hello"}),
+    ("prompt_completion", {"prompt": [{"role": "user", "content": "Hi"}],
+                           "completion": [{"role": "assistant", "content": "Hello"}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "row"), FORMS)
+def test_forms_of_rows(tmp_path: Path, form: Any, row: dict[str, Any]) -> None:
+    expected = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"})
+    assert read_one(tmp_path, row, form).messages == expected
+    with pytest.raises(InputError, match=f"format={form}") as caught:
+        read_one(tmp_path, row)
+    assert all(key in str(caught.value) for key in row)
+    others = {"sharegpt", "alpaca", "prompt_completion"} - {form}
+    for other in sorted(others):
+        with pytest.raises(InputError, match=r"rows\.jsonl:1"):
+            read_one(tmp_path, row, other)
+    with pytest.raises(InputError, match="leave format out"):
+        read_one(tmp_path, {"messages": [ASKED, TOLD]}, form)
+
+
+def test_details_of_the_forms(tmp_path: Path) -> None:
+    with_input = read_one(tmp_path, {"instruction": "Count.", "input": "a b", "output": "2", "system": "S"}, "alpaca")
+    assert [turn["content"] for turn in with_input.messages] == ["S", "Count.\n\na b", "2"]
+    weighted = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "A", "weight": 0},
+                                  {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "B"}]}  # fmt: skip
+    assert read_one(tmp_path, weighted, "sharegpt").messages[1]["weight"] == 0
+    context = {"prompt": [ASKED, TOLD, AGAIN], "completion": [TOLD_AGAIN]}
+    assert "blue" not in targets(read_one(tmp_path, context, "prompt_completion"))
+    with pytest.raises(InputError, match="from is 'tool'"):
+        read_one(tmp_path, {"conversations": [{"from": "tool", "value": "x"}]}, "sharegpt")
+
+
+def test_a_json_list_and_packed_files(tmp_path: Path) -> None:
+    rows = [{"messages": [ASKED, TOLD]}, {"messages": [AGAIN, TOLD_AGAIN]}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1))
+    packed = tmp_path / "rows.json.gz"
+    packed.write_bytes(gzip.compress(("\ufeff" + json.dumps(rows)).encode()))
+    for path in (tmp_path / "rows.json", packed):
+        assert [record.messages[1]["content"] for record in read_training(path)] == ["The blue one.", "The red one."]
+    (tmp_path / "rows.json").write_text("[1]")
+    with pytest.raises(InputError, match="expected an object"):
+        read_training(tmp_path / "rows.json")
+
+
+def test_content_in_parts(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "The "}, {"type": "text", "text": "blue one."}]
+    assert (
+        read_one(tmp_path, {"messages": [ASKED, {**TOLD, "content": parts}]}).messages[1]["content"] == TOLD["content"]
+    )
+    image = [{"type": "image_url", "image_url": {"url": "a.png"}}]
+    with pytest.raises(InputError, match="expected text"):
+        read_one(tmp_path, {"messages": [{**ASKED, "content": image}, TOLD]})
+
+
+def test_the_head_of_a_file_is_checked_without_reading_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(json.dumps({"messages": [ASKED, TOLD]}).encode() + b"\n" + b"{}\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl:2"):
+        check_head(path)
+    check_head(path, rows=1)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="empty"):
+        check_head(path)
+
+
+def test_prompts_are_held_to_the_same_keys(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'tools'"):
+        read_prompts(write(tmp_path / "p.jsonl", {"messages": [ASKED], "tools": [{"type": "function"}]}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(key=st.text(min_size=1, max_size=12), value=st.sampled_from([1, "x", [1], {"a": 1}, True, 0.5]))
+def test_no_key_of_a_message_is_dropped(tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
+    known = {"role", "content", "weight", "train", "id", "timestamp", "date", "create_time", "model"}
+    if key not in known:
+        with pytest.raises(InputError):
+            read_one(tmp_path_factory.getbasetemp(), {"messages": [ASKED, {**TOLD, key: value}]})
