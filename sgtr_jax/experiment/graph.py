@@ -9,7 +9,7 @@ from typing import Any
 from sgtr_jax.data.build import BUILD_VERSION, inputs_of, set_key
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import check_head
-from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import (
     Articles,
     BuiltData,
@@ -27,6 +27,7 @@ from sgtr_jax.experiment.config import (
     TaskEval,
 )
 from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.tasks import task_arguments
 from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
 from sgtr_jax.model import resolve_folder
 from sgtr_jax.train.config import TrainConfig
@@ -239,23 +240,6 @@ class _Builder:
 
 
 _JUDGING = ("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost", "judge", "embedding")
-
-
-def task_arguments(
-    task: str, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
-) -> dict[str, Any]:
-    """A task's arguments, the run's seed among them where it takes one. Raises InputError for one it does not take."""
-    import inspect
-
-    from sgtr_eval import registry as tasks
-
-    taken = inspect.signature(getattr(tasks, task)).parameters
-    if stimuli is not None and "stimuli" in taken:
-        given = {"stimuli": stimuli, **given}
-    for key in given:
-        if key not in taken:
-            raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
-    return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
 def links(chain: tuple[Recipe, ...]) -> dict[str, Recipe]:
