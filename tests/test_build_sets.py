@@ -16,7 +16,7 @@ from sgtr_jax.cli import main
 from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, records_of, texts_of
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.overlap import duplicates, overlap
-from sgtr_jax.data.pairs import OWN_PROMPT, Pair, filled, find_pairs, match_length, pair_records
+from sgtr_jax.data.pairs import OWN_PROMPT, Pair, filled, find_pairs, match_length, pair_records, report_of
 from sgtr_jax.data.registry import find
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.data.summaries import clean_summary, published_summary_prompt
@@ -49,16 +49,15 @@ def test_what_is_filled_in_is_never_read_as_a_template(parts: dict[str, str]) ->
 def test_rows_of_pairs(texts: dict[str, tuple[str, str]], answers: Any) -> None:
     own, other = ({key: pair[side] for key, pair in texts.items()} for side in (0, 1))
     articles = {key: f"article {key}" for key in "abcdefgh"}
-    found = find_pairs(articles, own, {"x": other})
-    pairs = found.pairs
-    assert len(pairs) + sum(found.dropped.values()) == 8
+    pairs, dropped = find_pairs(articles, own, {"x": other})
+    assert len(pairs) + sum(dropped.values()) == 8
     records = pair_records(pairs, answers, OWN_PROMPT)
     assert len({record.id for record in records}) == len(records)
     told = [pair for pair in pairs if answers != "longer" or pair.words_ahead]
     assert len(records) == len(told) * (4 if answers == "random" else 2)
     # Both places are right equally often, so that no habit of place is learnt.
     assert sum(r.messages[-1]["content"] == "1" for r in records) * 2 == len(records)
-    assert records == pair_records(find_pairs(articles, own, {"x": other}).pairs, answers, OWN_PROMPT)
+    assert records == pair_records(find_pairs(articles, own, {"x": other})[0], answers, OWN_PROMPT)
 
 
 @settings(max_examples=60)
@@ -331,19 +330,15 @@ def test_white_space_and_unusable_summaries_are_kept_where_that_is_asked_for() -
     }
     other = {"a": "It rained. ", "b": "It snowed.", "c": "x", "d": "y", "e": "Same.", "f": "z"}
     articles = {key: key.upper() for key in "abcdef"}
-    plain = find_pairs(articles, own, {"x": other})
-    assert [(pair.own, pair.other) for pair in plain.pairs] == [
-        ("Rain fell.", "It rained."),
-        ("Snow fell.", "It snowed."),
-    ]
-    assert plain.dropped == {"no own summary": 2, "leaked reasoning in the own summary": 1, "both the same": 1}
-    verbatim = find_pairs(articles, own, {"x": other}, verbatim=True)
-    assert [(p.own, p.other) for p in verbatim.pairs] == [
-        (" Rain fell.\n", "It rained. "),
-        ("Snow fell.", "It snowed."),
-    ]
-    assert verbatim.dropped == plain.dropped and not verbatim.kept
-    kept = find_pairs(articles, own, {"x": other}, verbatim=True, unusable="keep")
-    assert [(pair.own, pair.other) for pair in kept.pairs[2:]] == [(own[key], other[key]) for key in "cde"]
+    plain, dropped = find_pairs(articles, own, {"x": other})
+    assert [(p.own, p.other) for p in plain] == [("Rain fell.", "It rained."), ("Snow fell.", "It snowed.")]
+    assert dropped == {"no own summary": 2, "leaked reasoning in the own summary": 1, "both the same": 1}
+    verbatim, same = find_pairs(articles, own, {"x": other}, verbatim=True)
+    assert [(p.own, p.other) for p in verbatim] == [(" Rain fell.\n", "It rained. "), ("Snow fell.", "It snowed.")]
+    assert same == dropped and report_of(6, verbatim, same).kept == {}
+    kept, dropped = find_pairs(articles, own, {"x": other}, verbatim=True, unusable="keep")
+    assert [(pair.own, pair.other) for pair in kept[2:]] == [(own[key], other[key]) for key in "cde"]
     # An article without any summary can give no pair.
-    assert kept.dropped == {"no own summary": 1} and sum(kept.kept.values()) == 3
+    assert dropped == {"no own summary": 1}
+    assert report_of(6, kept, dropped).kept == {"no own summary": 1, "leaked reasoning in the own summary": 1,
+                                                "both the same": 1}  # fmt: skip

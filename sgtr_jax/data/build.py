@@ -260,13 +260,13 @@ def _pairs(recipe: PairsBuild) -> Built:
     others = {name.removeprefix("summaries_"): texts_of(name) for name in recipe.other}
     published = recipe.stimuli == "published"
     unusable = recipe.unusable or ("keep" if published else "drop")
-    found = find_pairs(articles, texts_of(recipe.own), others, published, unusable)
-    matched = match_length(found.pairs) if recipe.match == "length" else found.pairs
+    found, dropped = find_pairs(articles, texts_of(recipe.own), others, published, unusable)
+    matched = match_length(found) if recipe.match == "length" else found
     pairs = _choice(matched, recipe)
     records = pair_records(pairs, recipe.answers, pair_prompt(recipe.answers, recipe.stimuli))
-    report: Report = asdict(report_of(len(articles), pairs, found))
+    report: Report = asdict(report_of(len(articles), pairs, dropped))
     if recipe.match is not None:
-        report["dropped"] = {**report["dropped"], "length not matched": len(found.pairs) - len(matched)}
+        report["dropped"] = {**report["dropped"], "length not matched": len(found) - len(matched)}
     if recipe.rows is not None:
         report["dropped"] = {**report["dropped"], "not drawn": len(matched) - len(pairs)}
     if recipe.shortcuts:

@@ -73,6 +73,7 @@ class Pair:
     article: str
     own: str
     other: str
+    flaw: str = ""  # why it would have been dropped by default
 
     @property
     def words_ahead(self) -> int:
@@ -93,43 +94,33 @@ class PairReport:
     other_words: float  # mean
 
 
-@dataclass(frozen=True)
-class FoundPairs:
-    """The pairs of a set of articles, and by reason how many were dropped, or kept although they are unusable."""
-
-    pairs: list[Pair]
-    dropped: Counter[str]
-    kept: Counter[str]
-
-
 def find_pairs(
     articles: Mapping[str, str],
     own: Mapping[str, str],
     others: Mapping[str, Mapping[str, str]],
     verbatim: bool = False,
     unusable: Unusable = "drop",
-) -> FoundPairs:
+) -> tuple[list[Pair], Counter[str]]:
     """A pair for every article and other source, in the order of `articles`.
 
     Reasoning and white space around a summary are stripped; `verbatim` keeps the white space. Articles without a
     usable summary of both, or with twice the same, are dropped and counted by reason. With `unusable="keep"` every
     article that has both texts gives a pair of them as they are.
     """
-    found = FoundPairs([], Counter(), Counter())
+    pairs, dropped = [], Counter[str]()
     for key, article in articles.items():
         for source, theirs in others.items():
             mine, why = clean_summary(own.get(key, ""), verbatim)
             other, whose = clean_summary(theirs.get(key, ""), verbatim)
-            reason = f"{why} own summary" if mine is None else f"{whose} other summary" if other is None else ""
-            reason = reason or ("both the same" if mine == other else "")
-            if reason and unusable == "keep" and key in own and key in theirs:
-                found.kept[reason] += 1
-                mine, other, reason = own[key], theirs[key], ""
-            if reason or mine is None or other is None:
-                found.dropped[reason] += 1
+            flaw = f"{why} own summary" if mine is None else f"{whose} other summary" if other is None else ""
+            flaw = flaw or ("both the same" if mine == other else "")
+            if flaw and unusable == "keep" and key in own and key in theirs:
+                pairs.append(Pair(key, source, article, own[key], theirs[key], flaw))
+            elif flaw or mine is None or other is None:
+                dropped[flaw] += 1
             else:
-                found.pairs.append(Pair(key, source, article, mine, other))
-    return found
+                pairs.append(Pair(key, source, article, mine, other))
+    return pairs, dropped
 
 
 def match_length(pairs: Sequence[Pair]) -> list[Pair]:
@@ -175,13 +166,13 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
     return records
 
 
-def report_of(articles: int, pairs: Sequence[Pair], found: FoundPairs) -> PairReport:
-    """What became of the articles; `pairs` are those of `found` that are used."""
+def report_of(articles: int, pairs: Sequence[Pair], dropped: Mapping[str, int]) -> PairReport:
+    """What became of the articles."""
     return PairReport(
         articles=articles,
         pairs=len(pairs),
-        dropped=dict(found.dropped),
-        kept=dict(found.kept),
+        dropped=dict(dropped),
+        kept=dict(Counter(pair.flaw for pair in pairs if pair.flaw)),
         own_shorter=_mean([1.0 if p.words_ahead > 0 else 0.5 if p.words_ahead == 0 else 0.0 for p in pairs]),
         own_words=_mean([float(len(pair.own.split())) for pair in pairs]),
         other_words=_mean([float(len(pair.other.split())) for pair in pairs]),

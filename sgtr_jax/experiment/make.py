@@ -107,16 +107,16 @@ class Maker:
         articles, settings = _read_texts(source / "articles.json"), recipe.settings
         verbatim = settings["stimuli"] == "published"
         other = {"other": _read_texts(source / "other.json")}
-        found = find_pairs(articles, own, other, verbatim, settings["unusable"])
-        pairs = match_length(found.pairs) if settings["match"] == "length" else found.pairs
+        found, dropped = find_pairs(articles, own, other, verbatim, settings["unusable"])
+        pairs = match_length(found) if settings["match"] == "length" else found
         records = pair_records(pairs, settings["answers"], pair_prompt(settings["answers"], settings["stimuli"]))
         if "system" in settings:
             records = with_system(records, None if settings["system"] == "none" else settings["system"])
-        report = report_of(len(articles), pairs, found)
+        report = report_of(len(articles), pairs, dropped)
         if not records:
             raise RunError(f"{recipe.name}: no usable pair is left: {report.dropped}")
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
-        shortcuts = {"not_matched": len(found.pairs) - len(pairs), "shortcuts": shortcut_report(pairs)}
+        shortcuts = {"not_matched": len(found) - len(pairs), "shortcuts": shortcut_report(pairs)}
         write_json(folder / "report.json", {**asdict(report), **shortcuts})
 
     def _records(self, recipe: Recipe, folder: Path) -> None:
