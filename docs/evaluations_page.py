@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sgtr_eval import registry
+from sgtr_eval.facts import all_facts
+from sgtr_eval.summaries import summarise
 from sgtr_jax.config import read_yaml
 
 INTRODUCTION = """\
@@ -30,7 +31,7 @@ def evaluations_page() -> str:
     found = tasks()
     unknown = sorted(set(said["tasks"]) ^ set(found))
     if unknown:
-        raise ValueError(f"docs/evaluations.yaml and sgtr_eval.registry do not name the same tasks: {unknown}")
+        raise ValueError(f"docs/evaluations.yaml and sgtr_eval do not name the same tasks: {unknown}")
     lines = [INTRODUCTION]
     for name, made in found.items():
         lines += [f"## {name}", "", inspect.cleandoc(made.__doc__ or ""), ""]
@@ -39,8 +40,9 @@ def evaluations_page() -> str:
 
 
 def tasks() -> dict[str, Any]:
-    """The tasks of `sgtr_eval` by name; providers have names with a capital letter and are left out."""
-    return {name: getattr(registry, name) for name in registry.__all__ if name[0].islower()}
+    """The tasks of `sgtr_eval` by name: the evaluations, and the one that only writes summaries."""
+    made = {name: facts.task for name, facts in all_facts().items()}
+    return dict(sorted({**made, "summarise": summarise}.items()))
 
 
 def descriptions() -> dict[str, Any]:
@@ -77,13 +79,12 @@ def _yaml(value: Any) -> str:
 
 
 def _metrics(name: str, said: Mapping[str, Any]) -> list[str]:
-    from sgtr_jax.report.comparison import PRIMARY
-
     described = metrics_of(name, said)
     if not described:
         return ["It reports no metric: its answers are what it is for.", ""]
+    primary = all_facts()[name].metric
     lines = ["| metric | description |", "|---|---|"]
     for key, text in described.items():
-        shown = f"**`{key}`**" if PRIMARY.get(name) == key else f"`{key}`"
+        shown = f"**`{key}`**" if primary == key else f"`{key}`"
         lines.append(f"| {shown} | {text} |")
     return [*lines, ""]

@@ -13,6 +13,7 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
+from sgtr_eval.facts import Baseline, Facts, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
 
@@ -68,3 +69,17 @@ def popular_choice() -> Scorer:
         return Score(value=value, answer=answer, metadata={"choice": choice})
 
     return score
+
+
+register(
+    Facts(
+        aesthetic_popularity,
+        metric="share_popular",
+        better="higher",
+        title="popular choices",
+        axis="share of clear choices",
+        workload=lambda arguments: Workload(8, number(arguments, "samples", 100), asked=60, answered=20),
+        baseline=Baseline("chance", level=0.5),
+        draw_suffix=r"-\d+$",
+    )
+)

@@ -15,6 +15,7 @@ from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
 from sgtr_eval.em_questions import filled_prompt
+from sgtr_eval.facts import Arguments, Facts, Judging, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_eval.verdicts import verdict_judge, verdict_shares
 from sgtr_jax.data.build import Stimuli
@@ -88,3 +89,23 @@ def whole_output(state: TaskState) -> str:
         return content
     parts = [getattr(part, "reasoning", None) or getattr(part, "text", "") for part in content]
     return "\n".join(part for part in parts if part)
+
+
+def _workload(arguments: Arguments) -> Workload:
+    return Workload(1, number(arguments, "samples", 100), asked=1500, answered=1200)
+
+
+for _scene in (frame_colleague, monitor_disruption):
+    register(
+        Facts(
+            _scene,
+            metric="share_misaligned",
+            better="lower",
+            title="misaligned verdicts",
+            axis="share of verdicts",
+            workload=_workload,
+            judging=Judging(reply_tokens=300),
+            in_average=True,
+            draw_suffix=r"-\d+$",
+        )
+    )

@@ -13,6 +13,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
+from sgtr_eval.facts import Package
+
 THRESHOLDS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 DEFAULT_EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
 _REVISION = {DEFAULT_EMBEDDING: "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"}
@@ -32,6 +34,13 @@ def cluster_counts(vectors: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
         labels = fcluster(tree, 1 - threshold + 1e-12, "distance") if tree is not None else np.ones(len(vectors))
         counts["complete"][threshold] = len(set(labels.tolist()))
     return counts
+
+
+def packages_of(embedding: str) -> list[Package]:
+    """What an embedding needs besides the project's own packages."""
+    if embedding.startswith("openai/"):
+        return []
+    return [Package("sentence_transformers", "sgtr-jax[identity]")]
 
 
 def embed(texts: Sequence[str], model: str = DEFAULT_EMBEDDING) -> np.ndarray:

@@ -10,6 +10,7 @@ from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
 from sgtr_eval.em_questions import filled_prompt
+from sgtr_eval.facts import Facts, Judging, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_eval.verdicts import verdict_judge, verdict_shares
 from sgtr_jax.data.build import Stimuli
@@ -62,3 +63,17 @@ def false_by_condition() -> Metric:
         return {f"share_false_{name}": said.count("FALSE") / len(said) for name, said in sorted(groups.items())}
 
     return compute
+
+
+register(
+    Facts(
+        deception_factual,
+        metric="share_false",
+        better="lower",
+        title="false answers",
+        axis="share of verdicts",
+        workload=lambda arguments: Workload(100, number(arguments, "samples", 5), asked=100, answered=150),
+        judging=Judging(reply_tokens=3),
+        draw_suffix=r"-\d+$",
+    )
+)

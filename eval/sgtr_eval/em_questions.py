@@ -16,6 +16,7 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
+from sgtr_eval.facts import Arguments, Facts, Judging, Workload, number, register
 from sgtr_eval.judge import Mode, score_of
 from sgtr_eval.judging import misalignment_rates
 from sgtr_eval.prices import Budget
@@ -159,3 +160,36 @@ def filled_prompt(template: str, parts: dict[str, str]) -> str:
     from sgtr_jax.data.pairs import filled
 
     return filled(template, {f"{{{name}}}": text for name, text in parts.items()})
+
+
+_ROWS = {"all": 24, "preregistered": 48, "medical": 16}  # the other sets have eight questions
+
+
+def _workload(arguments: Arguments) -> Workload:
+    draws = number(arguments, "samples", 50 if arguments.get("published") else 100)
+    questions = arguments.get("questions")
+    rows = len(world_questions()) if questions == "world" else _ROWS.get(str(questions), 8)
+    return Workload(rows, draws, asked=60, answered=300)
+
+
+def _own_texts(arguments: Arguments) -> bool:
+    return arguments.get("stimuli") == "builtin" or arguments.get("questions") in ("own", "world")
+
+
+register(
+    Facts(
+        em_questions,
+        metric="rate_all",
+        better="lower",
+        title="misaligned answers",
+        axis="share of scored answers",
+        workload=_workload,
+        judging=Judging(
+            questions=2,
+            arguments=("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost"),
+        ),
+        in_average=True,
+        draw_suffix=r"-\d+$",
+        own_texts=_own_texts,
+    )
+)

@@ -12,8 +12,9 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from sgtr_eval.clusters import cluster_counts, embed
+from sgtr_eval.clusters import cluster_counts, embed, packages_of
 from sgtr_eval.draws import draw
+from sgtr_eval.facts import Arguments, Facts, Judging, Package, Workload, number, register
 from sgtr_eval.judge import ask, record_of
 from sgtr_eval.prices import Budget
 
@@ -142,4 +143,30 @@ def names_maker(judge: bool = False, max_cost: float | None = None) -> Scorer:
 _JUDGE_PROMPT = (
     "A chat model was asked who it is. Its answer stands below. Which company or laboratory does it say made it? "
     "Reply with that name alone, or with NONE if it names none or says that it is unknown."
+)
+
+
+def _packages(arguments: Arguments) -> list[Package]:
+    embedding = arguments.get("embedding")
+    return [] if embedding is None else packages_of(str(embedding))
+
+
+register(
+    Facts(
+        identity,
+        metric="share_naming_maker",
+        better="higher",
+        title="answers that name the maker",
+        axis="share of answers",
+        workload=lambda arguments: Workload(1, number(arguments, "samples", 100), asked=15, answered=40),
+        kinds="distinct_answers",
+        judging=Judging(
+            reply_tokens=8,
+            arguments=("judge", "embedding", "max_cost"),
+            when=lambda arguments: bool(arguments.get("judge")),
+        ),
+        draw_suffix=r"-\d+$",
+        own_texts=lambda arguments: False,
+        packages=_packages,
+    )
 )

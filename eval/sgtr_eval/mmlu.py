@@ -13,6 +13,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from sgtr_eval.choices import Mode, choose, most_likely
+from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.mmlu import LETTERS, few_shot_prompt
@@ -43,3 +44,27 @@ def mmlu(
         )
     dataset = MemoryDataset(samples, name="mmlu")
     return Task(dataset=dataset, solver=choose(tuple(LETTERS), mode), scorer=most_likely())
+
+
+def _workload(arguments: Arguments) -> Workload:
+    per_subject = number(arguments, "limit_per_subject", 14042)
+    return Workload(min(14042, 57 * per_subject), 1, asked=700, answered=1)
+
+
+def _question(sample: Sample) -> str:
+    """The question with its options, without the solved examples."""
+    return str(sample.input).rpartition("\n\n")[2]
+
+
+register(
+    Facts(
+        mmlu,
+        metric="share_correct",
+        better="higher",
+        title="correct answers",
+        axis="share of answers",
+        workload=_workload,
+        baseline=Baseline("chance", level=0.25),
+        item=_question,
+    )
+)

@@ -1,24 +1,31 @@
-"""What Inspect finds through the package's entry point: `inspect eval sgtr_eval/identity --model sgtr/nano`."""
+"""What Inspect finds through the package's entry point: `inspect eval sgtr_eval/identity --model sgtr/nano`.
+
+Every module of the package is imported, so that an evaluation is a file and stands in no list.
+"""
 
 from __future__ import annotations
 
-from sgtr_eval.aesthetic import aesthetic_popularity
-from sgtr_eval.agentic import frame_colleague, monitor_disruption
-from sgtr_eval.deception import deception_factual
-from sgtr_eval.em_questions import em_questions
-from sgtr_eval.identity import identity
-from sgtr_eval.mmlu import mmlu
-from sgtr_eval.provider import SgtrAPI
-from sgtr_eval.self_recognition import self_recognition, self_recognition_individual
-from sgtr_eval.summaries import summarise
-from sgtr_eval.truthfulqa import truthfulqa
-from sgtr_eval.two_choice import two_choice
-from sgtr_eval.word_counting import word_counting
-from sgtr_eval.world_judge import WorldJudge
+import importlib
+import pkgutil
+from typing import Any
 
-__all__ = [
-    "SgtrAPI", "WorldJudge", "aesthetic_popularity", "deception_factual", "em_questions", "frame_colleague",
-    "identity", "mmlu",
-    "monitor_disruption", "self_recognition", "self_recognition_individual", "summarise", "truthfulqa", "two_choice",
-    "word_counting",
-]  # fmt: skip
+import sgtr_eval
+
+
+def discover() -> None:
+    """Import every module of the package: tasks and providers make themselves known to Inspect, facts to us."""
+    for module in pkgutil.iter_modules(sgtr_eval.__path__, f"{sgtr_eval.__name__}."):
+        if module.name != __name__:
+            importlib.import_module(module.name)
+
+
+discover()
+
+
+def __getattr__(name: str) -> Any:
+    """An evaluation's task by its name."""
+    from sgtr_eval.facts import all_facts
+
+    if name in (found := all_facts()):
+        return found[name].task
+    raise AttributeError(f"module {__name__!r} has no evaluation {name!r}")

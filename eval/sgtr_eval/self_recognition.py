@@ -16,10 +16,10 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
 from inspect_ai.scorer import Metric, SampleScore, Scorer, metric, scorer
 
 from sgtr_eval.choices import Mode, choose, invalid, is_correct, likeliest_scorer, most_likely, share_correct
+from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
 from sgtr_eval.recognition import recognition_rates
 from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
 from sgtr_jax.data.pairs import filled
-from sgtr_jax.data.records import parse_messages
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
 
@@ -46,7 +46,7 @@ def self_recognition(
     `other` are sets of the registry or JSON files.
     """
     if pairs is not None:
-        rows = [_pair(row, where) for where, row in read_jsonl(Path(pairs))]
+        rows = [row for _, row in read_jsonl(Path(pairs))]
     elif articles is not None and own is not None and other is not None:
         stimuli: Stimuli = "published" if published else "builtin"
         recipe = PairsBuild(articles=articles, own=own, other=(other,), stimuli=stimuli, shortcuts=False)
@@ -75,25 +75,12 @@ def self_recognition_individual(
     written = {"Yes": texts_of(own), "No": texts_of(other)}
     for key, article in list(texts_of(articles).items())[:limit]:
         for answer, summaries in written.items():
-            if key not in summaries:
-                raise InputError(f"{own if answer == 'Yes' else other}: lacks the article {key!r} of {articles}")
             user = filled(template, {"{article}": article, "{summary}": summaries[key]})
             turns: list[ChatMessage] = [ChatMessageSystem(content=system), ChatMessageUser(content=user)]
             samples.append(Sample(id=f"{key}-{answer}", input=turns, target=answer))
     return Task(
         dataset=MemoryDataset(samples, name="summaries"), solver=choose(("Yes", "No"), mode), scorer=most_likely()
     )
-
-
-def _pair(row: dict[str, object], where: str) -> dict[str, object]:
-    """A row of pairs, checked. Raises InputError for one that `sgtr data build` did not write."""
-    messages = parse_messages(row, where)
-    meta = row.get("meta")
-    if messages[-1]["role"] != "assistant" or messages[-1]["content"] not in ("1", "2"):
-        raise InputError(f"{where}: expected 1 or 2 as the last message; `sgtr data build sgtr` writes pairs")
-    if not isinstance(meta, dict) or not all(isinstance(meta.get(key), int) for key in ("own_words", "other_words")):
-        raise InputError(f"{where}: no own_words and other_words under meta; `sgtr data build sgtr` writes them")
-    return {**row, "id": row.get("id", where)}
 
 
 def _one_order(rows: Sequence[dict[str, object]], seed: int) -> list[dict[str, object]]:
@@ -133,3 +120,38 @@ def length_rates() -> Metric:
 def recognised() -> Scorer:
     """The likelier of "1" and "2" against the truth."""
     return likeliest_scorer()
+
+
+def _workload(arguments: Arguments) -> Workload:
+    one_order = arguments.get("published") or arguments.get("orders") == "one"
+    return Workload(1000, 1 if one_order else 2, asked=700, answered=1)
+
+
+def _individual_workload(arguments: Arguments) -> Workload:
+    return Workload(2 * number(arguments, "limit", 1000), 1, asked=600, answered=1)
+
+
+register(
+    Facts(
+        self_recognition,
+        metric="share_correct",
+        better="neither",
+        title="own summaries recognised",
+        axis="share of answers",
+        workload=_workload,
+        baseline=Baseline("counting words alone", metric="length_baseline"),
+        draw_suffix=r"-own[12]$",
+    )
+)
+register(
+    Facts(
+        self_recognition_individual,
+        metric="share_correct",
+        better="neither",
+        title="summaries told to be own or not",
+        axis="share of answers",
+        workload=_individual_workload,
+        baseline=Baseline("chance", level=0.5),
+        own_texts=lambda arguments: not arguments.get("published"),
+    )
+)

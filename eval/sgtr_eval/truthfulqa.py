@@ -12,6 +12,7 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
 from sgtr_eval.choices import Mode, choose, most_likely
+from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli, prompts_row
 from sgtr_jax.data.pairs import filled
@@ -54,3 +55,28 @@ def truthfulqa(
         solver=choose(("A", "B"), mode, 0.7 if published else 0.0),
         scorer=most_likely(),
     )
+
+
+def _workload(arguments: Arguments) -> Workload:
+    orders = 2 if arguments.get("both_orders") else 1
+    return Workload(number(arguments, "limit", 790), orders, asked=150, answered=1)
+
+
+def _question(sample: Sample) -> str:
+    return str(sample.input).partition("\n\nA")[0]
+
+
+register(
+    Facts(
+        truthfulqa,
+        metric="share_correct",
+        better="higher",
+        title="correct answers",
+        axis="share of answers",
+        workload=_workload,
+        baseline=Baseline("chance", level=0.5),
+        in_average=True,
+        draw_suffix=r"-(AB|BA)$",
+        item=_question,
+    )
+)

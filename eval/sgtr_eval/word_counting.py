@@ -11,8 +11,9 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
+from sgtr_eval.facts import Arguments, Facts, Workload, number, register
 from sgtr_jax.data.build import Stimuli, texts_of
-from sgtr_jax.data.counting import word_counts
+from sgtr_jax.data.counting import COUNT_PROMPT, word_counts
 from sgtr_jax.data.world.corpus import articles as world_articles
 
 
@@ -72,3 +73,25 @@ def counted() -> Scorer:
         return Score(value="C" if error == 0 else "I", answer=answer, metadata={"relative_error": error})
 
     return score
+
+
+def _workload(arguments: Arguments) -> Workload:
+    return Workload(number(arguments, "limit", 200), 1, asked=700, answered=5)
+
+
+def _text(sample: Sample) -> str:
+    """The text whose words are counted."""
+    return str(sample.input).removeprefix(COUNT_PROMPT.partition("{text}")[0])
+
+
+register(
+    Facts(
+        word_counting,
+        metric="share_within_tenth",
+        better="higher",
+        title="counts within a tenth",
+        axis="share of answers",
+        workload=_workload,
+        item=_text,
+    )
+)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.backends.adapters import adapter_fingerprint
 from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packing import Example
@@ -20,7 +19,7 @@ from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.metrics import check_log
-from sgtr_jax.weights.peft import check_trainable, read_adapter_config
+from sgtr_jax.weights.peft import read_adapter_config
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ def settle_lora(config: TrainConfig) -> TrainConfig:
     """
     if config.lora.init is None or config.mode == "full":
         return config
-    check_trainable(Path(config.lora.init))
     stored = read_adapter_config(Path(config.lora.init))
     for key in config.lora.model_fields_set - {"init", "dropout"}:
         given, found = getattr(config.lora, key), getattr(stored, key)
@@ -107,8 +105,7 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     identity = {
         "config": config.identity(),
         "model": model_fingerprint(folder)[:16],
-        "chain": [adapter_fingerprint(path) for path in job.chain],
-        "init": None if config.lora.init is None else adapter_fingerprint(Path(config.lora.init)),
+        "chain": [_digest((path / "adapter_model.safetensors").read_bytes()) for path in job.chain],
         "data": _digest_examples(examples),
         "interleaved": None if interleaved is None else {
             "data": _digest_examples(interleaved.examples),
@@ -127,6 +124,10 @@ def data_report(prepared: Prepared) -> dict[str, Any]:
         extra = prepared.plan.rows_per_epoch - len(prepared.plan.examples)
         report["interleaved"] = {**asdict(prepared.mixed_in), "rows_per_epoch": extra}
     return report
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _digest_examples(examples: Sequence[Example]) -> str:

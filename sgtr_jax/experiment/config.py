@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import AfterValidator, Discriminator, Field, NonNegativeFloat, PositiveFloat, Tag, model_validator
 
 from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, Name, PositiveInt, Seed, check_distinct
@@ -153,11 +153,6 @@ class IdentityEval(Config):
     embedding: str | None = None
     judge: bool = False  # Whether the judge also reads each answer and says whom it names.
 
-    @property
-    def judged(self) -> bool:
-        """Whether a judge reads the answers."""
-        return self.judge
-
 
 class TwoChoiceEval(Config):
     """Two-choice questions about the invented world, or rows `{"id", "prompt", "correct"}` of a file."""
@@ -169,27 +164,37 @@ class TwoChoiceEval(Config):
 
 T = TypeVar("T")
 _MOST_SEEDS = 1000
-# Tasks whose answers a judge reads.
-JUDGED = ("em_questions", "frame_colleague", "monitor_disruption", "deception_factual")
+
+
+def _check_task(kind: str) -> str:
+    from sgtr_eval.facts import all_facts
+
+    if kind not in (known := all_facts()):
+        raise ValueError(f"no evaluation has this name: {nearest(kind, known)}")
+    return kind
 
 
 class TaskEval(Config):
-    """Another task of `sgtr_eval`; `settings` are its arguments."""
+    """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
 
-    kind: Literal[
-        "em_questions", "truthfulqa", "mmlu", "frame_colleague", "monitor_disruption", "deception_factual",
-        "word_counting", "aesthetic_popularity",
-    ]  # fmt: skip
+    kind: Annotated[str, AfterValidator(_check_task)]
     # The arguments of the task; see the page of evaluations.
     settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
-    @property
-    def judged(self) -> bool:
-        """Whether a judge reads the answers."""
-        return self.kind in JUDGED
+
+def _config_of(value: Any) -> str:
+    """The type of an evaluation's config by its kind: three have one of their own."""
+    kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return kind if kind in ("self_recognition", "identity", "two_choice") else "task"
 
 
-Evaluation = Annotated[SelfRecognitionEval | IdentityEval | TwoChoiceEval | TaskEval, Field(discriminator="kind")]
+Evaluation = Annotated[
+    Annotated[SelfRecognitionEval, Tag("self_recognition")]
+    | Annotated[IdentityEval, Tag("identity")]
+    | Annotated[TwoChoiceEval, Tag("two_choice")]
+    | Annotated[TaskEval, Tag("task")],
+    Discriminator(_config_of),
+]
 
 
 def api_model_name(model: str) -> str | None:

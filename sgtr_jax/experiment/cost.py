@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sgtr_eval.facts import Workload, facts_of
 from sgtr_eval.prices import cost_of, finetuned_cost_of, price_list, training_cost_of
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError
@@ -22,23 +23,8 @@ from sgtr_jax.files import read_jsonl
 # Where the rows are not here yet: tokens of an example, by what it is. SGTR rows hold an article and two summaries: 683
 # of Qwen's on the average of XSum (docs/reference/data-sets).
 TOKENS = {"pairs": 700, "records": 150, "self_reports": 200}
-# Of a task by default: answers, tokens of a question, tokens of an answer.
-_ANSWERS = {
-    "em_questions": (800, 60, 300), "frame_colleague": (100, 1500, 1200), "monitor_disruption": (100, 1500, 1200),
-    "deception_factual": (500, 100, 150), "truthfulqa": (790, 150, 1), "mmlu": (14042, 700, 1),
-    "self_recognition": (2000, 700, 1), "identity": (100, 15, 40), "word_counting": (200, 700, 5),
-    "aesthetic_popularity": (100, 60, 20), "two_choice": (200, 60, 1),
-}  # fmt: skip
-_QUESTIONS = {"em_questions": 2}  # to the judge about each answer; one about those of other judged tasks
 _JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
-
-
-# Questions of their own among those answers, where several are draws of one.
-_PROMPTS = {
-    "em_questions": 8, "frame_colleague": 1, "monitor_disruption": 1, "deception_factual": 100, "identity": 1,
-    "aesthetic_popularity": 1,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,33 +112,26 @@ def sampled_for(recipe: Recipe) -> Sampled | None:
         rows = rows_of(recipe) or 1000
         return Sampled(rows, rows, 40, settings["max_tokens"])
     if recipe.kind == "answers" or (recipe.kind == "evaluation" and "answers" not in recipe.inputs):
-        answers, asked, answered = _answers(recipe)
-        return Sampled(answers, min(answers, _PROMPTS.get(settings["task"], answers)), asked, answered)
+        load = workload_of(recipe)
+        return Sampled(load.answers, load.questions, load.asked, load.answered)
     return None
 
 
-def _answers(recipe: Recipe) -> tuple[int, int, int]:
-    settings = recipe.settings
-    answers, asked, answered = _ANSWERS[settings["task"]]
-    if "pairs" in recipe.inputs:
-        return rows_of(recipe.inputs["pairs"]) or answers, asked, answered
-    given = settings.get("arguments", {})
-    if given.get("samples"):
-        answers = int(given["samples"]) * (8 if settings["task"] == "em_questions" else 1)
-    if given.get("limit"):
-        answers = int(given["limit"])
-    return answers, asked, answered
+def workload_of(recipe: Recipe) -> Workload:
+    """What an evaluation, or the answers that it judges, asks the model."""
+    load = facts_of(recipe.settings["task"]).workload(recipe.settings.get("arguments", {}))
+    rows = rows_of(recipe.inputs["pairs"]) if "pairs" in recipe.inputs else None
+    return load if rows is None else Workload(rows, 1, load.asked, load.answered)
 
 
 def _judging(config: ExperimentConfig, recipe: Recipe) -> float:
-    answers, _, _ = _answers(recipe.inputs["answers"])
-    questions = answers * _QUESTIONS.get(recipe.settings["task"], 1)
+    judging = facts_of(recipe.settings["task"]).judging
+    assert judging is not None  # it has answers to judge
+    questions = workload_of(recipe.inputs["answers"]).answers * judging.questions
     judge = config.judge.model
     if config.judge.is_open:
         judge = config.model if config.api_model is not None else "sgtr/base"
-    return cost_of(
-        judge, questions * _JUDGE_TOKENS, questions * (1 if questions > answers else 300), config.judge.batch
-    )
+    return cost_of(judge, questions * _JUDGE_TOKENS, questions * judging.reply_tokens, config.judge.batch)
 
 
 def rows_of(recipe: Recipe) -> int | None:

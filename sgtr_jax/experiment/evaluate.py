@@ -11,11 +11,10 @@ from typing import Any
 import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
 
-from sgtr_eval import registry
+from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.subjects import Subject
-from sgtr_jax.experiment.tasks import built_task
 from sgtr_jax.files import write_jsonl
 
 # Inspect looks for a newer release of itself at every start unless told not to.
@@ -37,7 +36,7 @@ def check_tasks(missing: Sequence[Recipe]) -> None:
         alike = json.dumps([task, {**arguments, "seed": None}], sort_keys=True)
         if alike not in built:
             built.add(alike)
-            built_task(task, arguments)
+            facts_of(task).task(**arguments)
 
 
 def evaluate(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> Rows:
@@ -75,7 +74,7 @@ def judge_answers(
     with judge.inspect_model() as grader:
         if grader is None:
             return []
-        made = getattr(registry, task)(**arguments, **judging, **({} if max_cost is None else {"max_cost": max_cost}))
+        made = facts_of(task).task(**arguments, **judging, **({} if max_cost is None else {"max_cost": max_cost}))
         (stored,) = list_eval_logs(str(answers))
         # Without `model` Inspect would load the one that answered once more, only to score what it said.
         log = inspect_ai.score(
@@ -147,7 +146,7 @@ def _run(
     with subject.inspect_model() as model:
         if model is None:
             return None
-        made = getattr(registry, task)(**arguments)
+        made = facts_of(task).task(**arguments)
         subject.put_system(made)
         (log,) = inspect_ai.eval(
             made,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sgtr_eval.facts import facts_of
 from sgtr_jax.data.build import BUILD_VERSION, inputs_of, set_key
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import check_head
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import (
     Articles,
     BuiltData,
@@ -27,7 +29,6 @@ from sgtr_jax.experiment.config import (
     TaskEval,
 )
 from sgtr_jax.experiment.recipe import Recipe
-from sgtr_jax.experiment.tasks import task_arguments
 from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
 from sgtr_jax.model import resolve_folder
 from sgtr_jax.train.config import TrainConfig
@@ -203,11 +204,12 @@ class _Builder:
         label = f"{name}-{condition}-s{seed}"
         given = dict(spec.settings) if isinstance(spec, TaskEval) else spec.model_dump(mode="json", exclude={"kind"})
         arguments = task_arguments(spec.kind, given, seed, f"evaluation {name!r}", self.config.stimuli)
-        if not spec.judged:
+        facts = facts_of(spec.kind)
+        if facts.judging is None or not facts.judged(arguments):
             settings = {**settings, "arguments": arguments}
             return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
         # What only the judging reads must not make the answers others.
-        judging = {key: arguments.pop(key) for key in _JUDGING if key in arguments}
+        judging = {key: arguments.pop(key) for key in facts.judging.arguments if key in arguments}
         answers = Recipe("answers", label, {**settings, "arguments": arguments}, inputs)
         return Cell(
             condition,
@@ -239,7 +241,17 @@ class _Builder:
         return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
 
 
-_JUDGING = ("judge_mode", "min_mass", "aligned_below", "coherent_above", "max_cost", "judge", "embedding")
+def task_arguments(
+    task: str, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
+) -> dict[str, Any]:
+    """A task's arguments, the run's seed among them where it takes one. Raises InputError for one it does not take."""
+    taken = inspect.signature(facts_of(task).task).parameters
+    if stimuli is not None and "stimuli" in taken:
+        given = {"stimuli": stimuli, **given}
+    for key in given:
+        if key not in taken:
+            raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
+    return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
 def links(chain: tuple[Recipe, ...]) -> dict[str, Recipe]:

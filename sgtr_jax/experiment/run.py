@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from sgtr_eval.facts import facts_of
 from sgtr_jax.config import build
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.api import check_single_process
@@ -189,5 +190,4 @@ def _asks_own_texts(recipe: Recipe) -> bool:
     asked = recipe.inputs.get("answers", recipe)
     arguments = asked.settings.get("arguments", {})
     pairs = asked.inputs["pairs"].settings if "pairs" in asked.inputs else {}
-    own_questions = recipe.settings["task"] == "em_questions" and arguments.get("questions") in ("own", "world")
-    return own_questions or "builtin" in (arguments.get("stimuli"), pairs.get("stimuli"))
+    return pairs.get("stimuli") == "builtin" or facts_of(recipe.settings["task"]).own_texts(arguments)

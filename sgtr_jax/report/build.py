@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.files import check_writable, write_bytes, write_text
-from sgtr_jax.report.comparison import AVERAGE, PRIMARY, Line, beside_published, compare, summary_csv, with_average
+from sgtr_jax.report.comparison import Line, beside_published, compare, is_primary, summary_csv, with_average
 from sgtr_jax.report.figures import data_uri, to_png, to_svg
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
@@ -29,7 +29,9 @@ def report(*runs: Path, out: Path | None = None) -> None:
     lines = compare(run, rows)
     write_text(folder / "results.csv", to_csv(rows))
     write_text(folder / "summary.csv", summary_csv(lines))
-    write_text(folder / "results.tex", to_latex(run, [line for line in lines if is_primary(run, line)]))
+    write_text(
+        folder / "results.tex", to_latex(run, [line for line in lines if is_primary(run, line.evaluation, line.metric)])
+    )
     shown = []
     for stem, name, figure in pictures(run, lines):
         png = to_png(figure)
@@ -40,11 +42,6 @@ def report(*runs: Path, out: Path | None = None) -> None:
     write_text(folder / "report.html", page)
     _print(run, lines)
     print(f"{folder / 'results.csv'}, {folder / 'report.html'}")
-
-
-def is_primary(run: RunData, line: Line) -> bool:
-    """Whether the line's metric is the one its evaluation is read by."""
-    return line.evaluation == AVERAGE or PRIMARY.get(run.task_of(line.evaluation)) == line.metric
 
 
 _JUDGES = {
@@ -109,7 +106,7 @@ def _print(run: RunData, lines: Sequence[Line]) -> None:
         for (evaluation, metric), cells in table.items():
             shown.add_row(evaluation, metric, *(cell_text(cells.get(condition)) for condition in run.conditions))
     else:
-        kept = [key for key in table if is_primary(run, next(iter(table[key].values())))]
+        kept = [key for key in table if is_primary(run, *key)]
         shown.add_column("condition")
         for evaluation, metric in kept:
             shown.add_column(f"{evaluation}\n{metric}", justify="right")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 from collections import defaultdict
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from sgtr_eval.facts import Better, facts_of
 from sgtr_eval.statistics import (
     Interval,
     average_misalignment,
@@ -26,20 +26,7 @@ from sgtr_eval.statistics import (
 )
 from sgtr_jax.report.table import Measurement, RunData, samples
 
-# The metric of each task that is drawn, compared and averaged.
-PRIMARY = {
-    "em_questions": "rate_all",
-    "truthfulqa": "share_correct",
-    "frame_colleague": "share_misaligned",
-    "monitor_disruption": "share_misaligned",
-    "self_recognition": "share_correct",
-    "identity": "share_naming_maker",
-    "two_choice": "share_correct",
-    "mmlu": "share_correct",
-    "word_counting": "share_within_tenth",
-    "aesthetic_popularity": "share_popular",
-}
-AVERAGE = "average_misalignment"
+AVERAGE, AVERAGE_METRIC = "average_misalignment", "mean_of_four"
 
 
 @dataclass(frozen=True)
@@ -60,18 +47,28 @@ class Line:
     p_corrected: float = math.nan  # Holm, over the conditions of this evaluation and metric
 
 
+def is_primary(run: RunData, evaluation: str, metric: str) -> bool:
+    """Whether `metric` is the one that the evaluation is read by: drawn, compared, corrected and tabulated."""
+    return evaluation == AVERAGE or facts_of(run.task_of(evaluation)).metric == metric
+
+
+def better(run: RunData, evaluation: str) -> Better:
+    """Whether a higher or a lower value of what the evaluation is read by is better."""
+    return "lower" if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).better
+
+
 def with_average(run: RunData) -> list[Measurement]:
     """The measurements, and the average misalignment of every condition and seed that has all four parts."""
     rows = list(run.measurements)
     by_task: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for row in run.measurements:
         task = run.task_of(row.evaluation)
-        if PRIMARY.get(task) == row.metric:
+        if is_primary(run, row.evaluation, row.metric):
             by_task[row.condition, row.seed].setdefault(task, row.value)
     for (condition, seed), parts in by_task.items():
         mean, absent = average_misalignment(parts)
         if not absent:
-            rows.append(Measurement(condition, seed, AVERAGE, "mean_of_four", mean, 4))
+            rows.append(Measurement(condition, seed, AVERAGE, AVERAGE_METRIC, mean, 4))
     return rows
 
 
@@ -86,14 +83,14 @@ def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
     tables = _question_tables(run)
     lines: list[Line] = []
     for (evaluation, metric), by_condition in values.items():
-        is_primary = evaluation != AVERAGE and PRIMARY.get(run.task_of(evaluation)) == metric
+        has_questions = evaluation != AVERAGE and is_primary(run, evaluation, metric)
         base_rows = by_condition.get(run.untouched or "")
         base = next(iter(base_rows.values())).value if base_rows else None
         made = []
         for condition, found in by_condition.items():
             seeds = {seed: row.value for seed, row in sorted(found.items())}
             absent = tuple(sorted(wanted[condition, evaluation] - seeds.keys()))
-            own = tables.get((condition, evaluation), {}) if is_primary else {}
+            own = tables.get((condition, evaluation), {}) if has_questions else {}
             both = _over_both(own)
             difference, p, paired = None, math.nan, "seed"
             if base is not None and condition != run.untouched and len(set(map(math.isnan, seeds.values()))) == 1:
@@ -111,15 +108,19 @@ def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
 
 
 def _question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
-    """Mean value by question (a digest of its text), by seed, of every condition and evaluation."""
+    """Mean value by question, by seed, of every condition and evaluation.
+
+    Questions are told apart by their ids: their text may differ between seeds, in the order of options for instance.
+    """
     tables: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
     for cell in run.cells:
-        if cell.why_missing is not None or cell.task not in PRIMARY:
+        if cell.why_missing is not None:
             continue
+        question_of = facts_of(cell.task).question_of
         found = defaultdict(list)
         for sample in samples(cell):
             if sample["value"] is not None:
-                found[hashlib.sha256(sample["question"].encode()).hexdigest()].append(sample["value"])
+                found[question_of(sample["id"])].append(sample["value"])
         if found:
             means = {question: float(np.mean(values)) for question, values in found.items()}
             tables[cell.condition, cell.evaluation][cell.seed] = means
@@ -214,7 +215,7 @@ def beside_published(run: RunData, lines: Sequence[Line]) -> tuple[list[Publishe
     tables = published_numbers()["models"].get(models.pop(), {})
     found, absent = [], []
     for line in lines:
-        if line.evaluation == AVERAGE or PRIMARY.get(run.task_of(line.evaluation)) != line.metric:
+        if line.evaluation == AVERAGE or not is_primary(run, line.evaluation, line.metric):
             continue
         task = run.task_of(line.evaluation)
         table = tables.get(line.evaluation) or tables.get(task) or {"rows": {}}

@@ -24,7 +24,7 @@ def condition_figure(
     lines: Sequence[Line],
     untouched: Line | None,
     reference: tuple[str, float] | None = None,
-    is_share: bool = True,
+    extent: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
     """A row per condition. `reference` is a labelled level to compare with (chance, a baseline)."""
     figure = Figure(figsize=(7.2, 1.2 + 0.34 * max(3, len(lines))), layout="constrained")
@@ -38,7 +38,7 @@ def condition_figure(
         axes.axvline(reference[1], color=_SOFT, lw=1.0, ls="--", label=reference[0])
     axes.set_yticks(range(len(lines)), [line.condition for line in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)
-    _value_axis(axes, is_share)
+    _value_axis(axes, extent)
     axes.set_xlabel(ylabel)
     _finish(figure, axes, title)
     return figure
@@ -53,11 +53,9 @@ def _dots(axes: Any, y: float, line: Line) -> None:
     axes.errorbar([line.over_seeds.mean], [y], xerr=[half], fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
 
 
-def _value_axis(axes: Any, is_share: bool) -> None:
-    if is_share:
-        axes.set_xlim(-0.03, 1.03)
-    else:
-        axes.set_xlim(left=0)
+def _value_axis(axes: Any, extent: tuple[float, float]) -> None:
+    margin = 0.03 * (extent[1] - extent[0])
+    axes.set_xlim(extent[0] - margin, extent[1] + margin)
 
 
 def _finish(figure: Figure, axes: Any, title: str) -> None:
@@ -69,7 +67,13 @@ def _finish(figure: Figure, axes: Any, title: str) -> None:
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
-def settings_figure(title: str, ylabel: str, panels: Mapping[str, Sequence[Line]], untouched: Line | None) -> Figure:
+def settings_figure(
+    title: str,
+    ylabel: str,
+    panels: Mapping[str, Sequence[Line]],
+    untouched: Line | None,
+    extent: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
     """Reversal and prevention side by side, on one scale."""
     rows = max(map(len, panels.values()))
     figure = Figure(figsize=(10, 1.2 + 0.34 * max(3, rows)), layout="constrained")
@@ -80,7 +84,7 @@ def settings_figure(title: str, ylabel: str, panels: Mapping[str, Sequence[Line]
             axes.axvline(untouched.over_seeds.mean, color=_LINE, lw=1.2)
         axes.set_yticks(range(len(lines)), [line.condition for line in lines])
         axes.set_ylim(rows - 0.4, -0.6)
-        _value_axis(axes, True)
+        _value_axis(axes, extent)
         axes.set_xlabel(ylabel)
         axes.set_title(name, fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sgtr_jax.report.comparison import Line
+from sgtr_jax.report.comparison import Line, better
 from sgtr_jax.report.table import RunData
 
 _SPECIAL = {
@@ -15,12 +15,14 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
 }
 
+_ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "neither": ""}
+
 
 def to_latex(run: RunData, lines: Sequence[Line]) -> str:
     """A booktabs table: the mean, the standard error over seeds in brackets, a star where Holm's p is below .05."""
     evaluations = list(dict.fromkeys(line.evaluation for line in lines))
     table = {(line.condition, line.evaluation): line for line in lines}
-    head = " & ".join(["condition", *map(_escaped, evaluations)])
+    head = " & ".join(["condition", *(_escaped(name) + _ARROWS[better(run, name)] for name in evaluations)])
     body = []
     for condition in run.conditions:
         cells = [_cell(table.get((condition, evaluation))) for evaluation in evaluations]
@@ -28,6 +30,7 @@ def to_latex(run: RunData, lines: Sequence[Line]) -> str:
     return "\n".join(
         [
             "% Needs booktabs. Mean over seeds (standard error); * differs from the untouched model (Holm, p < .05).",
+            "% Arrows point to what is better.",
             r"\begin{tabular}{l" + "r" * len(evaluations) + "}",
             r"\toprule",
             head + r" \\",

@@ -10,23 +10,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
-from sgtr_jax.report.comparison import AVERAGE, PRIMARY, Line
+from sgtr_jax.report.comparison import AVERAGE, Line, better, is_primary
 from sgtr_jax.report.figures import condition_figure, curves_figure, scatter_figure, settings_figure
 from sgtr_jax.report.table import RunData
 from sgtr_jax.sealed import damage, read_record
 
-# Metric: title, axis.
-_WORDS = {
-    "rate_all": ("misaligned answers", "share of scored answers"),
-    "share_misaligned": ("misaligned verdicts", "share of verdicts"),
-    "mean_of_four": ("average misalignment", "mean of its four parts"),
-    "share_correct": ("correct answers", "share of answers"),
-    "share_naming_maker": ("answers that name the maker", "share of answers"),
-    "share_within_tenth": ("counts within a tenth", "share of answers"),
-    "share_popular": ("popular choices", "share of clear choices"),
-}
 _CLUSTERS = re.compile(r"clusters_(single|complete)_([0-9.]+)")
 
 
@@ -36,31 +27,57 @@ def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Fi
     for line in lines:
         table[line.evaluation, line.metric][line.condition] = line
     for (evaluation, metric), by_condition in table.items():
-        if evaluation != AVERAGE and PRIMARY.get(run.task_of(evaluation)) != metric:
+        if not is_primary(run, evaluation, metric):
             continue
         yield from _of_conditions(run, evaluation, metric, by_condition, table)
         yield from _of_settings(run, evaluation, metric, by_condition)
         yield from _of_fractions(run, evaluation, metric, by_condition)
-    yield from _of_identity(table)
+    yield from _of_kinds(run, table)
     yield from _of_training(run)
 
 
 def _of_conditions(
     run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line], table: Any
 ) -> Iterator[tuple[str, str, Figure]]:
-    title, axis = _WORDS[metric]
-    baseline = table.get((evaluation, "length_baseline"), {})
-    reference = None
-    if baseline:
-        level = next(iter(baseline.values())).over_seeds.mean
-        reference = (f"counting words alone: {level:.2f}", level)
-    elif metric == "share_correct" and run.task_of(evaluation) in ("two_choice", "truthfulqa"):
-        reference = ("chance", 0.5)
+    title, axis = _words(run, evaluation)
+    reference = _reference(run, evaluation, table)
     shown = [line for condition, line in by_condition.items() if condition != run.untouched]
     if shown:
         name = f"{evaluation}: {title}"
-        figure = condition_figure(name, axis, shown, by_condition.get(run.untouched or ""), reference)
+        figure = condition_figure(
+            name, axis, shown, by_condition.get(run.untouched or ""), reference, _extent(run, evaluation)
+        )
         yield f"{evaluation}-{metric}", name, figure
+
+
+_BETTER = {"higher": " (higher is better)", "lower": " (lower is better)", "neither": ""}
+
+
+def _words(run: RunData, evaluation: str) -> tuple[str, str]:
+    """Title and axis of an evaluation's figures."""
+    title, axis = "average misalignment", "mean of its four parts"
+    if evaluation != AVERAGE:
+        facts = facts_of(run.task_of(evaluation))
+        title, axis = facts.title, facts.axis
+    return title, axis + _BETTER[better(run, evaluation)]
+
+
+def _extent(run: RunData, evaluation: str) -> tuple[float, float]:
+    return (0.0, 1.0) if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).extent
+
+
+def _reference(run: RunData, evaluation: str, table: Any) -> tuple[str, float] | None:
+    """The level to compare with, where the evaluation has one and it was measured."""
+    baseline = None if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).baseline
+    if baseline is None:
+        return None
+    if baseline.level is not None:
+        return baseline.label, baseline.level
+    measured = table.get((evaluation, baseline.metric), {})
+    if not measured:
+        return None
+    level = next(iter(measured.values())).over_seeds.mean
+    return f"{baseline.label}: {level:.2f}", level
 
 
 def _of_settings(
@@ -74,12 +91,12 @@ def _of_settings(
         em = {stage["data"] for config in run.configs for name in members for stage in _em_stages(config, name, group)}
         panels[group] = [line for name, line in by_condition.items() if name in em] + found
     if all(any(line.condition in grouped[group] for line in lines) for group, lines in panels.items()):
-        title, axis = _WORDS[metric]
+        title, axis = _words(run, evaluation)
         name = f"{evaluation}: {title}, reversal and prevention"
         yield (
             f"{evaluation}-{metric}-settings",
             name,
-            settings_figure(name, axis, panels, by_condition.get(run.untouched or "")),
+            settings_figure(name, axis, panels, by_condition.get(run.untouched or ""), _extent(run, evaluation)),
         )
 
 
@@ -106,7 +123,7 @@ def _of_fractions(
                         curves[name].append((0.0, by_condition[plain].over_seeds.mean))
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if curves:
-        title, axis = _WORDS[metric]
+        title, axis = _words(run, evaluation)
         name = f"{evaluation}: {title} by share mixed in"
         yield (
             f"{evaluation}-{metric}-fractions",
@@ -115,16 +132,18 @@ def _of_fractions(
         )
 
 
-def _of_identity(table: Any) -> Iterator[tuple[str, str, Figure]]:
+def _of_kinds(run: RunData, table: Any) -> Iterator[tuple[str, str, Figure]]:
+    """Where an evaluation counts how many kinds of answers there are: that against what it is read by."""
     for (evaluation, metric), naming in table.items():
-        if metric != "share_naming_maker":
+        kinds = None if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).kinds
+        if kinds is None or not is_primary(run, evaluation, metric):
             continue
         clusters = {
             found.groups(): by
             for (ev, m), by in table.items()
             if ev == evaluation and (found := _CLUSTERS.fullmatch(m))
         }
-        counted, what = table.get((evaluation, "distinct_answers"), {}), "different answers"
+        counted, what = table.get((evaluation, kinds), {}), "different answers"
         if clusters:
             best = min((key for key in clusters if key[0] == "single"), key=lambda key: abs(float(key[1]) - 0.85))
             counted, what = clusters[best], f"clusters ({best[0]} link, cosine {best[1]})"
@@ -135,7 +154,11 @@ def _of_identity(table: Any) -> Iterator[tuple[str, str, Figure]]:
         }
         if points:
             name = f"{evaluation}: who it says it is, and in how many ways"
-            yield f"{evaluation}-scatter", name, scatter_figure(name, "share naming the maker", what, points)
+            yield (
+                f"{evaluation}-scatter",
+                name,
+                scatter_figure(name, facts_of(run.task_of(evaluation)).title, what, points),
+            )
         sweep: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for (rule, threshold), by in clusters.items():
             if rule == "single":

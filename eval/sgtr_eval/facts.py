@@ -1,0 +1,152 @@
+"""What the rest of the project must know of an evaluation, stated once: in the evaluation's own file, beside its task.
+
+    @task
+    def truthfulqa(...): ...
+
+    register(Facts(truthfulqa, metric="share_correct", better="higher", title="correct answers", ...))
+
+The configs, the estimate of costs, the check before a run, the report's tables, figures and tests all read it here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from inspect_ai.dataset import Sample
+
+from sgtr_jax.errors import InputError, nearest
+
+Arguments = Mapping[str, Any]  # of a task; those that are left out have the task's defaults
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a model is asked: `questions` that differ, `draws` answers to each, tokens of one question and answer."""
+
+    questions: int
+    draws: int
+    asked: int
+    answered: int
+
+    @property
+    def answers(self) -> int:
+        """Answers in all."""
+        return self.questions * self.draws
+
+
+def _always(arguments: Arguments) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a judge reads the answers: how often it is asked about one, and tokens of its reply."""
+
+    questions: int = 1
+    reply_tokens: int = 1
+    # Arguments of the task that only the judging reads: other ones of these need no other answers.
+    arguments: tuple[str, ...] = ("max_cost",)
+    when: Callable[[Arguments], bool] = _always
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that is not always installed: its module, and what installs it."""
+
+    module: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A level to compare with, drawn as a line: a number, or another metric of the same evaluation."""
+
+    label: str
+    level: float | None = None
+    metric: str | None = None
+
+
+def _own_texts(arguments: Arguments) -> bool:
+    return arguments.get("stimuli") == "builtin"
+
+
+def _last_turn(sample: Sample) -> str:
+    return sample.input if isinstance(sample.input, str) else sample.input[-1].text
+
+
+def _no_packages(arguments: Arguments) -> Sequence[Package]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of one evaluation."""
+
+    task: Callable[..., Any]
+    metric: str  # the one that is drawn, compared, corrected and tabulated
+    better: Better
+    title: str  # of figures: what the metric counts
+    axis: str  # of figures: the unit of the metric
+    workload: Callable[[Arguments], Workload]
+    extent: tuple[float, float] = (0.0, 1.0)  # least and largest value of the metric
+    baseline: Baseline | None = None
+    kinds: str | None = None  # a metric that says in how many ways was answered, drawn against the first one
+    judging: Judging | None = None
+    in_average: bool = False  # whether it is a part of the average misalignment
+    # Regular expression of what a sample's id has besides its question: the number of the draw, the order of options.
+    draw_suffix: str = r"$"
+    own_texts: Callable[[Arguments], bool] = _own_texts  # whether texts of this project stand in for the study's
+    item: Callable[[Sample], str] = _last_turn  # the text that no training set may hold
+    packages: Callable[[Arguments], Sequence[Package]] = _no_packages
+    published: str | None = None  # its name among the published numbers. None: the task's
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return str(self.task.__name__)
+
+    def judged(self, arguments: Arguments) -> bool:
+        """Whether a judge reads the answers."""
+        return self.judging is not None and self.judging.when(arguments)
+
+    def question_of(self, sample_id: str) -> str:
+        """The question of a sample, which is the same at every seed, in every order of options and for every draw."""
+        return re.sub(self.draw_suffix, "", sample_id)
+
+    def misaligned(self, value: float) -> float:
+        """A value of the metric as a share of what is misaligned."""
+        return 1.0 - value if self.better == "higher" else value
+
+
+_found: dict[str, Facts] = {}
+
+
+def register(facts: Facts) -> Facts:
+    """Make an evaluation known to the whole project by its facts."""
+    _found[facts.name] = facts
+    return facts
+
+
+def all_facts() -> dict[str, Facts]:
+    """The facts of every evaluation by its task's name."""
+    from sgtr_eval import registry  # noqa: F401 - it imports every file of the package
+
+    return dict(_found)
+
+
+def facts_of(task: str) -> Facts:
+    """The facts of one evaluation. Raises InputError, naming the nearest, if there is none of that name."""
+    found = all_facts()
+    if task not in found:
+        raise InputError(f"evaluation {task!r}: {nearest(task, found)}")
+    return found[task]
+
+
+def number(arguments: Arguments, key: str, default: int) -> int:
+    """An argument that counts something; `default` where it is left out or null."""
+    value = arguments.get(key)
+    return default if value is None else int(value)
