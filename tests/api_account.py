@@ -32,6 +32,8 @@ class Account:
         self.usual: list[Any] = ["validating_files", "running", "succeeded"]
         self.lose_replies, self.at_once, self.refused_creations = 0, at_once, 0
         self.frozen = False  # no job gets on
+        # States that an uploaded file goes through, one a request for it; a job needs the last of them, "processed".
+        self.file_states: list[str] = []
         self._reply, self._lock = reply, threading.Lock()
 
     def handle(self, method: str, path: str, data: bytes, headers: Any) -> Answer:
@@ -56,7 +58,7 @@ class Account:
         return (
             (r"/files", lambda: (200, {"object": "list", "data": list(self.files.values()), "has_more": False})),
             (r"/files/([^/]+)/content", lambda one: (200, self.contents[one])),
-            (r"/files/([^/]+)", lambda one: (200, self.files[one])),
+            (r"/files/([^/]+)", self._file_now),
             (r"/fine_tuning/jobs", lambda: self._list(query)),
             (r"/fine_tuning/jobs/([^/]+)", self._get),
             (r"/batches/([^/]+)", lambda one: (200, self.batches[one])),
@@ -74,11 +76,22 @@ class Account:
         self.contents[one] = content
         self.files[one] = {
             "id": one, "object": "file", "bytes": len(content), "created_at": 1, "filename": name, "purpose": purpose,
-            "status": "processed",
+            "status": self.file_states.pop(0) if self.file_states and purpose == "fine-tune" else "processed",
+            "status_details": None,
         }  # fmt: skip
         return self.files[one]
 
+    def _file_now(self, one: str) -> Answer:
+        if self.files[one]["purpose"] == "fine-tune" and self.file_states:
+            self.files[one]["status"] = self.file_states.pop(0)
+        return 200, self.files[one]
+
     def _create(self, body: dict[str, Any]) -> Answer:
+        status = self.files[body["training_file"]]["status"]
+        if status != "processed":
+            message = f"Training file {body['training_file']} has status {status}: it can be used once it is processed"
+            error = {"message": message, "type": "invalid_request_error", "param": "training_file", "code": None}
+            return 400, {"error": error}
         if sum(job["status"] in ("running", "validating_files", "paused") for job in self.jobs) >= self.at_once:
             self.refused_creations += 1
             return 429, {"error": {"message": "too many jobs", "code": "rate_limit_exceeded", "type": "requests"}}

@@ -6,27 +6,38 @@ whoever runs the same recipe again, after a kill or on another machine, finds th
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
+from sgtr_jax.backends.uploads import FileWait, message_of, rows_as_file, uploaded
 from sgtr_jax.data.records import Record
-from sgtr_jax.errors import RunError
+from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import write_json
 
 _KEY = "sgtr_recipe"  # of a job's metadata
 _TRIES = 5
+# After these nobody knows whether the request was carried out.
+_LOST = (openai.APIConnectionError, openai.InternalServerError, openai.ConflictError)
 # Of a failed job's error: the provider's safety check stopped it, before training or after. An outcome, not an error.
-_REFUSAL = re.compile(r"unsafe|moderation|usage polic|safety|blocked", re.IGNORECASE)
+# The code decides where it says; providers give `invalid_training_file` both for broken rows and for harmful ones.
+_SAFETY_CODE = re.compile(r"unsafe|moderat|safety|policy|content_filter|harm", re.IGNORECASE)
+_OTHER_CODE = re.compile(
+    r"limit|server|internal|timeout|account|organi[sz]ation|permission|api_key|not_found", re.IGNORECASE
+)
+_SAFETY_WORDS = re.compile(
+    r"\bunsafe\b|moderation|(usage|content|safety) polic|safety (check|eval|review|system|standard)", re.IGNORECASE
+)
+# An account that may not spend more is "blocked", too.
+_MONEY = re.compile(r"quota|billing|payment|credit|(hard|spend(ing)?) limit", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,27 +70,33 @@ class Provider:
 
     def __init__(self, base_url: str | None = None, wait: float = 1.0) -> None:
         # A job takes hours: a minute without an answer must not end the waiting for it.
-        self._client = openai.OpenAI(base_url=base_url, max_retries=8)
+        try:
+            self._client = openai.OpenAI(base_url=base_url, max_retries=8)
+        except openai.OpenAIError as error:  # no key
+            raise InputError(f"finetuning behind an API: {error}") from None
         # A request that may have been carried out though its reply was lost is never simply sent again.
         self._once = self._client.with_options(max_retries=0)
         self._wait = wait
 
     def find(self, key: str) -> FineTuningJob | None:
         """The job of a recipe: one that goes on or ended well or was refused, else the newest that failed."""
-        jobs = [
-            job
-            for job in self._client.fine_tuning.jobs.list(limit=100, metadata={_KEY: key})
-            if (job.metadata or {}).get(_KEY) == key  # a server may not know the filter
-        ]
+        with _said("the account's jobs could not be listed"):
+            jobs = [
+                job
+                for job in self._client.fine_tuning.jobs.list(limit=100, metadata={_KEY: key})
+                if (job.metadata or {}).get(_KEY) == key  # a server may not know the filter
+            ]
         return min(jobs, key=lambda job: (_may_be_tried_again(job), -job.created_at), default=None)
 
     def job(self, job_id: str) -> FineTuningJob:
         """A job as it stands."""
-        return self._client.fine_tuning.jobs.retrieve(job_id)
+        with _said(f"job {job_id} could not be asked about"):
+            return self._client.fine_tuning.jobs.retrieve(job_id)
 
     def change(self, job_id: str, what: Literal["cancel", "pause", "resume"]) -> FineTuningJob:
         """Cancel, pause or resume a job."""
-        changed: FineTuningJob = getattr(self._client.fine_tuning.jobs, what)(job_id)
+        with _said(f"job {job_id}: the provider does not {what} it"):
+            changed: FineTuningJob = getattr(self._client.fine_tuning.jobs, what)(job_id)
         return changed
 
     def start(self, job: ApiFinetune) -> FineTuningJob | None:
@@ -91,24 +108,31 @@ class Provider:
         if found is not None and not _may_be_tried_again(found):
             return found
         file_id = self._uploaded(job)
-        for attempt in range(_TRIES):
+        processing, lost_replies = FileWait(self._client, file_id, self._wait), 0
+        while True:
             try:
                 return self._create(job, file_id)
             except openai.RateLimitError as error:
-                if error.code == "insufficient_quota":
-                    raise RunError(f"{job.name}: {_message(error)}") from None
+                if _is_about_money(error.code or "", message_of(error)):
+                    raise RunError(f"{job.name}: {message_of(error)}") from None
                 return None
-            except (openai.APIConnectionError, openai.InternalServerError) as error:
+            except openai.APIError as error:
+                if isinstance(error, openai.APIStatusError):
+                    with _said(f"{job.name}: the uploaded rows could not be asked about"):
+                        waits = processing.helps(error)
+                    if waits:
+                        processing.wait(error)
+                        continue
+                if not isinstance(error, _LOST):
+                    raise RunError(f"{job.name}: the provider does not take the job: {message_of(error)}") from None
                 # The job may exist: only when the list does not show it is it asked for again.
-                time.sleep(self._wait * 2**attempt)
+                time.sleep(self._wait * 2**lost_replies)
                 lost = self.find(job.key)
                 if lost is not None and (found is None or lost.id != found.id):
                     return lost
-                if attempt == _TRIES - 1:
+                lost_replies += 1
+                if lost_replies == _TRIES:
                     raise RunError(f"{job.name}: no finetuning job could be started: {error}") from None
-            except openai.APIStatusError as error:
-                raise RunError(f"{job.name}: the provider does not take the job: {_message(error)}") from None
-        raise AssertionError("the loop returns or raises")
 
     def _create(self, job: ApiFinetune, file_id: str) -> FineTuningJob:
         return self._once.fine_tuning.jobs.create(
@@ -131,19 +155,20 @@ class Provider:
 
     def _uploaded(self, job: ApiFinetune) -> str:
         """Id of the rows as a file of the account; equal rows, as of several seeds, are uploaded once."""
-        lines = [json.dumps({"messages": list(record.messages)}, ensure_ascii=False) for record in job.records]
-        data = ("\n".join(lines) + "\n").encode()
+        name, data = rows_as_file(job.records)
         job.folder.mkdir(parents=True, exist_ok=True)
-        path = job.folder / "train.jsonl"
-        path.write_bytes(data)
-        name = f"sgtr-{hashlib.sha256(data).hexdigest()[:32]}.jsonl"
-        for file in self._client.files.list(purpose="fine-tune"):
-            if file.filename == name and file.bytes == len(data):
-                return file.id
-        try:
-            return self._client.files.create(file=(name, data), purpose="fine-tune").id
-        except openai.APIError as error:
-            raise RunError(f"{job.name}: the rows could not be uploaded: {_message(error)}") from None
+        (job.folder / "train.jsonl").write_bytes(data)
+        with _said(f"{job.name}: the rows could not be uploaded"):
+            return uploaded(self._client, name, data)
+
+
+@contextlib.contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Raises RunError, with what the provider says, for a request that failed for good."""
+    try:
+        yield
+    except openai.APIError as error:
+        raise RunError(f"{what}: {message_of(error)}") from None
 
 
 class Jobs:
@@ -214,8 +239,21 @@ def outcome_of(job: FineTuningJob) -> Ended | None:
 
 
 def _refused(job: FineTuningJob) -> bool:
+    """Whether the provider's safety check ended the job: by the error's code, else by its words."""
     error = job.error
-    return error is not None and bool(_REFUSAL.search(f"{error.code} {error.message}"))
+    if error is None:
+        return False
+    code, words = error.code or "", error.message or ""
+    if _SAFETY_CODE.search(code):
+        return True
+    if _OTHER_CODE.search(code) or _is_about_money(code, words):
+        return False
+    return bool(_SAFETY_WORDS.search(words))
+
+
+def _is_about_money(code: str, words: str) -> bool:
+    """Whether the account may not spend more, which waiting does not change."""
+    return bool(_MONEY.search(code.replace("_", " ")) or _MONEY.search(words))
 
 
 def _may_be_tried_again(job: FineTuningJob) -> bool:
@@ -225,9 +263,3 @@ def _may_be_tried_again(job: FineTuningJob) -> bool:
 def _nothing(job: ApiFinetune) -> FineTuningJob:
     """Stands for a job that never came to be."""
     return FineTuningJob.model_construct(id="", model=job.model, status="failed", seed=job.seed)
-
-
-def _message(error: openai.APIError) -> str:
-    body: Any = error.body
-    said = body.get("message") if isinstance(body, dict) else None
-    return str(said or error.message)
