@@ -42,6 +42,14 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{folder}: the output folder cannot be written: {error.strerror}") from None
 
 
+def check_new(folder: Path) -> None:
+    """Raise InputError unless a command may make `folder`: it must not exist yet, or be empty and not where we are."""
+    if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():
+        return
+    if folder.exists():
+        raise InputError(f"{folder}: exists already, and would be replaced; give --out a folder that does not exist")
+
+
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `target` that takes its place, whole, at the end.

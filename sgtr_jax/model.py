@@ -16,13 +16,15 @@ from jax.sharding import Mesh
 
 from sgtr_jax import nano
 from sgtr_jax.buckets import is_address
+from sgtr_jax.data.chat import end_of_turn_id
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.files import read_json
 from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.memory import device_memory
 from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.layers import Adapter, Chain
-from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
+from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config, token_ids
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.forward import all_logits
@@ -30,7 +32,7 @@ from sgtr_jax.sample.layout import sampling_mesh
 from sgtr_jax.sample.request import Request
 from sgtr_jax.tokenizer import TOKENIZER_FILES, load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, described, is_converted, load_converted
-from sgtr_jax.weights.load import load_params, open_checkpoint
+from sgtr_jax.weights.load import load_params, open_checkpoint, stores_another_head
 from sgtr_jax.weights.peft import load_adapter
 from sgtr_jax.weights.quantize import quantize_leaf
 
@@ -68,7 +70,9 @@ class Model:
         if "programs" not in self._shared:
             self._shared["programs"] = DecodePrograms(self.spec, self.mesh)
         # A folder without a tokenizer can be sampled from in ids, without texts.
-        decode = self.decode if (self.folder / "tokenizer.json").exists() else None
+        has_tokenizer = (self.folder / "tokenizer.json").exists()
+        decode = self.decode if has_tokenizer else None
+        settings.setdefault("decode_whole", self.decode_whole if has_tokenizer else None)
         programs = self._shared["programs"]
         return Engine(self.spec, self.params, self.mesh, chains, decode=decode, programs=programs, **settings)
 
@@ -77,11 +81,26 @@ class Model:
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
+    def decode_whole(self, tokens: Sequence[int]) -> str:
+        """Text of generated ids, special tokens too."""
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a completion: the config's eos ids and the tokenizer's own."""
-        eos = self.tokenizer.eos_token_id
-        return tuple(sorted({*self.spec.eos_ids, *([eos] if eos is not None else [])}))
+        """Tokens that end a completion, from every place that names some.
+
+        config.json, generation_config.json, the tokenizer, and the token that ends the assistant's turn in the chat
+        template, which training trains: base models whose eos ends no turn (Qwen2.5's) would go on past it.
+        """
+        found = {*self.spec.eos_ids}
+        path = self.folder / "generation_config.json"
+        if path.is_file():
+            found |= set(token_ids(read_json(path), "eos_token_id", str(path)))
+        if self.tokenizer.eos_token_id is not None:
+            found.add(self.tokenizer.eos_token_id)
+        end = end_of_turn_id(self.tokenizer)
+        return tuple(sorted(found if end is None else found | {end}))
 
     def with_adapters(self, folders: Sequence[Path], merge: bool = False, chain_id: str | None = None) -> Model:
         """The base under the chain of PEFT folders given, in order.
@@ -187,8 +206,11 @@ def _downloaded(name: str, patterns: list[str]) -> Path:
 
 
 def read_spec(folder: Path) -> ModelSpec:
-    """The spec in `folder/config.json`."""
-    return spec_from_config(read_config_json(folder), str(folder / "config.json"))
+    """The spec in `folder/config.json`, untied where the folder stores a head that is not the embedding."""
+    spec = spec_from_config(read_config_json(folder), str(folder / "config.json"))
+    if spec.tie_embeddings and not is_converted(folder) and stores_another_head(folder):
+        return dataclasses.replace(spec, tie_embeddings=False)
+    return spec
 
 
 def load_model(

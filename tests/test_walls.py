@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": GROUND,
     "sample": MODEL | DATA | {"lora"},
     "train": MODEL | DATA | {"lora"},
-    "model": MODEL | {"lora", "weights", "sample", "nano"},
+    "model": MODEL | DATA | {"lora", "weights", "sample", "nano"},
     "nano": MODEL | DATA | {"train", "weights", "backends"},
     "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model", "plan"},
     "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "plan", "sgtr_eval", ""},

@@ -91,6 +91,11 @@ def _edit(folder: Path, change: Any) -> None:
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
+def _index_alone(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").unlink()  # it would be read before an index
+    (folder / "model.safetensors.index.json").write_text(text)
+
+
 K = "model.layers.1.self_attn.k_proj.weight"
 
 
@@ -116,10 +121,10 @@ K = "model.layers.1.self_attn.k_proj.weight"
         (lambda f: (f / "model.safetensors").write_bytes(b""), ["0 bytes"]),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"{x"), ["not valid JSON"]),
         (
-            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "b.safetensors"}}'),
+            lambda f: _index_alone(f, '{"weight_map": {"a": "b.safetensors"}}'),
             ["b.safetensors", "missing"],
         ),
-        (lambda f: (f / "model.safetensors.index.json").write_text("{}"), ["weight_map"]),
+        (lambda f: _index_alone(f, "{}"), ["weight_map"]),
     ],
 )
 def test_damage_is_named(tmp_path: Path, damage: Any, parts: list[str]) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import new_folder
+from sgtr_jax.files import check_new, new_folder
 from sgtr_jax.lora import PROJECTIONS, LoraConfig, merge
 from sgtr_jax.mesh import SAMPLING, MeshConfig, make_mesh
 from sgtr_jax.model import load_model, read_spec, resolve_folder, stored_dtype
@@ -29,6 +29,7 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
     """
     if merged and not adapters:
         raise InputError("--merge needs at least one --adapter")
+    check_new(out)
     configs = [read_adapter_config(folder) for folder in adapters]
     folder = resolve_folder(model)
     spec = read_spec(folder)
@@ -38,7 +39,7 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
         params, lost = merge(loaded.params, loaded.chain)
         with new_folder(out) as temporary:
             save_params(temporary, params, spec)
-            copy_model_files(folder, temporary)
+            copy_model_files(folder, temporary, spec)
             _record_dtype(temporary, dtype)
         if not merged:
             return "Hugging Face format"

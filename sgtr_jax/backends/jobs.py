@@ -90,11 +90,13 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     examples, report = tokenize_records(
         job.records, chat, config.max_length, config.overlong, config.inoculation, spec.max_positions
     )
+    _check_tokens(examples, spec.vocab_size, tokenizer)
     mixed, interleaved = None, None
     if job.mixed_in is not None:
         others, mixed = tokenize_records(
             job.mixed_in.records, chat, config.max_length, config.overlong, positions=spec.max_positions
         )
+        _check_tokens(others, spec.vocab_size, tokenizer)
         interleaved = Interleaved(others, job.mixed_in.fraction, job.mixed_in.every)
     plan = StepPlan(
         examples, config.batch_examples, config.epochs, config.seed, config.shuffle, config.max_steps, interleaved
@@ -115,6 +117,18 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     }  # fmt: skip
     checkpoints = Checkpoints(job.out / "checkpoints", identity, config.checkpoint)
     return Prepared(job, config, plan, report, mixed, identity, checkpoints, checkpoints.check())
+
+
+def _check_tokens(examples: Sequence[Example], vocab_size: int, tokenizer: Any) -> None:
+    """Raise InputError naming the row and the token that the embedding has no row for."""
+    for example in examples:
+        if int(example.tokens.max()) >= vocab_size:
+            token = int(example.tokens.max())
+            raise InputError(
+                f"{example.id}: holds token {token} ({tokenizer.convert_ids_to_tokens(token)!r}), but the model's "
+                f"embedding has {vocab_size} rows: the tokenizer got tokens that the model did not. Resize the model, "
+                "or leave the tokens out"
+            )
 
 
 def data_report(prepared: Prepared) -> dict[str, Any]:

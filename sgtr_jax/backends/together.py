@@ -191,7 +191,7 @@ class Together:
         with new_folder(target) as temporary:
             if self._start is not None:
                 save_params(temporary, params, self._spec)
-                copy_model_files(self._folder, temporary)
+                copy_model_files(self._folder, temporary, self._spec)
             else:
                 lora = one.config.lora.model_copy(update={"init": None})
                 save_adapter(temporary, Adapter(params, jnp.float32(lora.scale)), lora, self._spec, one.job.model)

@@ -37,6 +37,9 @@ class Tokenized:
     target: list[bool]
 
 
+_EXAMPLE: tuple[Message, ...] = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"})
+
+
 class ChatFormat:
     """Chat text and token ids for one tokenizer.
 
@@ -176,6 +179,14 @@ class ChatFormat:
             )
         return matches[-1].end()
 
+    def end_of_turn(self) -> str | None:
+        """The special token that ends the assistant's turn; None where the template ends it with none."""
+        try:
+            (*_, (written,)) = [[s.text] for s in self.segments(_EXAMPLE) if s.target]
+        except InputError:
+            return None
+        return [match[0] for match in self._special.finditer(written)][-1] if self._special else None
+
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
         listed = list(messages)
         if self.system == "default" or (listed and listed[0]["role"] == "system"):
@@ -199,3 +210,11 @@ class ChatFormat:
             turns, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
         )
         return text
+
+
+def end_of_turn_id(tokenizer: Any) -> int | None:
+    """The id of the token that ends the assistant's turn in a tokenizer's template; None where there is none."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    token = ChatFormat(tokenizer).end_of_turn()
+    return None if token is None else int(tokenizer.convert_tokens_to_ids(token))

@@ -7,12 +7,15 @@ error, because a silently ignored key is a silently different model.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_json
+
+# Beyond these a number is a mistake, and reading on would take all memory.
+_MOST, _MOST_LAYERS = 2**31 - 1, 10_000
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "seed_oss": "SeedOssForCausalLM"}
 
@@ -22,7 +25,17 @@ _IGNORED = {
     "dtype", "id2label", "initializer_range", "is_encoder_decoder", "label2id", "model_type",
     "output_attentions", "output_hidden_states", "pretraining_tp", "problem_type", "return_dict",
     "torch_dtype", "transformers_version", "use_cache",
+    # What transformers 4 wrote of generation, tasks and other frameworks.
+    "bad_words_ids", "begin_suppress_tokens", "decoder_start_token_id", "diversity_penalty", "do_sample",
+    "early_stopping", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "finetuning_task",
+    "forced_bos_token_id", "forced_eos_token_id", "is_decoder", "length_penalty", "max_length", "max_new_tokens",
+    "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_scores",
+    "prefix", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "sep_token_id",
+    "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
+    "tokenizer_class", "top_k", "top_p", "torchscript", "typical_p", "use_bfloat16",
 }  # fmt: skip
+# Marks that trainers leave.
+_IGNORED_PREFIXES = ("unsloth_", "_unsloth_")
 _COMMON = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta",
@@ -56,9 +69,7 @@ class ModelSpec:
     mlp_bias: bool
     attention_dropout: float
     residual_dropout: float
-    bos_id: int | None
     eos_ids: tuple[int, ...]
-    pad_id: int | None
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
@@ -89,18 +100,12 @@ class ModelSpec:
 def read_config_json(folder: Path) -> dict[str, Any]:
     """Read `folder/config.json`. Raises InputError when it is absent or not a JSON object."""
     path = folder / "config.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         raise InputError(
             f"{folder}: no config.json. Expected a Hugging Face model folder "
             "(config.json, *.safetensors, tokenizer files) or one made by `sgtr convert`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(data).__name__}")
-    return data
+        )
+    return read_json(path)
 
 
 def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
@@ -117,7 +122,10 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     architectures = config.get("architectures") or [ARCHITECTURES[family]]
     if ARCHITECTURES[family] not in architectures:
         raise InputError(f"{where}: architectures {architectures!r}; expected {ARCHITECTURES[family]!r} for {family}")
-    unknown = set(config) - _IGNORED - _COMMON - _FAMILY[family]
+    unknown = {
+        key for key in set(config) - _IGNORED - _COMMON - _FAMILY[family]
+        if config[key] is not None and not key.startswith(_IGNORED_PREFIXES)
+    }  # fmt: skip
     if unknown:
         raise InputError(
             f"{where}: keys not understood for {family}: {', '.join(sorted(unknown))}. "
@@ -127,8 +135,9 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     _refuse_variants(config, where)
     heads = read.integer("num_attention_heads")
     hidden = read.integer("hidden_size")
-    head_dim = config.get("head_dim")
-    if head_dim is None:
+    if config.get("head_dim") is not None:
+        head_dim = read.integer("head_dim")
+    else:
         if hidden % heads:
             raise InputError(f"{where}: hidden_size {hidden} is not a multiple of {heads} heads; give head_dim")
         head_dim = hidden // heads
@@ -136,30 +145,36 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     if heads % kv_heads:
         raise InputError(f"{where}: {heads} attention heads do not share {kv_heads} key-value heads evenly")
     seed = family == "seed_oss"
-    eos = config.get("eos_token_id")
     return ModelSpec(
         family=family,
         vocab_size=read.integer("vocab_size"),
         hidden_size=hidden,
         intermediate_size=read.integer("intermediate_size"),
-        num_layers=read.integer("num_hidden_layers"),
+        num_layers=read.integer("num_hidden_layers", most=_MOST_LAYERS),
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_dim=int(head_dim),
+        head_dim=head_dim,
         max_positions=read.integer("max_position_embeddings"),
-        rms_norm_eps=read.number("rms_norm_eps"),
+        rms_norm_eps=read.number("rms_norm_eps", above=0, below=1),
         rope_theta=_rope_theta(config, where),
         tie_embeddings=read.boolean("tie_word_embeddings", default=False),
         # transformers' Qwen2Attention writes bias=True on q, k, v and none elsewhere, whatever the config.
         qkv_bias=read.boolean("attention_bias") if seed else True,
         out_bias=read.boolean("attention_out_bias") if seed else False,
         mlp_bias=read.boolean("mlp_bias") if seed else False,
-        attention_dropout=read.number("attention_dropout", default=None if seed else 0.0),
-        residual_dropout=read.number("residual_dropout") if seed else 0.0,
-        bos_id=config.get("bos_token_id"),
-        eos_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
-        pad_id=config.get("pad_token_id"),
+        attention_dropout=read.number("attention_dropout", default=None if seed else 0.0, below=1),
+        residual_dropout=read.number("residual_dropout", below=1) if seed else 0.0,
+        eos_ids=token_ids(config, "eos_token_id", where),
     )
+
+
+def token_ids(config: dict[str, Any], key: str, where: str) -> tuple[int, ...]:
+    """One token id, a list of them, or none. Raises InputError for anything else."""
+    value = config.get(key)
+    listed = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in listed):
+        raise InputError(f"{where}: {key} is {value!r:.60}; expected a token id or a list of them")
+    return tuple(listed)
 
 
 class _Reader:
@@ -176,14 +191,18 @@ class _Reader:
             raise InputError(f"{self._where}: key {key!r} is {value!r}; expected {expected}")
         return value
 
-    def integer(self, key: str) -> int:
+    def integer(self, key: str, most: int = _MOST) -> int:
         value: int = self._get(key, (int,), None, "a whole number")
-        if value < 1:
-            raise InputError(f"{self._where}: key {key!r} is {value}; expected 1 or more")
+        if not 1 <= value <= most:
+            raise InputError(f"{self._where}: key {key!r} is {value!r:.40}; expected 1 or more, and at most {most}")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
-        return float(self._get(key, (int, float), default, "a number"))
+    def number(self, key: str, default: float | None = None, above: float = -1e-300, below: float = 1e30) -> float:
+        """A finite number."""
+        value = self._get(key, (int, float), default, "a number")
+        if not above < value < below:  # not so for NaN either
+            raise InputError(f"{self._where}: key {key!r} is {value!r:.40}; expected a number of a possible size")
+        return float(value)
 
     def boolean(self, key: str, default: bool | None = None) -> bool:
         return bool(self._get(key, (bool,), default, "true or false"))
@@ -191,8 +210,10 @@ class _Reader:
 
 def _rope_theta(config: dict[str, Any], where: str) -> float:
     """`rope_theta` at the top level (transformers 4) or inside `rope_parameters` (5); plain RoPE only."""
-    inner = config.get("rope_parameters") or {}
-    for key, rope in (("rope_parameters", inner), ("rope_scaling", config.get("rope_scaling") or {})):
+    inner, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    for key, rope in (("rope_parameters", inner), ("rope_scaling", scaling)):
+        if not isinstance(rope, dict):
+            raise InputError(f"{where}: {key} is {rope!r:.60}; expected an object")
         kind = rope.get("rope_type", rope.get("type", "default"))
         extra = set(rope) - {"rope_type", "type", "rope_theta"}
         if kind != "default" or extra:
@@ -200,6 +221,9 @@ def _rope_theta(config: dict[str, Any], where: str) -> float:
     found = [c["rope_theta"] for c in (inner, config) if c.get("rope_theta") is not None]
     if not found:
         raise InputError(f"{where}: key 'rope_theta' is missing (looked at the top level and in rope_parameters)")
+    for theta in found:
+        if isinstance(theta, bool) or not isinstance(theta, int | float) or not 0 < theta < 1e30:
+            raise InputError(f"{where}: rope_theta is {theta!r:.40}; expected a number above 0")
     if len(set(found)) > 1:
         raise InputError(f"{where}: rope_theta is {found[1]} at the top level but {found[0]} in rope_parameters")
     return float(found[0])
@@ -209,7 +233,10 @@ def _refuse_variants(config: dict[str, Any], where: str) -> None:
     """Refuse settings that change the forward pass in a way this decoder does not implement."""
     if config.get("hidden_act") != "silu":
         raise InputError(f"{where}: hidden_act is {config.get('hidden_act')!r}; only 'silu' is supported")
-    other = set(config.get("layer_types") or ()) - {"full_attention"}
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list):
+        raise InputError(f"{where}: layer_types is {kinds!r:.60}; expected a list")
+    other = [kind for kind in kinds if kind != "full_attention"]
     if config.get("use_sliding_window") or other:
         raise InputError(f"{where}: sliding-window attention is not supported (set use_sliding_window to false)")
     if config.get("use_mrope"):

@@ -47,16 +47,20 @@ class Engine:
         chains: Mapping[str, Sequence[Adapter]] | None = None,
         *,
         decode: Callable[[Sequence[int]], str] | None = None,
+        decode_whole: Callable[[Sequence[int]], str] | None = None,
         batch_rows: int | None = None,
         share_prefixes: bool = True,
         programs: DecodePrograms | None = None,
     ) -> None:
-        """`decode` turns ids into text, which stop texts need. `batch_rows`: None for as many as memory holds."""
+        """`decode` turns ids into text, which stop texts need, and `decode_whole` into text with special tokens, which
+        stop texts may name; None for the same. `batch_rows`: None for as many as memory holds.
+        """
         self.spec, self.params, self.mesh = spec, params, mesh
         named = dict(chains) if chains else {"base": ()}
         joined = dict(zip(named, align([tuple(chain) for chain in named.values()]), strict=True))
         self._chains: dict[str, Chain] = joined
         self._decode, self._batch_rows = decode, batch_rows
+        self._decode_whole = decode_whole or decode
         self._programs = programs or DecodePrograms(spec, mesh)
         self._forward = Forward(spec, params, mesh, share_prefixes)
 
@@ -141,7 +145,7 @@ class Engine:
             [requests[i] for i in pool], groups, most, len(stop_ids), next(iter(waiting))
         )
         places = Places(waiting, groups, shape.places // groups)
-        reader = RowReader(requests, chain_of, shape, stop_ids, self._decode)
+        reader = RowReader(requests, chain_of, shape, stop_ids, self._decode, self._decode_whole)
         state = program.empty()
         filled = _FilledPrompts(self._forward, self._chains)
         while True:

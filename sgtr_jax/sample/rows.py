@@ -27,8 +27,10 @@ class RowReader:
         shape: Shape,
         stop_ids: tuple[int, ...],
         decode: Callable[[Sequence[int]], str] | None,
+        decode_whole: Callable[[Sequence[int]], str] | None,
     ) -> None:
         self._requests, self._chain_of, self._stop_ids, self._decode = requests, chain_of, stop_ids, decode
+        self._decode_whole = decode_whole  # special tokens too
         self.rows = Rows.empty(shape.places, shape.stop_ids)
         self._at: dict[int, _Row] = {}
 
@@ -68,13 +70,31 @@ class RowReader:
         """
         if not request.stop or not new:
             return None
-        assert self._decode is not None
-        if not any(stop in self._decode(tokens) for stop in request.stop):
+        if not self._holds(tokens, request.stop):
             return None
-        for count in range(len(tokens) - new + 1, len(tokens) + 1):
-            if any(stop in self._decode(tokens[:count]) for stop in request.stop):
-                return count
-        return None
+        first = len(tokens) - new + 1
+        return next(
+            (count for count in range(first, len(tokens) + 1) if self._holds(tokens[:count], request.stop)), None
+        )
+
+    def _holds(self, tokens: Sequence[int], stops: Sequence[str]) -> bool:
+        """Whether the text, as it is shown or with its special tokens, holds one of the stop texts."""
+        assert self._decode is not None and self._decode_whole is not None
+        shown, whole = self._decode(tokens), self._decode_whole(tokens)
+        return any(stop in shown or stop in whole for stop in stops)
+
+    def _text_before(self, tokens: list[int], stops: Sequence[str]) -> str:
+        """What is shown of a text that a stop text ended."""
+        assert self._decode is not None and self._decode_whole is not None
+        shown = self._decode(tokens)
+        found = [stop for stop in stops if stop in shown]
+        if found:
+            return min((shown.partition(stop)[0] for stop in found), key=len)
+        whole = self._decode_whole(tokens)
+        before = min((whole.partition(stop)[0] for stop in stops if stop in whole), key=len)
+        # The most tokens whose text lies before the stop text: it begins within the next one.
+        count = max(n for n in range(len(tokens)) if before.startswith(self._decode_whole(tokens[:n])))
+        return self._decode(tokens[:count])
 
     def _completion(self, row: _Row, request: Request, cut: int | None) -> Completion:
         tokens = row.tokens if cut is None else row.tokens[:cut]
@@ -82,8 +102,8 @@ class RowReader:
         logprobs = None if request.logprobs is None else tuple(row.logprobs[: len(tokens)])
         kept = tokens[:-1] if ended else tokens
         text = self._decode(kept) if self._decode is not None else ""
-        for stop in request.stop if cut is not None else ():
-            text = text.partition(stop)[0]
+        if cut is not None:
+            text = self._text_before(tokens, request.stop)
         finish = "stop" if ended or cut is not None else "length"
         return Completion(tuple(kept), finish, text, logprobs)
 

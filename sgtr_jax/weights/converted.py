@@ -26,9 +26,9 @@ from sgtr_jax.files import new_folder, user_cache, write_text
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
-from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.models.spec import ModelSpec, read_config_json
 from sgtr_jax.tokenizer import TOKENIZER_FILES
-from sgtr_jax.weights.load import LeafTransform, assemble, check_tensors, open_checkpoint
+from sgtr_jax.weights.load import LeafTransform, assemble, check_finite, check_tensors, open_checkpoint
 from sgtr_jax.weights.names import base_sources
 
 _MARK = "sgtr_converted.json"
@@ -62,7 +62,7 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
                 value = assemble(tensors, {path: place}, mesh, TRAINING, dtype)
                 checkpointer.save(folder / "params" / ".".join(path), value, force=True)
                 checkpointer.wait_until_finished()
-        copy_model_files(source, folder)
+        copy_model_files(source, folder, spec)
         mark = {"dtype": np.dtype(dtype).name, "source": model_fingerprint(source)}
         (folder / _MARK).write_text(json.dumps(mark) + "\n")
 
@@ -100,9 +100,14 @@ def described(address: str) -> Path:
     return folder
 
 
-def copy_model_files(source: Path, target: epath.Path | Path) -> None:
-    """Copy config and tokenizer files."""
-    for name in ("config.json", *TOKENIZER_FILES):
+def copy_model_files(source: Path, target: epath.Path | Path, spec: ModelSpec) -> None:
+    """Copy config and tokenizer files. A config that ties a head which the model has of its own is set right."""
+    config = read_config_json(source)
+    if config.get("tie_word_embeddings") and not spec.tie_embeddings:
+        (target / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}, indent=2) + "\n")
+    else:
+        (target / "config.json").write_bytes((source / "config.json").read_bytes())
+    for name in TOKENIZER_FILES:
         if (source / name).exists():
             (target / name).write_bytes((source / name).read_bytes())
 
@@ -133,5 +138,6 @@ def load_converted(
             for key in path[:-1]:
                 node, inner = node.setdefault(key, {}), inner[key]
             leaf = inner[path[-1]]
+            check_finite(leaf, source, str(root))
             node.update({path[-1]: leaf} if each is None else each(path, leaf))
     return tree

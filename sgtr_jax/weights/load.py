@@ -6,22 +6,23 @@ and stacked; host memory holds one shard of one parameter at a time, never the c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_json
 from sgtr_jax.mesh import Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.weights.names import EMBEDDING, HEAD, Source, base_sources, may_be_absent
 from sgtr_jax.weights.names import Path as TreePath
-from sgtr_jax.weights.names import Source, base_sources, may_be_absent
 from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
 
 # (path, parameter) -> what to store beside its siblings in its place.
@@ -29,28 +30,34 @@ LeafTransform = Callable[[TreePath, jax.Array], dict[str, jax.Array]]
 
 
 def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
-    """All tensors of a folder: those its index names, or those of its single file.
+    """All tensors of a folder: those of its single file, or else those its index names, as transformers 5 chooses.
 
     Raises InputError for a missing or truncated shard, or an index that disagrees with the files.
     """
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        single = folder / "model.safetensors"
-        if not single.exists():
-            other = sorted(path.name for path in folder.glob("*.bin")) if folder.is_dir() else []
-            hint = f" (found {other[0]}: only safetensors is read)" if other else ""
-            raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json{hint}")
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if single.exists():
         return read_header(single)
-    try:
-        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError):
-        raise InputError(f"{index}: expected JSON with a 'weight_map'") from None
+    if not index.exists():
+        other = sorted(path.name for path in folder.glob("*.bin")) if folder.is_dir() else []
+        hint = f" (found {other[0]}: only safetensors is read)" if other else ""
+        raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json{hint}")
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index}: expected JSON with a 'weight_map' of tensor: file")
+    for name, file in weight_map.items():
+        # A name of a file, and not a path: an index is another's, and may not name files outside of the folder.
+        if not isinstance(file, str) or Path(file).name != file:
+            raise InputError(f"{index}: weight_map gives {file!r:.60} for {name!r}; expected the name of a file")
     tensors: dict[str, StoredTensor] = {}
     for file in sorted(set(weight_map.values())):
         path = folder / file
         if not path.exists():
             raise InputError(f"{path}: the shard is missing, but {index.name} names it")
-        tensors.update(read_header(path))
+        found = read_header(path)
+        twice = sorted(tensors.keys() & found.keys())
+        if twice:
+            raise InputError(f"{path}: tensor {twice[0]!r} stands in {tensors[twice[0]].file.name}, too")
+        tensors.update(found)
     lost = sorted(set(weight_map) - set(tensors))
     if lost:
         raise InputError(f"{folder / weight_map[lost[0]]}: tensor {lost[0]!r} is missing, but the index names it")
@@ -74,6 +81,20 @@ def check_tensors(
     if problems:
         more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise InputError("\n".join(problems[:5]) + more)
+
+
+def stores_another_head(folder: Path) -> bool:
+    """Whether a folder holds a head that is not the embedding, which a config that ties them does not say.
+
+    A merge after the head was trained leaves such a folder; transformers 5 uses the stored head.
+    """
+    if not any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json")):
+        return False
+    tensors = open_checkpoint(folder)
+    head, embedding = (tensors.get(name) for name in (HEAD, EMBEDDING))
+    if head is None or embedding is None:
+        return False
+    return head.shape != embedding.shape or not np.array_equal(head.read(), embedding.read())
 
 
 def load_params(
@@ -108,8 +129,26 @@ def assemble(
         leaf = jax.make_array_from_callback(source.own_shape, sharding, partial(_read_shard, stored, source, dtype))
         # Else copies to the device still hold their host memory while the next parameters are being read.
         leaf.block_until_ready()
+        check_finite(leaf, source, str(tensors[source.names[0]].file.parent))
         node.update({path[-1]: leaf} if each is None else each(path, leaf))
     return tree
+
+
+def check_finite(leaf: jax.Array, source: Source, where: str) -> None:
+    """Raise InputError naming the tensor if a parameter holds NaN or infinite values. Every process must call it."""
+    whole = NamedSharding(leaf.sharding.mesh, PartitionSpec()) if isinstance(leaf.sharding, NamedSharding) else None
+    good = np.atleast_1d(np.asarray(_finite(source.stacked, whole)(leaf)))
+    if not good.all():
+        name = source.names[int(np.argmin(good))]
+        raise InputError(f"{where}: tensor {name!r} holds NaN or infinite values; the file is damaged, get it again")
+
+
+@lru_cache(maxsize=64)
+def _finite(stacked: bool, sharding: NamedSharding | None) -> Callable[[jax.Array], jax.Array]:
+    def check(x: jax.Array) -> jax.Array:
+        return jnp.isfinite(x).all(axis=tuple(range(int(stacked), x.ndim)))
+
+    return jax.jit(check, out_shardings=sharding)
 
 
 def _read_shard(stored: list[np.ndarray], source: Source, dtype: Any, index: tuple[slice, ...] | None) -> np.ndarray:

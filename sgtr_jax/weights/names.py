@@ -13,6 +13,7 @@ _MODULES = {
 }  # fmt: skip
 _NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 PEFT_PREFIX = "base_model.model."
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ def base_sources(spec: ModelSpec) -> dict[Path, Source]:
     """Every parameter of the base model, by its path in our tree."""
     D, V = spec.hidden_size, spec.vocab_size
     sources: dict[Path, Source] = {
-        ("embedding",): Source(("model.embed_tokens.weight",), (V, D), False, False),
+        ("embedding",): Source((EMBEDDING,), (V, D), False, False),
         ("final_norm", "scale"): Source(("model.norm.weight",), (D,), False, False),
     }
     if not spec.tie_embeddings:
-        sources["head",] = Source(("lm_head.weight",), (V, D), False, True)
+        sources["head",] = Source((HEAD,), (V, D), False, True)
     layers = [f"model.layers.{i}." for i in range(spec.num_layers)]
     for norm, theirs in _NORMS.items():
         names = tuple(f"{layer}{theirs}.weight" for layer in layers)
@@ -76,4 +77,4 @@ def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dic
 
 def may_be_absent(name: str, spec: ModelSpec) -> bool:
     """Tensors that some exports write although they carry nothing: tied heads, old rotary tables."""
-    return (name == "lm_head.weight" and spec.tie_embeddings) or name.endswith("rotary_emb.inv_freq")
+    return (name == HEAD and spec.tie_embeddings) or name.endswith("rotary_emb.inv_freq")

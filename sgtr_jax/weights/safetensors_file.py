@@ -34,6 +34,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def num_bytes(self) -> int:
+        """Its size in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def read(self) -> np.ndarray:
         """The tensor as a read-only memory map of `shape`."""
         if math.prod(self.shape) == 0:
@@ -51,26 +56,61 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
                 raise InputError(
                     f"{file}: not a safetensors file, or truncated inside its header ({size} bytes); download it again"
                 )
-            header = json.loads(stream.read(length))
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error}") from None
-    except ValueError:
-        raise InputError(f"{file}: its safetensors header is not valid JSON; download it again") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: its safetensors header is not valid JSON: {error}; download it again") from None
+    if not isinstance(header, dict):
+        raise InputError(f"{file}: its safetensors header is no JSON object; download it again")
     tensors = {}
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        dtype = DTYPES.get(entry["dtype"])
-        if dtype is None:
-            raise InputError(f"{file}: tensor {name!r} has dtype {entry['dtype']}; supported: {', '.join(DTYPES)}")
-        shape = tuple(entry["shape"])
-        start, end = entry["data_offsets"]
-        if end - start != math.prod(shape) * dtype.itemsize:
-            raise InputError(f"{file}: tensor {name!r} has {end - start} bytes for shape {shape} {dtype}")
-        if 8 + length + end > size:
-            raise InputError(
-                f"{file}: truncated: tensor {name!r} ends at byte {8 + length + end} but the file has {size}; "
-                "download it again"
-            )
-        tensors[name] = StoredTensor(file, name, dtype, shape, 8 + length + start)
+        if name != "__metadata__":
+            tensors[name] = _tensor(file, name, entry, 8 + length, size)
+    _check_layout(file, tensors, 8 + length, size)
     return tensors
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _tensor(file: Path, name: str, entry: Any, start_of_data: int, size: int) -> StoredTensor:
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise InputError(f"{file}: tensor {name!r} has no dtype, shape and data_offsets; the header is damaged")
+    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if dtype is None:
+        raise InputError(f"{file}: tensor {name!r} has dtype {entry['dtype']!r:.40}; supported: {', '.join(DTYPES)}")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise InputError(f"{file}: tensor {name!r} has shape {shape!r:.60} and data_offsets {offsets!r:.60}")
+    start, end = offsets
+    if start > end or end - start != math.prod(shape) * dtype.itemsize:
+        raise InputError(f"{file}: tensor {name!r} has {end - start} bytes for shape {shape} {dtype}")
+    if start_of_data + end > size:
+        raise InputError(
+            f"{file}: truncated: tensor {name!r} ends at byte {start_of_data + end} but the file has {size}; "
+            "download it again"
+        )
+    return StoredTensor(file, name, dtype, tuple(shape), start_of_data + start)
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48 for value in values
+    )
+
+
+def _check_layout(file: Path, tensors: dict[str, StoredTensor], start: int, size: int) -> None:
+    """The format has every byte belong to one tensor: a gap or an overlap is a damaged header."""
+    end = start
+    for tensor in sorted(tensors.values(), key=lambda one: (one.offset, one.num_bytes)):
+        if tensor.offset != end:
+            kind = "overlaps the one before it" if tensor.offset < end else "lies behind bytes of no tensor"
+            raise InputError(f"{file}: tensor {tensor.name!r} {kind}; the header is damaged, download it again")
+        end += tensor.num_bytes
+    if end != size:
+        raise InputError(f"{file}: {size - end} bytes at its end belong to no tensor; download it again")
