@@ -88,11 +88,11 @@ def _edit(folder: Path, **changes: Any) -> None:
         (lambda f: (f / "adapter_config.json").unlink(), "expected a PEFT adapter folder"),
         (lambda f: _edit(f, peft_type="IA3"), "IA3"),
         (lambda f: _edit(f, use_dora=True), "use_dora"),
-        (lambda f: _edit(f, target_modules="all-linear"), "all-linear"),
+        (lambda f: _edit(f, target_modules=".*(q_proj"), "no regular expression"),
         (lambda f: _edit(f, target_modules=["q_proj", "lm_head"]), "lm_head"),
         (lambda f: _edit(f, modules_to_save=["embed_tokens"]), "modules_to_save"),
         (lambda f: _edit(f, r=8), "another base model or rank"),
-        (lambda f: _edit(f, r="8"), "rank"),
+        (lambda f: _edit(f, r="8"), "r is '8'"),
         (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model.safetensors"),
     ],
 )

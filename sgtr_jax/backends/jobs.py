@@ -19,7 +19,7 @@ from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.metrics import check_log
-from sgtr_jax.weights.peft import read_adapter_config
+from sgtr_jax.weights.peft import check_trainable, read_adapter_config
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def settle_lora(config: TrainConfig) -> TrainConfig:
     """
     if config.lora.init is None or config.mode == "full":
         return config
+    check_trainable(Path(config.lora.init))
     stored = read_adapter_config(Path(config.lora.init))
     for key in config.lora.model_fields_set - {"init", "dropout"}:
         given, found = getattr(config.lora, key), getattr(stored, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sgtr_jax.models.spec import ModelSpec
@@ -73,6 +74,24 @@ def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dic
         sources[name, "a"] = Source(a, (rank, into), True, False)
         sources[name, "b"] = Source(b, (out, rank), True, True)
     return sources
+
+
+def adapter_modules(spec: ModelSpec) -> dict[str, tuple[str, int]]:
+    """`(projection, layer)` of every module that an adapter can be on, by the module's name in transformers."""
+    return {
+        f"model.layers.{i}.{_MODULES[name]}.{name}": (name, i)
+        for name in spec.projections
+        for i in range(spec.num_layers)
+    }
+
+
+def parse_adapter_tensor(name: str) -> tuple[str, str, str | None] | None:
+    """`(module, "A" or "B", name of the adapter)` of a LoRA tensor; None for any other tensor.
+
+    Files that were written without PEFT's own saving keep the adapter's name: `...q_proj.lora_A.default.weight`.
+    """
+    found = re.fullmatch(rf"{re.escape(PEFT_PREFIX)}(.+)\.lora_([AB])(?:\.([^.]+))?\.weight", name)
+    return None if found is None else (found[1], found[2], found[3])
 
 
 def may_be_absent(name: str, spec: ModelSpec) -> bool:
