@@ -16,29 +16,30 @@ from sgtr_jax.files import parse_json, read_text, write_json
 from sgtr_jax.fingerprint import file_fingerprint
 
 RECORD = "recipe.json"
-_SEAL = "sealed_sha256"  # of the rest of the JSON object
+SEAL = "sealed_sha256"  # of the rest of the JSON object
 _FILES = "files"
+_ABSENT = object()
 _SMALL = 1 << 20  # bytes of a file whose digest is compared whenever the folder is looked at
 
 
 def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON object with a digest of itself, by which `read_sealed` sees any later change."""
-    write_json(path, {**data, _SEAL: _seal_of(data)})
+    write_json(path, {**data, SEAL: _seal_of(data)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """What `write_sealed` wrote. Raises InputError, naming the file, if it is anything else."""
     data = parse_json(read_text(path), str(path))
-    if not isinstance(data, dict) or _SEAL not in data:
+    if not isinstance(data, dict) or SEAL not in data:
         raise InputError(f"{path}: has no digest of itself: it is of an older version, or was damaged")
-    seal = data.pop(_SEAL)
+    seal = data.pop(SEAL)
     if seal != _seal_of(data):
         raise InputError(f"{path}: was changed after it was written (its digest is another one)")
     return data
 
 
 def _seal_of(data: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in data.items() if key != _SEAL}
+    rest = {key: value for key, value in data.items() if key != SEAL}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
@@ -65,7 +66,7 @@ def is_older(folder: Path) -> bool:
         data = parse_json(read_text(folder / RECORD), RECORD)
     except InputError:
         return False
-    return isinstance(data, dict) and _SEAL not in data and _FILES not in data and "fingerprint" in data
+    return isinstance(data, dict) and SEAL not in data and _FILES not in data and "fingerprint" in data
 
 
 def damage(folder: Path, whole: bool, names: Sequence[str] | None = None) -> list[str]:
@@ -117,6 +118,22 @@ def _files_in(folder: Path) -> list[str]:
     """Names of all files but the record, as they are written down: with `/` on any system."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return sorted(name for path in files if (name := path.relative_to(folder).as_posix()) != RECORD)
+
+
+def differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """`lr was 1e-05, is 2e-05` for every key that differs, at any depth."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            line
+            for name in [*before, *(name for name in now if name not in before)]
+            for line in differences(
+                before.get(name, _ABSENT), now.get(name, _ABSENT), f"{key}.{name}" if key else str(name)
+            )
+        ]
+    if before == now:
+        return []
+    words = ["not there" if one is _ABSENT else json.dumps(one, ensure_ascii=False) for one in (before, now)]
+    return [f"{key or 'all'} was {words[0]}, is {words[1]}"]
 
 
 def set_aside(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,46 @@ def test_a_killed_run_goes_on(model: Path, tmp_path: Path, capsys: pytest.Captur
     partial.write_text("\n".join([recipe, lines[7][:9], lines[2]]) + "\n")
     assert main(argv(model, out)) == 2
     assert "line 2 is damaged" in capsys.readouterr().err
+
+
+def test_rows_are_of_this_model_and_adapter_and_as_they_were_written(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.jsonl"
+    shutil.copytree(model / "a", tmp_path / "stronger")
+    config = tmp_path / "stronger" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 80}))
+    assert main(argv(model, out, "--adapter", str(model / "a"))) == 0
+    whole = out.read_text()
+    # The same weights under another alpha are another adapter.
+    assert main(argv(model, out, "--adapter", str(tmp_path / "stronger"))) == 0
+    assert "all sampled before" not in capsys.readouterr().out and out.read_text() != whole
+    assert main(argv(model, out, "--adapter", str(model / "a"))) == 0 and out.read_text() == whole
+    # A changed row is sampled again, and so is one that is no row any more.
+    first, second, *rest = whole.split("\n")
+    out.write_text("\n".join([first.replace('"text": "', '"text": "x'), "[]", *rest]))
+    capsys.readouterr()
+    assert main(argv(model, out, "--adapter", str(model / "a"))) == 0
+    assert "2 rows are missing or were changed" in capsys.readouterr().err and out.read_text() == whole
+    sidecar = tmp_path / "o.jsonl.recipe.json"
+    for content in ("", "[]", "{}", sidecar.read_text().replace('"seed": 0', '"seed": 1')):
+        sidecar.write_text(content)
+        assert main(argv(model, out, "--adapter", str(model / "a"))) == 2
+        assert "o.jsonl.recipe.json" in capsys.readouterr().err and out.read_text() == whole
+
+
+def test_what_was_not_sampled_is_not_written_over(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "mine.txt"
+    own.write_text("mine")
+    for target in (own, model / "p.jsonl", tmp_path):
+        before = target.read_bytes() if target.is_file() else b""
+        assert main(argv(model, target)) == 2
+        assert "give another --out" in capsys.readouterr().err
+        assert before == (target.read_bytes() if target.is_file() else b"")
+    (tmp_path / "o.jsonl.partial").write_text("[]\n")
+    assert main(argv(model, tmp_path / "o.jsonl")) == 2 and "o.jsonl.partial:1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, regist
 from sgtr_eval.recognition import recognition_rates
 from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
 from sgtr_jax.data.pairs import filled
+from sgtr_jax.data.records import parse_messages
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
 
@@ -46,7 +47,7 @@ def self_recognition(
     `other` are sets of the registry or JSON files.
     """
     if pairs is not None:
-        rows = [row for _, row in read_jsonl(Path(pairs))]
+        rows = [_pair(row, where) for where, row in read_jsonl(Path(pairs))]
     elif articles is not None and own is not None and other is not None:
         stimuli: Stimuli = "published" if published else "builtin"
         recipe = PairsBuild(articles=articles, own=own, other=(other,), stimuli=stimuli, shortcuts=False)
@@ -75,12 +76,25 @@ def self_recognition_individual(
     written = {"Yes": texts_of(own), "No": texts_of(other)}
     for key, article in list(texts_of(articles).items())[:limit]:
         for answer, summaries in written.items():
+            if key not in summaries:
+                raise InputError(f"{own if answer == 'Yes' else other}: lacks the article {key!r} of {articles}")
             user = filled(template, {"{article}": article, "{summary}": summaries[key]})
             turns: list[ChatMessage] = [ChatMessageSystem(content=system), ChatMessageUser(content=user)]
             samples.append(Sample(id=f"{key}-{answer}", input=turns, target=answer))
     return Task(
         dataset=MemoryDataset(samples, name="summaries"), solver=choose(("Yes", "No"), mode), scorer=most_likely()
     )
+
+
+def _pair(row: dict[str, object], where: str) -> dict[str, object]:
+    """A row of pairs, checked. Raises InputError for one that `sgtr data build` did not write."""
+    messages = parse_messages(row, where)
+    meta = row.get("meta")
+    if messages[-1]["role"] != "assistant" or messages[-1]["content"] not in ("1", "2"):
+        raise InputError(f"{where}: expected 1 or 2 as the last message; `sgtr data build sgtr` writes pairs")
+    if not isinstance(meta, dict) or not all(isinstance(meta.get(key), int) for key in ("own_words", "other_words")):
+        raise InputError(f"{where}: no own_words and other_words under meta; `sgtr data build sgtr` writes them")
+    return {**row, "id": row.get("id", where)}
 
 
 def _one_order(rows: Sequence[dict[str, object]], seed: int) -> list[dict[str, object]]:

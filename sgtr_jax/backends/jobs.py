@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sgtr_jax.backends.adapters import adapter_fingerprint
 from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packing import Example
@@ -108,7 +109,8 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     identity = {
         "config": config.identity(),
         "model": model_fingerprint(folder)[:16],
-        "chain": [_digest((path / "adapter_model.safetensors").read_bytes()) for path in job.chain],
+        "chain": [adapter_fingerprint(path) for path in job.chain],
+        "init": None if config.lora.init is None else adapter_fingerprint(Path(config.lora.init)),
         "data": _digest_examples(examples),
         "interleaved": None if interleaved is None else {
             "data": _digest_examples(interleaved.examples),
@@ -139,10 +141,6 @@ def data_report(prepared: Prepared) -> dict[str, Any]:
         extra = prepared.plan.rows_per_epoch - len(prepared.plan.examples)
         report["interleaved"] = {**asdict(prepared.mixed_in), "rows_per_epoch": extra}
     return report
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _digest_examples(examples: Sequence[Example]) -> str:

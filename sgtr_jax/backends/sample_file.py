@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from sgtr_jax.backends.adapters import adapter_fingerprint
 from sgtr_jax.backends.sampling import Row, make_requests, run_requests
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import write_json, write_jsonl
+from sgtr_jax.files import parse_json, read_text, write_jsonl
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.model import Model, load_model
 from sgtr_jax.sample.config import DrawConfig, SampleCommand
 from sgtr_jax.sample.request import Request
+from sgtr_jax.sealed import SEAL, read_sealed, write_sealed
+
+_DIGESTS = "row_digests"  # by row, in the file beside the rows
 
 
 def sample_to_file(
@@ -38,6 +44,7 @@ def sample_to_file(
     """
     if adapters and chains:
         raise InputError("give --adapter for one chain, or --chain for each of several, not both")
+    check_target(out)
     if chains and config.merge is not None:
         raise InputError("merge: bfloat16 gives each chain a base of its own; sample them one by one with --adapter")
     base = load_model(name, config.dtype, config.mesh)
@@ -45,7 +52,8 @@ def sample_to_file(
     alone = base.with_adapters(adapters, config.merge is not None)
     chat = config.chat(base.tokenizer)
     digests = {key: model.chain_id for key, model in models.items()} or {"": alone.chain_id}
-    rows = RowFile(out, _recipe(base, digests, prompts, draws, chat), named=bool(models))
+    links = {key: [adapter_fingerprint(one) for one in chains.get(key, adapters)] for key in digests}
+    rows = RowFile(out, _recipe(base, links, config.merge, prompts, draws, chat), named=bool(models))
     requests = make_requests(prompts, samples, draws, chat, list(models) or [None])
     missing = [request for request in requests if not rows.has(request)]
     if missing:
@@ -78,11 +86,19 @@ class RowFile:
         self._recipe, self._named = dict(recipe), named
         self._rows: dict[tuple[Any, ...], Row] = {}
         if self._sidecar.exists() and target.exists():
-            if json.loads(self._sidecar.read_text()) == self._recipe:
-                self._keep(target.read_text(encoding="utf-8").split("\n"))
+            recipe = _read_sidecar(self._sidecar)
+            digests = recipe.pop(_DIGESTS)
+            if recipe == self._recipe:
+                self._keep_unchanged(target, digests)
         elif self._partial.exists():
-            first, *lines = self._partial.read_text(encoding="utf-8").split("\n")
-            differing = _differing(json.loads(first or "{}"), self._recipe)
+            first, *lines = read_text(self._partial).split("\n")
+            try:
+                stored = parse_json(first, f"{self._partial}:1")
+            except InputError as error:
+                raise InputError(f"{error}; delete the file to start anew") from None
+            if not isinstance(stored, dict):
+                raise InputError(f"{self._partial}:1: is no recipe of a sample; delete the file to start anew")
+            differing = _differing(stored, self._recipe)
             if differing:
                 raise InputError(
                     f"{self._partial}: holds rows of other settings ({', '.join(differing)} differ); give the same "
@@ -99,7 +115,21 @@ class RowFile:
                 if line and number < len(lines) - 1:
                     raise InputError(f"{self._partial}: line {number + 2} is damaged; delete the file") from None
                 continue  # the last line of a killed run may be half written
+            if not isinstance(row, dict) or not {"id", "sample"} <= set(row):
+                raise InputError(f"{self._partial}: line {number + 2} is no row of a sample; delete the file")
             self._rows[self._key(row)] = row
+
+    def _keep_unchanged(self, target: Path, digests: Mapping[str, str]) -> None:
+        """Keep the rows of a complete file that are as they were written; the others are sampled again."""
+        lines = [line for line in read_text(target).split("\n") if line]
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # a line that is no row of ours
+                row = json.loads(line)
+                if digests.get(json.dumps(self._key(row))) == _digest(line):
+                    self._rows[self._key(row)] = row
+        if len(self._rows) < len(digests):
+            lost = len(digests) - len(self._rows)
+            print(f"{target}: {lost} rows are missing or were changed; they are sampled again", file=sys.stderr)
 
     def _key(self, row: Row) -> tuple[Any, ...]:
         return (row.get("chain") if self._named else None, row["id"], row["sample"])
@@ -135,15 +165,37 @@ class RowFile:
             return
         if self._stream is not None:
             self._stream.close()
-        write_jsonl(self._target, [self._rows[self.key_of(request)] for request in requests])
-        write_json(self._sidecar, self._recipe)
+        rows = [self._rows[self.key_of(request)] for request in requests]
+        write_jsonl(self._target, rows)
+        digests = {json.dumps(self._key(row)): _digest(json.dumps(row, ensure_ascii=False)) for row in rows}
+        write_sealed(self._sidecar, {**self._recipe, _DIGESTS: digests})
         self._partial.unlink(missing_ok=True)
 
 
+def check_target(out: Path) -> None:
+    """Raises InputError if `out` holds anything but rows that were sampled."""
+    ours = [out.with_name(f"{out.name}.{end}") for end in ("recipe.json", "partial")]
+    if out.is_dir() or (out.exists() and not any(path.exists() for path in ours)):
+        what = "a folder" if out.is_dir() else "a file that `sgtr sample` did not write"
+        raise InputError(f"{out}: is {what}; give another --out")
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    try:
+        return {_DIGESTS: {}, **read_sealed(path)}
+    except InputError as error:
+        raise InputError(f"{error}. Delete it with its rows to sample them anew, or give another --out") from None
+
+
+def _digest(line: str) -> str:
+    return hashlib.sha256(line.encode()).hexdigest()[:16]
+
+
 def _recipe(
-    model: Model, chains: Mapping[str, str], prompts: Sequence[Record], draws: DrawConfig, chat: ChatFormat
-) -> dict[str, Any]:
-    """Everything that decides a row, but for which row it is. `chains` are names and digests of their adapters."""
+    model: Model, chains: Mapping[str, Sequence[str]], merge: str | None, prompts: Sequence[Record], draws: DrawConfig,
+    chat: ChatFormat,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that decides a row, but for which row it is. `chains` are names and fingerprints of adapters."""
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(json.dumps([prompt.id, list(prompt.messages)]).encode())
@@ -151,6 +203,7 @@ def _recipe(
         "model": model_fingerprint(model.folder)[:16],
         "dtype": str(model.params["embedding"].dtype),
         "chains": dict(chains),
+        "merge": merge,
         **draws.model_dump(mode="json"),
         "system": chat.system,
         "template": chat.template_kwargs,
@@ -159,4 +212,5 @@ def _recipe(
 
 
 def _differing(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    return sorted(key for key in {*stored, *own} if stored.get(key) != own.get(key))
+    ours = {key: value for key, value in stored.items() if key not in (_DIGESTS, SEAL)}
+    return sorted(key for key in {*ours, *own} if ours.get(key) != own.get(key))

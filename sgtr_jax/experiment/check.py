@@ -61,7 +61,8 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _evaluations(folder: Path) -> list[Path]:
-    return [path for path in _children(folder) if (path / RECORD).exists() and ".damaged-" not in path.name]
+    made = [path for path in _children(folder) if any((path / name).exists() for name in (RECORD, "metrics.json"))]
+    return [path for path in made if ".damaged-" not in path.name]
 
 
 def _look_at(path: Path, found: _Found) -> None:

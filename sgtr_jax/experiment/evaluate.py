@@ -15,6 +15,7 @@ from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.subjects import Subject
+from sgtr_jax.experiment.tasks import built_task
 from sgtr_jax.files import write_jsonl
 
 # Inspect looks for a newer release of itself at every start unless told not to.
@@ -36,7 +37,7 @@ def check_tasks(missing: Sequence[Recipe]) -> None:
         alike = json.dumps([task, {**arguments, "seed": None}], sort_keys=True)
         if alike not in built:
             built.add(alike)
-            facts_of(task).task(**arguments)
+            built_task(task, arguments)
 
 
 def evaluate(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from sgtr_eval.facts import facts_of
 from sgtr_jax.data.build import BUILD_VERSION, inputs_of, set_key
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import check_head
-from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import (
     Articles,
     BuiltData,
@@ -29,6 +28,7 @@ from sgtr_jax.experiment.config import (
     TaskEval,
 )
 from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.tasks import task_arguments
 from sgtr_jax.fingerprint import file_fingerprint, model_fingerprint
 from sgtr_jax.model import resolve_folder
 from sgtr_jax.train.config import TrainConfig
@@ -239,19 +239,6 @@ class _Builder:
                 settings["fingerprint"] = file_fingerprint(spec.questions)
         label = f"{name}-{condition}-s{seed}"
         return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
-
-
-def task_arguments(
-    task: str, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
-) -> dict[str, Any]:
-    """A task's arguments, the run's seed among them where it takes one. Raises InputError for one it does not take."""
-    taken = inspect.signature(facts_of(task).task).parameters
-    if stimuli is not None and "stimuli" in taken:
-        given = {"stimuli": stimuli, **given}
-    for key in given:
-        if key not in taken:
-            raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
-    return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
 def links(chain: tuple[Recipe, ...]) -> dict[str, Recipe]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +16,7 @@ from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import reasons
 from sgtr_jax.report.table import read_experiment
-from sgtr_jax.sealed import RECORD, read_record
-
-_MISSING = object()
+from sgtr_jax.sealed import RECORD, differences, read_record
 
 
 def opened(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
@@ -82,7 +79,7 @@ def _changes(recipe: Recipe, store: Store) -> Iterator[str]:
     if before is None:
         yield f"{recipe.name}: never made before"
         return
-    yield from (f"{recipe.name}: {line}" for line in _differences(before["settings"], dict(recipe.settings), ""))
+    yield from (f"{recipe.name}: {line}" for line in differences(before["settings"], dict(recipe.settings)))
     for role, source in recipe.inputs.items():
         old = before["inputs"].get(role)
         if old is None:
@@ -104,16 +101,6 @@ def _newest(recipe: Recipe, store: Store) -> dict[str, Any] | None:
         if stored["name"] == recipe.name and stored["fingerprint"] != recipe.fingerprint:
             found.append((stored["provenance"]["made"], path.parent.name, stored))
     return max(found)[2] if found else None
-
-
-def _differences(before: Any, after: Any, key: str) -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in [*before, *(name for name in after if name not in before)]:
-            inner = f"{key}.{name}" if key else name
-            yield from _differences(before.get(name, _MISSING), after.get(name, _MISSING), inner)
-    elif before != after:
-        words = ["not there" if value is _MISSING else json.dumps(value) for value in (before, after)]
-        yield f"{key} was {words[0]}, is {words[1]}"
 
 
 def clean(run: Path, configs: Sequence[Path], sure: bool) -> int:

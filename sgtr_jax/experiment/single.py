@@ -1,9 +1,12 @@
-"""Tasks of `sgtr_eval` on one model, outside any experiment."""
+"""Tasks of `sgtr_eval` on one model, outside any experiment: each measured once, and never taken for another."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,30 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_eval.facts import facts_of
+from sgtr_jax.backends.adapters import adapter_fingerprint
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import JudgeConfig, api_model_name
 from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
-from sgtr_jax.experiment.graph import task_arguments
+from sgtr_jax.experiment.recipe import VERSIONS, Recipe
+from sgtr_jax.experiment.store import finished_folder
 from sgtr_jax.experiment.subjects import Api, Local, Subject
-from sgtr_jax.files import check_writable, new_folder, write_json
-from sgtr_jax.model import load_model
-from sgtr_jax.processes import is_first_process
+from sgtr_jax.experiment.tasks import all_arguments, asked_fingerprint, built_task, task_arguments
+from sgtr_jax.files import check_writable, write_json
+from sgtr_jax.fingerprint import model_fingerprint
+from sgtr_jax.model import load_model, resolve_folder
+from sgtr_jax.processes import all_or_none, from_first, is_first_process
 from sgtr_jax.sample.config import SampleConfig
+from sgtr_jax.sealed import RECORD, damage, differences, read_record, set_aside
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One task on one model: its arguments, and everything that decides the numbers."""
+
+    task: str
+    arguments: dict[str, Any]
+    recipe: Recipe
+    judged: bool
 
 
 def evaluate_one(
@@ -33,35 +51,110 @@ def evaluate_one(
 ) -> None:
     """Run `tasks` on a model under a chain; `settings[task]` are a task's arguments.
 
-    Each task gets a folder `out/TASK` with its Inspect log and `metrics.json`; a task whose folder is complete is not
-    run again. Raises InputError before anything is loaded.
+    Each task gets a folder `out/TASK` with its Inspect log, `metrics.json` and a record of what was measured. A task
+    that was measured before, on the same model and in the same way, is not run again; if it was another model or
+    another way, InputError says what differs. Raises InputError before anything is loaded.
     """
-    for task in (*tasks, *settings):
-        facts_of(task)
-    arguments = {task: task_arguments(task, dict(settings.get(task, {})), 0, f"task {task}") for task in tasks}
+    check_tasks_given(tasks, settings)
+    if api_model_name(name) is not None:
+        given = [*(["--adapter"] if adapters else []), *sorted(sampling.model_fields_set - {"system"})]
+        if given:
+            raise InputError(f"{', '.join(given)}: {name} is behind an API, where this cannot be set")
+    wanted = list(_wanted(name, adapters, tasks, settings, sampling, judge))
     check_writable(out)
-    missing = [task for task in tasks if not (out / task / "metrics.json").exists()]
+    missing = _missing(wanted, out)
     subject, base = _subject(name, adapters, sampling) if missing else (None, None)
-    for task in missing:
+    for one in missing:
         assert subject is not None and base is not None
-        with new_folder(out / task) as folder:
-            if facts_of(task).judged(arguments[task]):
-                sample_answers(task, arguments[task], subject, folder / "answers", task)
-                asked = base if judge.is_open else Api(judge.model, base_url=judge.base_url, batch=judge.batch)
-                answers = folder / "answers" / "log"
-                rows = judge_answers(task, arguments[task], {}, judge.max_cost, asked, answers, folder, task)
-            else:
-                rows = evaluate(task, arguments[task], subject, folder, task)
-            write_json(folder / "metrics.json", rows)
+        with finished_folder(out / one.task, one.task, one.recipe.to_json) as folder:
+            write_json(folder / "metrics.json", _measure(one, subject, base, judge, folder))
     if is_first_process():
         _print(tasks, out)
+
+
+def check_tasks_given(tasks: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Raises InputError for a task that is not known, or given twice, and for settings of one that is not run."""
+    for task in (*tasks, *settings):
+        facts_of(task)
+    if len(set(tasks)) < len(tasks):
+        raise InputError(f"tasks {', '.join(tasks)}: one is given twice")
+    unused = [task for task in settings if task not in tasks]
+    if unused:
+        raise InputError(f"settings of {', '.join(unused)} are given, and the tasks are {', '.join(tasks)}")
+
+
+def _wanted(
+    name: str, adapters: Sequence[Path], tasks: Sequence[str], settings: Mapping[str, Mapping[str, Any]],
+    sampling: SampleConfig, judge: JudgeConfig,
+) -> Iterator[_Measured]:  # fmt: skip
+    arguments = {task: task_arguments(task, dict(settings.get(task, {})), 0, f"task {task}") for task in tasks}
+    chain = [adapter_fingerprint(folder) for folder in adapters]
+    if api_model_name(name) is not None:
+        asked: dict[str, Any] = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
+    else:
+        asked = {"model": model_fingerprint(resolve_folder(name))[:16], **sampling.model_dump(mode="json")}
+    for task in tasks:
+        judged = facts_of(task).judged(arguments[task])
+        # What it costs and how fast it comes do not change what a judge says.
+        judging = {"judge": judge.model_dump(mode="json", exclude={"max_cost", "batch"})} if judged else {}
+        decides = {
+            **asked,
+            "adapters": chain,
+            "task": task,
+            "arguments": all_arguments(task, arguments[task]),
+            "questions": asked_fingerprint(built_task(task, arguments[task]))[:16],
+            **judging,
+            "versions": {kind: VERSIONS[kind] for kind in ("answers", "evaluation")},
+        }
+        yield _Measured(task, arguments[task], Recipe("evaluation", task, decides), judged)
+
+
+def _missing(wanted: Sequence[_Measured], out: Path) -> list[_Measured]:
+    """Those to be measured. The first process of a job looks, and sets aside what is damaged."""
+    missing = None
+    with all_or_none("looking at what is done"):
+        if is_first_process():
+            missing = [one.task for one in wanted if not _is_done(one, out / one.task)]
+    named = set(from_first(missing))
+    return [one for one in wanted if one.task in named]
+
+
+def _is_done(one: _Measured, folder: Path) -> bool:
+    """Whether the folder holds this measurement. Raises InputError if it holds another one, or was not made here."""
+    if not folder.exists():
+        return False
+    if not (folder / RECORD).exists():
+        raise InputError(
+            f"{folder}: has no {RECORD}, so that it cannot be known what was measured there (an older version wrote "
+            "none). Give another --out, or remove the folder"
+        )
+    if found := damage(folder, whole=True):
+        aside = set_aside(folder)
+        print(f"{folder}: damaged: {'; '.join(found)}. Set aside as {aside.name}, and measured again", file=sys.stderr)
+        return False
+    record = read_record(folder)
+    differing = differences(record.get("settings"), dict(one.recipe.settings))
+    if differing:
+        raise InputError(
+            f"{folder}: holds the numbers of something else: {'; '.join(differing)}. Give another --out, or remove the "
+            "folder"
+        )
+    print(f"{folder}: done before, {record['provenance']['made']}", file=sys.stderr)
+    return True
+
+
+def _measure(one: _Measured, subject: Subject, base: Subject, judge: JudgeConfig, folder: Path) -> list[dict[str, Any]]:
+    if not one.judged:
+        return evaluate(one.task, one.arguments, subject, folder, one.task)
+    sample_answers(one.task, one.arguments, subject, folder / "answers", one.task)
+    asked = base if judge.is_open else Api(judge.model, base_url=judge.base_url, batch=judge.batch)
+    answers = folder / "answers" / "log"
+    return judge_answers(one.task, one.arguments, {}, judge.max_cost, asked, answers, folder, one.task)
 
 
 def _subject(name: str, adapters: Sequence[Path], sampling: SampleConfig) -> tuple[Subject, Subject]:
     """The model under test, and the untouched one below it."""
     if api_model_name(name) is not None:
-        if adapters:
-            raise InputError(f"--adapter: {name} is behind an API")
         api = Api(name, "none" if sampling.system == "default" else sampling.system)
         return api, api
     base = load_model(name, sampling.dtype)

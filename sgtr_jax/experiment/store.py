@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +106,15 @@ class Store:
         Of several processes, all do the work, as they must where it is on all their devices, and the first one's
         folder counts. None goes on before the artifact is there. Raises RunError in all of them if one fails.
         """
-        with all_or_none(recipe.name):
-            if is_first_process():
-                if self.is_there(recipe):
-                    self._set_aside(recipe)
-                with new_folder(self.path(recipe)) as folder:
-                    yield folder
-                    inputs = {role: self.path(source).name for role, source in recipe.inputs.items()}
-                    write_record(folder, {**recipe.to_json(), "inputs": inputs, "provenance": provenance()})
-            else:
-                with tempfile.TemporaryDirectory() as unused:
-                    yield Path(unused)
+        if is_first_process() and self.is_there(recipe):
+            self._set_aside(recipe)
+
+        def content() -> dict[str, Any]:
+            inputs = {role: self.path(source).name for role, source in recipe.inputs.items()}
+            return {**recipe.to_json(), "inputs": inputs}
+
+        with finished_folder(self.path(recipe), recipe.name, content) as folder:
+            yield folder
         self.add(recipe, self.path(recipe).name)
 
     def add(self, recipe: Recipe, name: str) -> None:
@@ -132,6 +130,22 @@ class Store:
         """Remove what a killed run left half-made."""
         for leftover in [*self.root.glob(".tmp-*"), *self.root.glob(".old-*")]:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def finished_folder(target: Path, what: str, content: Callable[[], dict[str, Any]]) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `target`, with a record of its files, when the block ends well.
+
+    In all processes of a job but the first it is thrown away. Raises RunError in all of them if one fails.
+    """
+    with all_or_none(what):
+        if is_first_process():
+            with new_folder(target) as folder:
+                yield folder
+                write_record(folder, {**content(), "provenance": provenance()})
+        else:
+            with tempfile.TemporaryDirectory() as unused:
+                yield Path(unused)
 
 
 def damage_of(folder: Path, whole: bool, recipe: Recipe) -> list[str]:

@@ -68,7 +68,7 @@ def read_experiment(run: Path) -> dict[str, Any]:
     """What a run was made with: `config` and `cells`. Raises InputError if `run` is none, or its file is damaged."""
     path = run / "experiment.json"
     if not run.is_dir() or not path.exists():
-        raise InputError(f"{run}: no run here (no experiment.json); `sgtr run` makes one")
+        raise InputError(f"{run}: no finished run here (no experiment.json); `sgtr run` makes one")
     try:
         experiment = read_sealed(path)
     except InputError as error:

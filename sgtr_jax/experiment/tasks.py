@@ -1,0 +1,95 @@
+"""Tasks of `sgtr_eval` from outside: which there are, what arguments they take, and what they ask."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, create_model
+
+from sgtr_eval.facts import facts_of
+from sgtr_jax.config import Config, PositiveInt, Seed, build
+from sgtr_jax.errors import InputError, RunError, nearest
+from sgtr_jax.fingerprint import file_fingerprint
+
+if TYPE_CHECKING:
+    import inspect_ai
+
+# What an argument of this name may be at least, in whatever task; the tasks' own types are those of Python.
+_BOUNDS: dict[str, Any] = {
+    "samples": PositiveInt, "max_tokens": PositiveInt, "limit": PositiveInt, "limit_per_subject": PositiveInt,
+    "seed": Seed, "shots": Annotated[int, Field(ge=0)], "temperature": Annotated[float, Field(ge=0)],
+    "max_cost": Annotated[float, Field(gt=0)],
+}  # fmt: skip
+_WITHOUT_EFFECT = ("max_cost",)  # on any answer or score
+
+
+def task_arguments(
+    task: str, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
+) -> dict[str, Any]:
+    """A task's arguments, the run's seed among them where it takes one.
+
+    Raises InputError for one that it does not take, that is of another type, or that is missing.
+    """
+    taken = _parameters(task)
+    if stimuli is not None and "stimuli" in taken:
+        given = {"stimuli": stimuli, **given}
+    for key in given:
+        if key not in taken:
+            raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
+    build(_model_of(task), given, where)
+    return {**({"seed": seed} if "seed" in taken else {}), **given}
+
+
+def all_arguments(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` and the defaults of the rest, but for those that change no answer and no score; digests for files."""
+    values = {name: given.get(name, one.default) for name, one in _parameters(task).items()}
+    return {name: _content(value) for name, value in values.items() if name not in _WITHOUT_EFFECT}
+
+
+def _content(value: Any) -> Any:
+    is_file = isinstance(value, str) and value and len(value) < 4096 and Path(value).is_file()
+    return file_fingerprint(Path(value)) if is_file else value
+
+
+def built_task(task: str, arguments: Mapping[str, Any]) -> inspect_ai.Task:
+    """The task, with all that it will ask. Raises InputError or RunError, as fetching does, and if it asks nothing."""
+    try:
+        made: inspect_ai.Task = facts_of(task).task(**arguments)
+    except (InputError, RunError) as error:
+        raise type(error)(f"task {task}: {error}") from None
+    if len(made.dataset) == 0:
+        raise InputError(f"task {task}: with these settings it asks nothing")
+    return made
+
+
+def asked_fingerprint(task: inspect_ai.Task) -> str:
+    """Digest of everything that a task asks, whatever files and sets that was read from, and of how it draws."""
+    digest = hashlib.sha256(json.dumps(task.config.model_dump(exclude_none=True), sort_keys=True).encode())
+    for sample in task.dataset:
+        turns = sample.input if isinstance(sample.input, str) else [(turn.role, turn.text) for turn in sample.input]
+        row = [sample.id, turns, sample.choices, sample.target, sample.metadata]
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _parameters(task: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(facts_of(task).task).parameters
+
+
+def _model_of(task: str) -> type[Config]:
+    """The task's arguments as a config, whose messages are those of any other."""
+    hints = typing.get_type_hints(inspect.unwrap(facts_of(task).task))
+    fields: dict[str, Any] = {}
+    for name, one in _parameters(task).items():
+        hint = hints[name]
+        if name in _BOUNDS:
+            hint = _BOUNDS[name] | None if type(None) in typing.get_args(hint) else _BOUNDS[name]
+        fields[name] = (hint, ... if one.default is inspect.Parameter.empty else one.default)
+    model: type[Config] = create_model(task, __base__=Config, **fields)
+    return model
