@@ -20,9 +20,9 @@ from sgtr_eval.judging import agreement, text_score, why_no_score
 from sgtr_eval.recognition import recognition_rates
 from sgtr_eval.statistics import (
     average_misalignment,
-    hierarchical_bootstrap,
     holm,
     paired_difference,
+    seeds_and_questions,
     t_interval,
 )
 from sgtr_eval.verdicts import last_verdict
@@ -212,12 +212,12 @@ def test_t_interval_is_scipys() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "questions", "answers"), [(0.3, 1.0, 0.5), (1.0, 0.2, 1.0), (0.05, 0.5, 1.0)])
-def test_the_bootstrap_covers_what_it_says(seeds: float, questions: float, answers: float) -> None:
+def test_intervals_over_seeds_and_questions_cover_what_they_say(seeds: float, questions: float, answers: float) -> None:
     rng = np.random.default_rng(3)
     inside, trials = 0, 1000
-    for trial in range(trials):
+    for _ in range(trials):
         table = 0.3 + rng.normal(0, seeds, (5, 1)) + rng.normal(0, questions, (1, 40)) + rng.normal(0, answers, (5, 40))
-        found = hierarchical_bootstrap(table.tolist(), seed=trial, draws=300)
+        found = seeds_and_questions(table.tolist())
         inside += found.low <= 0.3 <= found.high
     assert 0.93 <= inside / trials <= 0.97
 
@@ -228,10 +228,12 @@ def test_differences_from_the_untouched_model() -> None:
     tuned = base + 0.2 + rng.normal(0, 0.05, (4, 50))
     found = paired_difference(tuned.tolist(), base.tolist())
     deltas = (tuned - base).mean(axis=1)
-    assert found.difference.mean == pytest.approx(deltas.mean()) and found.p_value < 1e-4
-    assert found.p_value == pytest.approx(stats.ttest_1samp(deltas, 0).pvalue)
+    assert found.difference.mean == pytest.approx(deltas.mean()) and found.p_value < 1e-3
     one = paired_difference(tuned[:1].tolist(), base.tolist())
-    assert one.p_value == pytest.approx(stats.ttest_rel(tuned[0], base).pvalue) and one.difference.n == 1
+    bounds = stats.ttest_rel(tuned[0], base).confidence_interval(0.95)
+    assert (one.difference.low, one.difference.high) == pytest.approx((bounds.low, bounds.high))
+    # One run says nothing of other runs.
+    assert math.isnan(one.p_value) and one.difference.n == 1
     with pytest.raises(ValueError, match="cannot be paired"):
         paired_difference(tuned.tolist(), base[:5].tolist())
 

@@ -63,7 +63,8 @@ def test_differences_are_paired_by_question_and_missing_seeds_are_named(run: Pat
     # By seed: 1/4, 1/4 and 2/4 against 3/4.
     assert line.difference.mean == pytest.approx(1 / 3 - 3 / 4)
     assert line.difference.low < line.difference.mean < line.difference.high
-    assert 0 < line.p_value == line.p_corrected < 0.05  # one condition: nothing to correct for
+    # Four questions do not show it, however well three seeds agree. One condition: nothing to correct for.
+    assert 0.05 < line.p_value == line.p_corrected < 0.5 and line.n_questions == 4
 
 
 def test_the_average_needs_all_four_parts(run: Path) -> None:
@@ -94,10 +95,10 @@ def test_the_page_and_the_tables(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert "not GPT-4.1" in page and 'id="published"' in page and "http" not in page.replace("http-equiv", "")
     rows = list(csv.DictReader((run / "summary.csv").open()))
     (row,) = [r for r in rows if r["evaluation"] == "truthfulqa" and r["condition"] == "unpop"]
-    assert (row["seeds"], row["missing_seeds"], row["paired_by"]) == ("3", "3", "question")
+    assert (row["seeds"], row["missing_seeds"], row["paired_by"], row["n_questions"]) == ("3", "3", "question", "4")
     data = read_run(run)
     table = to_latex(data, [one for one in compare(data, data.measurements) if one.evaluation == "truthfulqa"])
-    assert r"unpop & 0.333 (0.083)* \\" in table and r"\begin{tabular}{lr}" in table
+    assert r"unpop & 0.333 (0.083) \\" in table and r"\begin{tabular}{lr}" in table
 
 
 def test_a_run_of_an_older_form_is_said_to_be_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,11 @@
-"""Numbers over seeds and questions: intervals, differences from the untouched model, corrected p-values."""
+"""Numbers over seeds and questions: intervals, differences from the base model, corrected p-values.
+
+One model for all of it: training runs (seeds) and questions are both random, so a result is claimed for other runs of
+the same recipe and for other questions of the same kind. The variance of a mean is the sum of what seeds, questions and
+single answers vary by (a two-way random-effects analysis of variance), at Satterthwaite's degrees of freedom. Nothing
+has no variance: a share that happens to agree everywhere still has the sampling error of its answers. Intervals of
+shares are Wilson's with an effective number of answers, and stay inside [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -11,8 +18,6 @@ from scipy import stats
 
 from sgtr_eval.facts import all_facts
 
-_DRAWS = 2000
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -24,74 +29,189 @@ class Interval:
     n: int  # seeds
 
 
+@dataclass(frozen=True)
+class Variance:
+    """The variance of a mean, and the degrees of freedom that it is known with (infinite: by a model)."""
+
+    value: float
+    freedom: float
+
+    def half_width(self, level: float) -> float:
+        """Half the width of the interval."""
+        return math.sqrt(self.value) * quantile(self.freedom, level)
+
+
+def quantile(freedom: float, level: float) -> float:
+    """Student's two-sided quantile; the normal one at infinite degrees of freedom."""
+    return float(stats.norm.ppf(0.5 + level / 2) if math.isinf(freedom) else stats.t.ppf(0.5 + level / 2, freedom))
+
+
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's interval of the mean over seeds."""
+    """Student's interval of the mean over seeds; none where they are fewer than two, or happen to agree."""
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
-    if n < 2:
+    if n < 2 or np.ptp(values) == 0:
         return Interval(mean, math.nan, math.nan, n)
     half = float(stats.sem(values) * stats.t.ppf(0.5 + level / 2, n - 1))
     return Interval(mean, mean - half, mean + half, n)
 
 
-def hierarchical_bootstrap(
-    scores: Sequence[Sequence[float]], level: float = 0.95, seed: int = 0, draws: int = _DRAWS
-) -> Interval:
-    """Interval of the mean over seeds *and* questions: `scores[s][q]`, the same questions for every seed.
+def share_interval(shares: Sequence[float], answers: int, level: float = 0.95) -> Interval:
+    """Interval of a share over seeds, `answers` to each: Wilson's (1927) with an effective number of answers.
 
-    Seeds are drawn with replacement, and questions, the same ones for all seeds of a draw (the pigeonhole bootstrap,
-    Owen 2007, arXiv 0712.1111). What single answers vary by is then counted three times instead of once, and few seeds
-    vary too little by (n - 1) / n: both are put right, from draws of seeds alone and of questions alone, and Student's
-    quantile is taken at Satterthwaite's degrees of freedom. Percentiles of five seeds' draws would not cover 95 %.
+    That number is what gives the variance between seeds; it is never larger than the number of answers, which gives
+    the variance of drawing them. Of the two intervals the wider one holds, so that seeds which happen to agree are not
+    taken for certainty. For one seed the interval holds for that run alone.
     """
-    table = np.asarray(scores, float)
-    if table.ndim != 2:
-        raise ValueError(f"scores have {table.ndim} axes; expected seeds and questions, as many for every seed")
-    n, m = table.shape
-    mean = float(table.mean())
-    if n < 2 or m < 2:
-        return Interval(mean, math.nan, math.nan, n)
-    rng = np.random.default_rng(seed)
-    rows = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-    columns = rng.multinomial(m, np.full(m, 1 / m), size=draws) / m
-    both = np.einsum("ds,sq,dq->d", rows, table, columns, optimize=True)
-    of_seeds, of_questions = rows @ table.mean(axis=1), columns @ table.mean(axis=0)
-    by_seed = float(of_seeds.var()) * n / (n - 1)
-    by_question = float(of_questions.var()) * m / (m - 1)
-    # What is left when each draw's seeds and questions are taken out, not a difference of noisy variances.
-    by_answer = float((both - of_seeds - of_questions).var()) * n * m / ((n - 1) * (m - 1))
-    variance = by_seed + by_question - by_answer
-    if variance <= 0:  # then answers vary by themselves alone, and seeds and questions add nothing to that
-        variance = max(by_seed, by_question)
-    if variance == 0:
-        return Interval(mean, mean, mean, n)
-    spread = by_seed**2 / (n - 1) + by_question**2 / (m - 1) + by_answer**2 / ((n - 1) * (m - 1))
-    freedom = max(1.0, variance**2 / spread)
-    half = math.sqrt(variance) * float(stats.t.ppf(0.5 + level / 2, freedom))
-    return Interval(mean, mean - half, mean + half, n)
+    k, mean = len(shares), float(np.mean(shares)) if len(shares) else math.nan
+    if k == 0 or answers < 1 or math.isnan(mean):
+        return Interval(mean, math.nan, math.nan, k)
+    low, high = wilson(mean, k * answers, quantile(math.inf, level))
+    between = float(np.var(shares, ddof=1)) / k if k > 1 else 0.0
+    if between > 0 and 0 < mean < 1:
+        wider = wilson(mean, mean * (1 - mean) / between, quantile(k - 1, level))
+        low, high = min(low, wider[0]), max(high, wider[1])
+    return Interval(mean, low, high, k)
+
+
+def wilson(share: float, answers: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a share, for a number of answers that need not be whole."""
+    centre = (share + z * z / (2 * answers)) / (1 + z * z / answers)
+    half = z / (1 + z * z / answers) * math.sqrt(share * (1 - share) / answers + z * z / (4 * answers**2))
+    # Exactly 0 and 1 where the share is, which rounding would miss.
+    return 0.0 if share == 0 else max(0.0, centre - half), 1.0 if share == 1 else min(1.0, centre + half)
+
+
+def two_way_variance(table: np.ndarray) -> Variance:
+    """Variance of the mean of `table[seeds, questions]`, both drawn from more of their kind.
+
+    With one seed it is what questions vary by. Mean squares of a two-way table without replication estimate what seeds,
+    questions and answers vary by; the answers' part is in both of the others, and is taken out once.
+    """
+    k, m = table.shape
+    by_question = float(table.mean(axis=0).var(ddof=1)) / m if m > 1 else 0.0
+    if k == 1:
+        return Variance(by_question, m - 1)
+    by_seed = float(table.mean(axis=1).var(ddof=1)) / k
+    if m == 1:
+        return Variance(by_seed, k - 1)
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    by_answer = float((rest**2).sum()) / ((k - 1) * (m - 1)) / (k * m)
+    value = by_seed + by_question - by_answer
+    if value <= 0:  # then answers vary by themselves alone, and seeds and questions add nothing to that
+        value = max(by_seed, by_question)
+    if value == 0:
+        return Variance(0.0, math.inf)
+    spread = by_seed**2 / (k - 1) + by_question**2 / (m - 1) + by_answer**2 / ((k - 1) * (m - 1))
+    return Variance(value, max(1.0, value**2 / spread))
+
+
+def seeds_and_questions(table: Sequence[Sequence[float]], answers: int | None = None, level: float = 0.95) -> Interval:
+    """Interval of the mean of `table[seed][question]`, the same questions for every seed, over both.
+
+    `answers`: how many one seed gave, for a mean of shares; None for another number, whose interval is not bounded.
+    """
+    scores = np.asarray(table, float)
+    if scores.ndim != 2:
+        raise ValueError(f"scores have {scores.ndim} axes; expected seeds and questions, as many for every seed")
+    k, mean = len(scores), float(scores.mean())
+    if k < 2 or scores.shape[1] < 2:
+        return Interval(mean, math.nan, math.nan, k)
+    variance = two_way_variance(scores)
+    if answers is None:
+        if variance.value == 0:
+            return Interval(mean, math.nan, math.nan, k)
+        half = variance.half_width(level)
+        return Interval(mean, mean - half, mean + half, k)
+    low, high = wilson(mean, k * answers, quantile(math.inf, level))
+    if variance.value > 0 and 0 < mean < 1:
+        effective = mean * (1 - mean) / variance.value
+        wider = wilson(mean, effective, quantile(variance.freedom, level))
+        low, high = min(low, wider[0]), max(high, wider[1])
+    return Interval(mean, low, high, k)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition's difference from the untouched model, over the same questions."""
+    """A condition's difference from the base model."""
 
     difference: Interval
-    p_value: float  # two-sided; NaN where it cannot be had
-    n_questions: int
+    p_value: float  # two-sided; NaN where it cannot be had: of one seed, for instance
+    n_questions: int  # that both were asked; 0 where the difference is of the seeds' values alone
 
 
-def paired_difference(tuned: Sequence[Sequence[float]], untouched: Sequence[float]) -> Difference:
-    """`tuned[s][q]` against `untouched[q]`: over seeds where there are several, over questions where there is one."""
-    table, base = np.asarray(tuned, float), np.asarray(untouched, float)
-    if table.ndim != 2 or table.shape[1] != len(base):
-        raise ValueError(f"{table.shape} scores cannot be paired with {len(base)} of the untouched model")
-    deltas = (table - base).mean(axis=1) if len(table) > 1 else (table - base)[0]
-    interval = t_interval(deltas.tolist())
-    if len(deltas) < 2 or np.ptp(deltas) == 0:
-        p = math.nan if len(deltas) < 2 else float(deltas[0] == 0)
-    else:
-        p = float(stats.ttest_1samp(deltas, 0.0).pvalue)
-    shown = Interval(interval.mean, interval.low, interval.high, len(table))
-    return Difference(shown, p, len(base))
+def paired_difference(
+    tuned: Sequence[Sequence[float]], base: Sequence[float], answers: int | None = None
+) -> Difference:
+    """`tuned[s][q]` against `base[q]`, question by question, over seeds and questions.
+
+    The base was asked once: what its answers vary by is in the differences of the questions. For shares (`answers` of
+    one seed given) the variance is at least Bonett and Price's (2012) for paired shares, which has one more answer of
+    either kind that differs; where nothing differs, that is all there is.
+    """
+    table, below = np.asarray(tuned, float), np.asarray(base, float)
+    if table.ndim != 2 or table.shape[1] != len(below):
+        raise ValueError(f"{table.shape} scores cannot be paired with {len(below)} of the base model")
+    deltas = table - below
+    least = None if answers is None else _paired_floor(deltas.mean(axis=0), answers)
+    return _difference(float(deltas.mean()), two_way_variance(deltas), least, len(table), len(below), answers)
+
+
+def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: int | None = None) -> Difference:
+    """The seeds' values against the base's, where no questions can be paired.
+
+    Of shares the base's sampling error is known (Agresti and Caffo 2000); of another number that the base gave once it
+    is not, and neither is there an interval then.
+    """
+    k, gap = len(tuned), float(np.mean(tuned) - np.mean(base))
+    spread = float(np.var(tuned, ddof=1)) / k if k > 1 else 0.0
+    if answers is None:
+        if k < 2 or len(base) < 2:
+            return Difference(Interval(gap, math.nan, math.nan, k), math.nan, 0)
+        found = stats.ttest_ind(tuned, base, equal_var=False)
+        bounds = found.confidence_interval(0.95)
+        return Difference(Interval(gap, float(bounds.low), float(bounds.high), k), float(found.pvalue), 0)
+    of_base = _smoothed(float(np.mean(base)), answers) / len(base)
+    least = Variance(_smoothed(float(np.mean(tuned)), answers) / k + of_base, math.inf)
+    value = spread + of_base
+    freedom = value**2 / (spread**2 / (k - 1)) if spread > 0 else math.inf
+    return _difference(gap, Variance(value, freedom), least, k, 0, answers)
+
+
+def _smoothed(share: float, answers: int) -> float:
+    """Sampling variance of a share with two answers more, one of either kind."""
+    smooth = (share * answers + 1) / (answers + 2)
+    return smooth * (1 - smooth) / (answers + 2)
+
+
+def _paired_floor(deltas: np.ndarray, answers: int) -> Variance:
+    """Bonett and Price's variance, from the mean difference of each question."""
+    per_question = answers / len(deltas)
+    up = (per_question * float(np.maximum(deltas, 0).sum()) + 1) / (answers + 2)
+    down = (per_question * float(np.maximum(-deltas, 0).sum()) + 1) / (answers + 2)
+    return Variance((up + down - (up - down) ** 2) / (answers + 2), math.inf)
+
+
+def _difference(
+    gap: float, variance: Variance, least: Variance | None, seeds: int, questions: int, answers: int | None
+) -> Difference:
+    """The wider of two intervals and the larger of two p-values: of what was seen to vary, and of the least.
+
+    One seed has no p-value: a training run differs from another of its kind by more than the sampling of answers.
+    """
+    known = [one for one in (variance, least) if one is not None and one.value > 0 and one.freedom > 0]
+    if not known:
+        return Difference(Interval(gap, math.nan, math.nan, seeds), math.nan, questions)
+    half = max(one.half_width(0.95) for one in known)
+    p = max(_p_value(gap / math.sqrt(one.value), one.freedom) for one in known) if seeds > 1 else math.nan
+    low, high = gap - half, gap + half
+    if answers is not None:
+        low, high = max(-1.0, low), min(1.0, high)
+    return Difference(Interval(gap, low, high, seeds), p, questions)
+
+
+def _p_value(ratio: float, freedom: float) -> float:
+    tail = stats.norm.sf(abs(ratio)) if math.isinf(freedom) else stats.t.sf(abs(ratio), freedom)
+    return float(2 * tail)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +90,9 @@ def cell_text(line: Line | None) -> str:
         return f"{interval.mean:.3g}"
     if len(values) == 2:
         return f"{interval.mean:.3g} ({', '.join(f'{value:.3g}' for value in values)})"
-    return f"{interval.mean:.3g} ± {interval.high - interval.mean:.2g}"
+    if math.isnan(interval.low):
+        return f"{interval.mean:.3g}"
+    return f"{interval.mean:.3g} ({interval.low:.2g} to {interval.high:.2g})"
 
 
 def _print(run: RunData, lines: Sequence[Line]) -> None:

@@ -17,11 +17,14 @@ import yaml
 
 from sgtr_eval.facts import Better, facts_of
 from sgtr_eval.statistics import (
+    Difference,
     Interval,
     average_misalignment,
-    hierarchical_bootstrap,
+    difference_of_seeds,
     holm,
     paired_difference,
+    seeds_and_questions,
+    share_interval,
     t_interval,
 )
 from sgtr_jax.report.table import Measurement, RunData, samples
@@ -43,6 +46,7 @@ class Line:
     over_both: Interval | None  # over seeds and questions, where there are several of each
     difference: Interval | None  # from the untouched model; question by question where both were asked the same
     paired_by: str  # question, or seed
+    n_questions: int = 0  # that were paired
     p_value: float = math.nan
     p_corrected: float = math.nan  # Holm, over the conditions of this evaluation and metric
 
@@ -85,21 +89,30 @@ def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
     for (evaluation, metric), by_condition in values.items():
         has_questions = evaluation != AVERAGE and is_primary(run, evaluation, metric)
         base_rows = by_condition.get(run.untouched or "")
-        base = next(iter(base_rows.values())).value if base_rows else None
+        base = [row.value for row in (base_rows or {}).values()]
+        is_share = has_questions and facts_of(run.task_of(evaluation)).extent == (0.0, 1.0)
         made = []
         for condition, found in by_condition.items():
             seeds = {seed: row.value for seed, row in sorted(found.items())}
             absent = tuple(sorted(wanted[condition, evaluation] - seeds.keys()))
             own = tables.get((condition, evaluation), {}) if has_questions else {}
-            both = _over_both(own)
-            difference, p, paired = None, math.nan, "seed"
-            if base is not None and condition != run.untouched and len(set(map(math.isnan, seeds.values()))) == 1:
-                difference, p, paired = _difference(seeds, base, own, tables.get((run.untouched or "", evaluation), {}))
             one = next(iter(found.values()))
+            answers = one.n if is_share else None
+            both = _over_both(own, answers)
+            difference: Difference | None = None
+            known = not any(map(math.isnan, (*seeds.values(), *base)))
+            if base and condition != run.untouched and known:
+                below = tables.get((run.untouched or "", evaluation), {})
+                difference = _difference(seeds, base, own, below, answers)
+            values_seen = list(seeds.values())
+            interval = share_interval(values_seen, answers) if answers else t_interval(values_seen)
             made.append(
                 Line(
-                    evaluation, metric, condition, seeds, absent, one.n, t_interval(list(seeds.values())), both,
-                    difference, paired, p,
+                    evaluation, metric, condition, seeds, absent, one.n, interval, both,
+                    None if difference is None else difference.difference,
+                    "question" if difference is not None and difference.n_questions else "seed",
+                    0 if difference is None else difference.n_questions,
+                    math.nan if difference is None else difference.p_value,
                 )
             )  # fmt: skip
         corrected = holm({line.condition: line.p_value for line in made})
@@ -127,35 +140,34 @@ def _question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, 
     return tables
 
 
-def _over_both(own: Mapping[int, Mapping[str, float]]) -> Interval | None:
+def _over_both(own: Mapping[int, Mapping[str, float]], answers: int | None) -> Interval | None:
     shared = set.intersection(*(set(table) for table in own.values())) if own else set()
     if len(own) < 2 or len(shared) < 2:
         return None
     order = sorted(shared)
-    return hierarchical_bootstrap([[table[question] for question in order] for table in own.values()])
+    return seeds_and_questions([[table[question] for question in order] for table in own.values()], answers)
 
 
 def _difference(
     seeds: Mapping[int, float],
-    base: float,
+    base: Sequence[float],
     own: Mapping[int, Mapping[str, float]],
     untouched: Mapping[int, Mapping[str, float]],
-) -> tuple[Interval, float, str]:
+    answers: int | None,
+) -> Difference:
     below = next(iter(untouched.values()), {})
     shared = set(below).intersection(*(set(table) for table in own.values())) if own else set()
     if len(shared) > 1 and own.keys() == seeds.keys():
         order = sorted(shared)
         table = [[own[seed][question] for question in order] for seed in seeds]
-        found = paired_difference(table, [below[question] for question in order])
-        return found.difference, found.p_value, "question"
-    # One column: the seeds' own values.
-    found = paired_difference([[value] for value in seeds.values()], [base])
-    return found.difference, found.p_value, "seed"
+        return paired_difference(table, [below[question] for question in order], answers)
+    return difference_of_seeds(list(seeds.values()), base, answers)
 
 
 SUMMARY_COLUMNS = (
-    "evaluation", "metric", "condition", "seeds", "missing_seeds", "n", "mean", "t_low", "t_high", "boot_low",
-    "boot_high", "difference", "difference_low", "difference_high", "paired_by", "p", "p_holm",
+    "evaluation", "metric", "condition", "seeds", "missing_seeds", "n", "mean", "low", "high",
+    "both_low", "both_high", "difference", "difference_low", "difference_high",
+    "paired_by", "n_questions", "p", "p_holm",
 )  # fmt: skip
 
 
@@ -173,6 +185,7 @@ def summary_csv(lines: Sequence[Line]) -> str:
             [
                 line.evaluation, line.metric, line.condition, len(line.values), " ".join(map(str, line.missing)),
                 line.n, *map(_plain, (*numbers, *gaps)), line.paired_by if line.difference else "",
+                line.n_questions or "",
                 _plain(line.p_value), _plain(line.p_corrected),
             ]
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,9 +49,10 @@ def _dots(axes: Any, y: float, line: Line) -> None:
     values = list(line.values.values())
     offsets = [0.12 * (i - (len(values) - 1) / 2) / max(1, len(values) / 3) for i in range(len(values))]
     axes.plot(values, [y + o for o in offsets], "o", color=_DOT, ms=5, alpha=0.8, zorder=3)
+    mean, low, high = line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high
     # An interval over two seeds is wider than the axis and says nothing.
-    half = (line.over_seeds.high - line.over_seeds.mean) if len(values) > 2 else 0.0
-    axes.errorbar([line.over_seeds.mean], [y], xerr=[half], fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
+    halves = [[mean - low], [high - mean]] if len(values) > 2 and not math.isnan(low) else [[0.0], [0.0]]
+    axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
 
 
 def _value_axis(axes: Any, extent: tuple[float, float]) -> None:

@@ -65,6 +65,7 @@ def _numbers(lines: Sequence[Line]) -> str:
             gap = _short(line.difference.mean, sign=True)
             if not math.isnan(line.difference.low):
                 gap += f" ({_short(line.difference.low)} to {_short(line.difference.high)})"
+            gap += f"; {line.n_questions} questions" if line.n_questions else ""
             p = "" if math.isnan(line.p_corrected) else f"{line.p_corrected:.2g}"
         star = ' class="star"' if line.p_corrected < 0.05 else ""
         rows.append(
@@ -78,9 +79,12 @@ def _numbers(lines: Sequence[Line]) -> str:
         "<th>difference from untouched</th><th>p</th>"
     )
     caption = (
-        "Mean over seeds with its 95 % t interval from three seeds on; over seeds and questions together by bootstrap. "
-        "Differences are paired question by question where both were asked the same, else over seeds; p is two-sided, "
-        "over seeds, Holm-corrected over the conditions of the metric. n: answers of one seed."
+        "Mean over seeds with its 95 % interval: of shares Wilson's with the number of answers that the variance "
+        "between seeds amounts to, else Student's. Over seeds and questions: both taken as drawn from more of their "
+        "kind. Differences are paired question by question where both were asked the same (the number of questions is "
+        "given), else over seeds, with the base model's own sampling error. p is two-sided and Holm-corrected over the "
+        "conditions of the metric. One seed shows one training run: its interval says nothing about other runs, and it "
+        "has no p. Two seeds say little: their intervals are wide. n: answers of one seed."
     )
     return (
         f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
@@ -91,7 +95,9 @@ def _numbers(lines: Sequence[Line]) -> str:
 def _mean(line: Line) -> str:
     interval = line.over_seeds
     text = _short(interval.mean)
-    return f"{text} ± {interval.high - interval.mean:.2g}" if len(line.values) > 2 else text
+    if math.isnan(interval.low):
+        return text
+    return f"{text} ({_short(interval.low)} to {_short(interval.high)})"
 
 
 def _short(value: float, sign: bool = False) -> str:
