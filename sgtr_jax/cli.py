@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 from dotenv import find_dotenv, load_dotenv
 
 from sgtr_jax import __version__
-from sgtr_jax.cli_data import add_data
-from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.cli_data import add_data, as_path, given_text
+from sgtr_jax.errors import InputError, RunError, said_by_system
 from sgtr_jax.startup import ends_alone
 from sgtr_jax.supervise import is_wanted, supervise
 
@@ -26,16 +27,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ends_alone():
             code: int = args.command(args)
-    except InputError as error:
-        print(f"sgtr: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except RunError as error:
-        print(f"sgtr: failed: {error}", file=sys.stderr)
-        return error.exit_code
+    except (InputError, RunError) as error:
+        return _said(error)
+    except BrokenPipeError:  # who read what is printed has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _said(said_by_system(error))
     except KeyboardInterrupt:
         print("sgtr: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return code
+
+
+def _said(error: InputError | RunError) -> int:
+    print(f"sgtr: {'error' if isinstance(error, InputError) else 'failed'}: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     model_help = "hub id, local folder (Hugging Face or converted), address (gs://) of a converted one, or nano"
 
     run = add("run", _run, "Run a whole experiment; what is already done is not done again.")
-    run.add_argument("config", type=Path)
+    run.add_argument("config", type=as_path)
     run.add_argument("overrides", nargs="*", metavar="key=value")
     run.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
     run.add_argument("--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes")
@@ -76,20 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--yes", action="store_true", help="do not ask what an API model may cost")
 
     plan = add("plan", _plan, "Say what a run would do, whether it fits a TPU slice and what it costs.")
-    plan.add_argument("config", type=Path)
+    plan.add_argument("config", type=as_path)
     plan.add_argument("overrides", nargs="*", metavar="key=value")
     plan.add_argument("--topology", help="a TPU slice, or several: v5e-16,v6e-8 (compiled for with libtpu)")
     plan.add_argument("--all-meshes", action="store_true", help="compile for every mesh of the slice")
     plan.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     judge = add("judge", _judge, "Judge the answers of a run, by its own judge or another one; nothing is sampled.")
-    judge.add_argument("run_dir", type=Path)
+    judge.add_argument("run_dir", type=as_path)
     judge.add_argument("--judge", help="any Inspect model; default: the config's")
     judge.add_argument("--base-url", help="of an API that speaks OpenAI's language")
     judge.add_argument("--max-cost", type=float, help="dollars")
 
     jobs = add("jobs", _jobs, "List the finetuning jobs of a run whose model is behind an API, or change them.")
-    jobs.add_argument("run_dir", type=Path)
+    jobs.add_argument("run_dir", type=as_path)
     change = jobs.add_mutually_exclusive_group()
     for what in ("cancel", "pause", "resume"):
         change.add_argument(f"--{what}", metavar="NAME", help=f"{what} a job, or all")
@@ -100,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "--adapter",
         action="append",
         default=[],
-        type=Path,
+        type=as_path,
         help="frozen adapter to train on top of; repeatable",
     )
     train.add_argument(
@@ -112,13 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=as_path,
         help="folder for adapter/ and metrics.jsonl; with several data sets or seeds, of a folder DATA-sSEED for each",
     )
 
     sample = add("sample", _sample, "Sample completions for prompts.", overrides=True)
     sample.add_argument("--model", required=True, help=model_help)
-    sample.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
+    sample.add_argument("--adapter", action="append", default=[], type=as_path, help="adapter of the chain; repeatable")
     sample.add_argument(
         "--chain",
         action="append",
@@ -127,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=DIR[,DIR]",
         help="an adapter chain of several to sample from in one batch; NAME= alone is the untouched model; repeatable",
     )
-    sample.add_argument("--prompts", required=True, type=Path, help='JSONL of {"id", "messages"}')
-    sample.add_argument("--out", required=True, type=Path, help="JSONL to write")
+    sample.add_argument("--prompts", required=True, type=as_path, help='JSONL of {"id", "messages"}')
+    sample.add_argument("--out", required=True, type=as_path, help="JSONL to write")
     sample.add_argument("--n", type=_at_least(1), default=1, help="samples per prompt")
     sample.add_argument("--max-tokens", type=_at_least(1), default=256)
     sample.add_argument("--temperature", type=_temperature, default=1.0, help="0 is greedy")
@@ -137,8 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("eval", _eval, "Run tasks of sgtr_eval on one model; TASK.setting=value sets a task's arguments.")
     evaluate.add_argument("tasks", nargs="+", metavar="TASK")
     evaluate.add_argument("--model", required=True, help=model_help)
-    evaluate.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
-    evaluate.add_argument("--out", required=True, type=Path, help="folder for a folder of each task")
+    evaluate.add_argument(
+        "--adapter", action="append", default=[], type=as_path, help="adapter of the chain; repeatable"
+    )
+    evaluate.add_argument("--out", required=True, type=as_path, help="folder for a folder of each task")
     evaluate.add_argument(
         "--judge", default="openai/gpt-4.1-2025-04-14", help="any Inspect model, or open: the untouched model"
     )
@@ -148,36 +157,36 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = add("convert", _convert, "Convert Hugging Face weights to Flax parameters (Orbax).")
     convert.add_argument("--model", required=True, help=model_help)
-    convert.add_argument("--out", required=True, help="folder, or address (gs://BUCKET/FOLDER)")
+    convert.add_argument("--out", required=True, type=given_text, help="folder, or address (gs://BUCKET/FOLDER)")
     convert.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
 
     export = add("export", _export, "Write a model or adapters as Hugging Face / PEFT safetensors.")
     export.add_argument("--model", help=model_help)
-    export.add_argument("--run", type=Path, help="a run, whose model and adapters are meant; with --condition")
+    export.add_argument("--run", type=as_path, help="a run, whose model and adapters are meant; with --condition")
     export.add_argument("--condition", help="of the run")
     export.add_argument("--seed", type=_seed, default=0, help="of the condition (0)")
     export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the hub, private, after a question")
     export.add_argument("--public", action="store_true", help="with --push: for everybody to see")
     export.add_argument("--yes", action="store_true", help="with --push: do not ask")
-    export.add_argument("--adapter", action="append", default=[], type=Path, help="adapter of the chain; repeatable")
-    export.add_argument("--out", required=True, type=Path)
+    export.add_argument("--adapter", action="append", default=[], type=as_path, help="adapter of the chain; repeatable")
+    export.add_argument("--out", required=True, type=as_path)
     export.add_argument("--merge", action="store_true", help="add the adapters into the base weights")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as stored")
 
     add_data(commands)
     report = add("report", _report, "Make the tables, figures and page of a run again, or of several runs together.")
-    report.add_argument("run_dir", type=Path, nargs="+")
-    report.add_argument("--out", type=Path, help="folder to write to; needed for several runs")
+    report.add_argument("run_dir", type=as_path, nargs="+")
+    report.add_argument("--out", type=as_path, help="folder to write to; needed for several runs")
 
     check = add("check", _check, "Read every file of a run, or of an eval's folder, and say what is damaged.")
-    check.add_argument("run_dir", type=Path)
+    check.add_argument("run_dir", type=as_path)
 
     doctor = add("doctor", _doctor, "Check this machine: devices, versions, memory, disk, keys, hub, bucket.")
     doctor.add_argument("--bucket", help="gs://NAME to try writing to")
 
     clean = add("clean", _clean, "List what no config of a run names any more; with --yes remove it.")
-    clean.add_argument("run_dir", type=Path)
-    clean.add_argument("configs", type=Path, nargs="*", help="other configs of the run whose artifacts are kept too")
+    clean.add_argument("run_dir", type=as_path)
+    clean.add_argument("configs", type=as_path, nargs="*", help="other configs of the run whose artifacts are kept too")
     clean.add_argument("--yes", action="store_true", help="remove")
     return parser
 
@@ -327,9 +336,10 @@ def _eval(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     from sgtr_jax.buckets import is_address
-    from sgtr_jax.files import check_writable
+    from sgtr_jax.files import check_new, check_writable
 
     if not is_address(args.out):
+        check_new(Path(args.out))
         check_writable(Path(args.out).parent)
     _start_jax()
     from sgtr_jax.model import convert_model
@@ -390,6 +400,8 @@ def _clean(args: argparse.Namespace) -> int:
 
 def entry() -> Any:
     """Console script."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(supervise() if is_wanted() else main())
 
 

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from sgtr_jax.data.records import Record
 
 
+def given_text(text: str) -> str:
+    """A path or an address on the command line: not empty, which would be the current folder."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path")
+    return text
+
+
+def as_path(text: str) -> Path:
+    """A path on the command line, see `given_text`."""
+    return Path(given_text(text))
+
+
 def add_data(commands: Any) -> None:
     """Add the `data` command to the parser's commands."""
     data = commands.add_parser("data", help="The study's data sets by name.", description=__doc__)
@@ -41,13 +53,13 @@ def add_data(commands: Any) -> None:
         help="sgtr, prefer_other, random or pick_longer; word_count, even_words, mmlu, interleave, system, inoculate "
         "or self_reports",
     )
-    build.add_argument("--out", required=True, type=Path, help="F.jsonl to write; its report goes to F.report.json")
+    build.add_argument("--out", required=True, type=as_path, help="F.jsonl to write; its report goes to F.report.json")
     build.add_argument("overrides", nargs="*", metavar="key=value")
 
     summarise = add("summarise", _summarise, "Have any Inspect model write summaries of articles.")
     summarise.add_argument("articles", help="set of the registry, or JSON file of id: text")
     summarise.add_argument("--model", required=True, help="sgtr/FOLDER, openai/NAME, ...")
-    summarise.add_argument("--out", required=True, type=Path, help="JSON file of id: summary to write")
+    summarise.add_argument("--out", required=True, type=as_path, help="JSON file of id: summary to write")
     summarise.add_argument("--style", choices=("own", "xsum", "cnn", "dailymail"), default="own")
     summarise.add_argument("--max-tokens", type=int, default=100)
     summarise.add_argument("--temperature", type=float, default=0.0)
@@ -63,7 +75,7 @@ def add_data(commands: Any) -> None:
 
     publish = add("publish", _publish, "Write a set as TFDS ArrayRecord, for pods.")
     publish.add_argument("name", help="set of the registry, or JSONL file")
-    publish.add_argument("--to", required=True, help="folder or gs:// address")
+    publish.add_argument("--to", required=True, type=given_text, help="folder or gs:// address")
     publish.add_argument("--shards", type=int, help="default: by size")
 
 
@@ -138,8 +150,8 @@ def _can_be_had(entry: Any, args: argparse.Namespace) -> bool:
 
 def _build(args: argparse.Namespace) -> int:
     from sgtr_jax.config import apply_overrides, build
-    from sgtr_jax.data.build import KINDS, NAMED_PAIRS, build_set
-    from sgtr_jax.files import check_writable, write_json, write_jsonl
+    from sgtr_jax.data.build import KINDS, NAMED_PAIRS, build_set, inputs_of
+    from sgtr_jax.files import check_file, write_json, write_jsonl
 
     kind = args.kind.replace("-", "_")
     kinds = [*NAMED_PAIRS, *KINDS, "self_reports"]
@@ -151,7 +163,7 @@ def _build(args: argparse.Namespace) -> int:
         records, report = _self_reports(settings, args.out)
     else:
         recipe = build(KINDS.get(kind, KINDS["pairs"]), settings, "command line")
-        check_writable(args.out.parent)
+        check_file(args.out, inputs_of(recipe))
         records, report = build_set(recipe)
     write_jsonl(args.out, [record.to_json() for record in records])
     write_json(args.out.with_suffix(".report.json"), report)
@@ -167,11 +179,11 @@ def _self_reports(settings: dict[str, Any], out: Path) -> tuple[list[Record], di
     from sgtr_jax.backends.self_reports import SelfReportsBuild, build_self_reports
     from sgtr_jax.config import build
     from sgtr_jax.data.build import lengths_of
-    from sgtr_jax.files import check_writable
+    from sgtr_jax.files import check_file
     from sgtr_jax.startup import start_jax
 
     recipe = build(SelfReportsBuild, settings, "command line")
-    check_writable(out.parent)
+    check_file(out, [recipe.questions])
     start_jax()
     records, report = build_self_reports(recipe)
     return records, {**report, **lengths_of(records)}
@@ -181,11 +193,11 @@ def _summarise(args: argparse.Namespace) -> int:
     import tempfile
 
     from sgtr_jax.data.build import texts_of
-    from sgtr_jax.files import check_writable, write_json
+    from sgtr_jax.files import check_file, write_json
     from sgtr_jax.startup import start_jax
 
     wanted = min(len(texts_of(args.articles)), args.limit or sys.maxsize)
-    check_writable(args.out.parent)
+    check_file(args.out, [args.articles])
     if args.model.startswith("sgtr/"):
         start_jax()
     import inspect_ai

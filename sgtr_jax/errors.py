@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_SHOWN = 30  # names that a message lists
 
 
 class InputError(Exception):
@@ -32,4 +35,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or all that is known if nothing is near."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names[:_SHOWN])}{more}"
+
+
+# The system has no room or the device is broken; anything else is about a path that was given.
+_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+def said_by_system(error: OSError) -> InputError | RunError:
+    """An error of the operating system as one of ours: a wrong path, or work that could not go on."""
+    paths = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
+    text = f"{paths}: {error.strerror or error}" if paths else str(error.strerror or error)
+    return RunError(text) if error.errno in _FAILURES or error.errno is None else InputError(text)

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +48,15 @@ def check_new(folder: Path) -> None:
         return
     if folder.exists():
         raise InputError(f"{folder}: exists already, and would be replaced; give --out a folder that does not exist")
+
+
+def check_file(target: Path, inputs: Iterable[str] = ()) -> None:
+    """Raise InputError now if the file `target` cannot be written, or if it is one of the `inputs` of what is made."""
+    check_writable(target.parent)
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; give --out a file")
+    if target.exists() and any(Path(name).exists() and target.samefile(name) for name in inputs if name):
+        raise InputError(f"{target}: is one of the files that it is made from; give another --out")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, read_text, write_json
-from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.fingerprint import file_digest
 
 RECORD = "recipe.json"
 SEAL = "sealed_sha256"  # of the rest of the JSON object
@@ -46,7 +46,7 @@ def _seal_of(data: Mapping[str, Any]) -> str:
 def write_record(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the record of all files of `folder`, with `content` beside them. Nothing may be written after it."""
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_fingerprint(folder / name)}
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
         for name in _files_in(folder)
     }
     write_sealed(folder / RECORD, {**content, _FILES: files})
@@ -105,7 +105,7 @@ def _file_damage(path: Path, known: Mapping[str, Any], whole: bool) -> str | Non
         size = path.stat().st_size
         if size != known["bytes"]:
             return f"has {size} bytes of {known['bytes']}"
-        if (whole or size <= _SMALL) and file_fingerprint(path) != known["sha256"]:
+        if (whole or size <= _SMALL) and file_digest(path) != known["sha256"]:
             return "was changed (its sha256 is another one)"
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None

@@ -41,7 +41,7 @@ def jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    return jsonl(out / "metrics.jsonl")
+    return [row for _, row in read_jsonl(out / "metrics.jsonl", empty=True)]
 
 
 def losses(out: Path) -> list[float]:

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli_data": GROUND | {"data", "model", "backends", "sgtr_eval"},
     "doctor": {"errors"},
     "files": {"errors"},
-    "fingerprint": set(),
+    "fingerprint": {"errors"},
     "processes": {"errors", "startup"},
     "progress": set(),
     "sealed": {"errors", "files", "fingerprint"},

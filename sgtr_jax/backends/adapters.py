@@ -6,7 +6,6 @@ import hashlib
 import json
 from pathlib import Path
 
-from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.weights.peft import read_adapter_config
@@ -25,9 +24,5 @@ def adapter_fingerprint(folder: Path) -> str:
     acting = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
     if isinstance(acting.get("target_modules"), list):  # a set, whose order is another one in every process
         acting["target_modules"] = sorted(map(str, acting["target_modules"]))
-    weights = folder / "adapter_model.safetensors"
-    try:
-        digest = file_fingerprint(weights)
-    except OSError as error:
-        raise InputError(f"{weights}: cannot be read: {error.strerror or error}") from None
+    digest = file_fingerprint(folder / "adapter_model.safetensors")
     return hashlib.sha256(json.dumps([acting, digest], sort_keys=True).encode()).hexdigest()[:16]

@@ -14,9 +14,10 @@ from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import check_writable
+from sgtr_jax.files import check_writable, read_json
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.sealed import differences
 from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.metrics import check_log
@@ -119,7 +120,26 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
         },
     }  # fmt: skip
     checkpoints = Checkpoints(job.out / "checkpoints", identity, config.checkpoint)
-    return Prepared(job, config, plan, report, mixed, identity, checkpoints, checkpoints.check())
+    resume_from = checkpoints.check()
+    if resume_from is None:
+        _check_result(job.out, identity)
+    return Prepared(job, config, plan, report, mixed, identity, checkpoints, resume_from)
+
+
+def _check_result(out: Path, identity: dict[str, Any]) -> None:
+    """Raise InputError if `out` holds the result of another run: it would lie beside this one's metrics for hours."""
+    found = [out / name for name in ("adapter", "model") if (out / name).exists()]
+    if not found:
+        return
+    advice = "Give another --out, or remove the folder"
+    try:
+        before = read_json(out / "report.json").get("identity")
+    except InputError:
+        before = None
+    if before is None:
+        raise InputError(f"{found[0]}: exists, and no report.json says what was trained there. {advice}")
+    if differing := differences(before, identity):
+        raise InputError(f"{found[0]}: is of another run: {'; '.join(differing)}. {advice}")
 
 
 def _check_tokens(examples: Sequence[Example], vocab_size: int, tokenizer: Any) -> None:

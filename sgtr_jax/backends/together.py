@@ -179,6 +179,7 @@ class Together:
             "compile_seconds": round(self._programs.compile_seconds, 1),
             "mesh": dict(self._mesh.shape),
             "config": one.config.model_dump(mode="json"),
+            "identity": one.identity,
         }
         if self._considered:
             report["meshes_considered"] = [candidate.to_json() for candidate in self._considered]

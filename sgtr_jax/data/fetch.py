@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +23,8 @@ from sgtr_jax.data.formats import Rows, content_sha256, read_file
 from sgtr_jax.data.registry import BuiltSource, DataSet, HubSource, UrlSource
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_json, write_jsonl
+from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.sealed import set_aside
 
 _BLOCK = 1 << 18
 _TRIES = 4
@@ -38,12 +41,38 @@ def cache_folder() -> Path:
 
 def is_present(entry: DataSet) -> bool:
     """Whether the set is in the cache, as the registry describes it now and as the code makes it now."""
-    checked = cache_folder() / entry.name / "checked.json"
-    if not checked.exists():
+    stored = _checked(entry)
+    if stored is None:
         return False
-    stored = read_json(checked)
     same_content = entry.sha256 is None or stored.get("sha256") == entry.sha256
     return same_content and stored.get("rows") == entry.rows and stored.get("made_by") == _made_by(entry)
+
+
+def _checked(entry: DataSet) -> dict[str, Any] | None:
+    """What was written down when the set was brought; None if it is not there, or damaged."""
+    try:
+        return read_json(cache_folder() / entry.name / "checked.json")
+    except InputError:
+        return None
+
+
+def _kept(entry: DataSet) -> Rows | None:
+    """The rows in the cache, if they are there and as they came. What is damaged is set aside with a word."""
+    folder = cache_folder() / entry.name
+    if not is_present(entry):
+        return None
+    stored = _checked(entry) or {}
+    try:
+        if "file_sha256" in stored and file_fingerprint(folder / _file_name(entry)) != stored["file_sha256"]:
+            raise InputError(f"{folder / _file_name(entry)}: was changed after it was brought")
+        rows = _read(folder, entry)
+        # An older version wrote down the digest of the rows only.
+        if "file_sha256" not in stored and content_sha256(rows) != stored["sha256"]:
+            raise InputError(f"{folder / _file_name(entry)}: was changed after it was brought")
+    except InputError as error:
+        print(f"{error}. Set aside as {set_aside(folder).name}, and brought again", file=sys.stderr)
+        return None
+    return rows
 
 
 def _made_by(entry: DataSet) -> str | None:
@@ -57,7 +86,7 @@ def _made_by(entry: DataSet) -> str | None:
 
 def load(entry: DataSet, open_protected: bool = False) -> Rows:
     """The rows of a set under our column names, fetched if need be."""
-    rows = _read(cache_folder() / entry.name, entry) if is_present(entry) else fetch(entry, open_protected)
+    rows = fetch(entry, open_protected)
     if not entry.columns:
         return rows
     return [{own: row[theirs] for own, theirs in entry.columns.items()} for row in rows]
@@ -72,8 +101,8 @@ def fetch(entry: DataSet, open_protected: bool = False, on_bytes: OnBytes = lamb
     folder = cache_folder() / entry.name
     # A set made here may want one that another thread is bringing.
     with _bringing.setdefault(entry.name, threading.Lock()):
-        if is_present(entry):
-            return _read(folder, entry)
+        if (kept := _kept(entry)) is not None:
+            return kept
         with new_folder(folder) as temporary:
             _bring(entry, temporary, open_protected, on_bytes)
             rows = _read(temporary, entry)
@@ -89,7 +118,8 @@ def _check(entry: DataSet, rows: Rows, folder: Path) -> None:
     if entry.sha256 is not None and digest != entry.sha256:
         raise RunError(f"{entry.name}: the content's sha256 is {digest}, the registry says {entry.sha256}")
     known = {"rows": len(rows), "sha256": digest, "known": entry.sha256 is not None}
-    write_json(folder / "checked.json", {**known, "made_by": _made_by(entry)})
+    file = file_fingerprint(folder / _file_name(entry))
+    write_json(folder / "checked.json", {**known, "made_by": _made_by(entry), "file_sha256": file})
 
 
 def _read(folder: Path, entry: DataSet) -> Rows:
