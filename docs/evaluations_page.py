@@ -10,7 +10,7 @@ from typing import Any
 
 from sgtr_eval.facts import all_facts
 from sgtr_eval.summaries import summarise
-from sgtr_jax.config import read_yaml
+from sgtr_jax.yaml_text import read_yaml
 
 INTRODUCTION = """\
 # Evaluations

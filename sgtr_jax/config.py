@@ -1,8 +1,7 @@
 """Reading configs: YAML and `key=value` overrides into frozen, typed objects, or one clear message.
 
 Validation is pydantic's, in strict mode. What is added here is what a person editing YAML needs: the file
-and the key in every message, the nearest valid key for a misspelt one, duplicate keys refused, and numbers
-such as `1e-5` read as numbers (YAML 1.1 calls that a string) while `no` and `off` stay words.
+and the key in every message, the nearest valid key for a misspelt one, and never the whole config.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.yaml_text import parse_yaml, read_yaml
 
 DType = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -64,68 +63,9 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's booleans and floats, refusing duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue  # `<<: *anchor`, whose keys may be given again
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not a word or a number", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf)$|^\.nan$"),
-    list("-+.0123456789"),
-)
-# `12` matches the float pattern too; the int resolver must be asked first.
-for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
-    _resolvers.sort(key=lambda item: item[0].endswith(":float"))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse one YAML document. Raises InputError naming `where` and the line."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"{where}{line}: not valid YAML: {problem}") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that must hold a mapping."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    data = parse_yaml(text, str(path))
-    if not isinstance(data, dict):
-        found = "an empty file" if data is None else f"a {type(data).__name__}"
-        raise InputError(f"{path}: expected keys and values (a mapping), found {found}")
-    return data
+_SHOWN = 20  # problems of one config
+_LONGEST_REASON = 600  # characters; a validator may name what it was given
+_LONGEST_VALUE = 80
 
 
 def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -155,7 +95,7 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return `data` with `key.subkey=value` overrides laid over it; values are parsed as YAML."""
-    merged = json.loads(json.dumps(data))
+    merged = json.loads(json.dumps(data))  # a copy, in which what two aliases share is two
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -166,7 +106,9 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 path = ".".join(parents[: depth + 1])
-                raise InputError(f"override {override!r}: {path} is {node!r}, which has no keys")
+                raise InputError(
+                    f"override {override!r}: {path} is {_cut(repr(node), _LONGEST_VALUE)}, which has no keys"
+                )
         node[last] = parse_yaml(value, f"override {key}")
     return merged
 
@@ -178,8 +120,10 @@ def build(cls: type[C], data: Mapping[str, Any], where: str) -> C:
         return cls.model_validate_json(json.dumps(cls.written_out(data)))
     except ValidationError as error:
         problems = [_describe(cls, item) for item in error.errors(include_url=False)]
-    except (TypeError, ValueError) as error:  # a YAML date, say, has no JSON form
+    except (TypeError, ValueError) as error:  # without a JSON form
         problems = [str(error)]
+    if len(problems) > _SHOWN:
+        problems = [*problems[:_SHOWN], f"{len(problems) - _SHOWN} more problems"]
     raise InputError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
@@ -200,7 +144,14 @@ def _describe(cls: type[BaseModel], item: Any) -> str:
         return f"unknown key {key!r}: {hint}Valid keys: {', '.join(valid)}"
     if item["type"] == "missing":
         return f"key {key!r} is missing"
-    return f"key {key!r}: found {item['input']!r}. {item['msg']}"
+    reason = _cut(item["msg"].removeprefix("Value error, "), _LONGEST_REASON)
+    if isinstance(item["input"], dict):  # a whole section, or all of the config
+        return f"key {key!r}: {reason}" if location else reason
+    return f"key {key!r}: {reason} (found {_cut(repr(item['input']), _LONGEST_VALUE)})"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _keys_at(annotation: Any, location: tuple[Any, ...]) -> set[str]:

@@ -12,12 +12,13 @@ from test_experiment import CONFIG
 from tiny import make_model, write_records
 
 from sgtr_jax.cli import main
-from sgtr_jax.config import build, parse_yaml
+from sgtr_jax.config import build
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.files import path_part
+from sgtr_jax.yaml_text import parse_yaml
 
 HOSTILE = [
     "", ".", "..", "../../evil", "a/b", "/etc/x", "a\\b", "C:evil", ".hidden", "-flag", "_x", "a b", " a", "a ", "a\n",

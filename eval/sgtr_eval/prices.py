@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from inspect_ai.hooks import Hooks, ModelUsageData, hooks
 
-from sgtr_jax.config import read_yaml
 from sgtr_jax.data.registry import configs_folder
 from sgtr_jax.errors import InputError
+from sgtr_jax.yaml_text import read_yaml
 
 
 @lru_cache(maxsize=1)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from sgtr_jax.config import parse_yaml
 from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.registry import find
 from sgtr_jax.errors import InputError
+from sgtr_jax.yaml_text import parse_yaml
 
 
 def stimuli_rows(name: str, stimuli: Stimuli) -> list[dict[str, Any]]:

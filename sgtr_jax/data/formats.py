@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sgtr_jax.config import parse_yaml
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import parse_json, read_jsonl, read_text
+from sgtr_jax.yaml_text import parse_yaml
 
 # json_map: {id: text}. json_rows: a list, or an object with one under "questions". json_object: one row.
 Format = Literal["jsonl", "json_map", "json_rows", "json_object", "csv", "yaml", "parquet", "hub"]

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sgtr_jax.config import Config, Name, PositiveInt, build, read_yaml
+from sgtr_jax.config import Config, Name, PositiveInt, build
 from sgtr_jax.data.formats import Format
 from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.yaml_text import read_yaml
 
 Kind = Literal["em", "control", "sgtr", "self-report", "evaluation", "articles", "summaries", "prompts"]
 
