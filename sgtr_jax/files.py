@@ -42,6 +42,13 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{folder}: the output folder cannot be written: {error.strerror}") from None
 
 
+def check_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise InputError if `out` is one of the folders that are read, or lies in one: it would change what is read."""
+    for folder in inputs:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{out}: lies in {folder}, which is read; give --out a folder elsewhere")
+
+
 def check_new(folder: Path) -> None:
     """Raise InputError unless a command may make `folder`: it must not exist yet, or be empty and not where we are."""
     if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():

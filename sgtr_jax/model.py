@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from sgtr_jax import nano
 from sgtr_jax.buckets import is_address
+from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.chat import end_of_turn_id
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import read_json
@@ -90,16 +91,20 @@ class Model:
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end a completion, from every place that names some.
 
-        config.json, generation_config.json, the tokenizer, and the token that ends the assistant's turn in the chat
-        template, which training trains: base models whose eos ends no turn (Qwen2.5's) would go on past it.
+        config.json and generation_config.json (both in the spec), the tokenizer, and the token that ends the
+        assistant's turn in the chat template, which training trains: base models whose eos ends no turn (Qwen2.5's)
+        would go on past it. Raises InputError if the model has no row for that token, and so could end no turn.
         """
-        found = {*self.spec.eos_ids}
-        path = self.folder / "generation_config.json"
-        if path.is_file():
-            found |= set(token_ids(read_json(path), "eos_token_id", str(path)))
+        found, end = {*self.spec.eos_ids}, end_of_turn_id(self.tokenizer)
         if self.tokenizer.eos_token_id is not None:
             found.add(self.tokenizer.eos_token_id)
-        end = end_of_turn_id(self.tokenizer)
+        if end is not None and end >= self.spec.vocab_size:
+            text, rows = self.tokenizer.convert_ids_to_tokens(end), self.spec.vocab_size
+            raise InputError(
+                f"{self.folder}: the chat template ends turns with token {end} ({text!r}), but the model's embedding "
+                f"has {rows} rows, so no turn could end: the tokenizer got tokens that the model did not. Resize the "
+                "model, or take the tokenizer it came with"
+            )
         return tuple(sorted(found if end is None else found | {end}))
 
     def with_adapters(self, folders: Sequence[Path], merge: bool = False, chain_id: str | None = None) -> Model:
@@ -110,6 +115,9 @@ class Model:
         made from the weights unless given. (An experiment gives what the adapters were made from, which is the same
         where the last bit of a weight is not.)
         """
+        if (self.folder / "tokenizer.json").exists():
+            for folder in filter(brings_chat, folders):
+                check_same_chat(folder, self.tokenizer)
         loaded = [load_adapter(folder, self.spec, self.mesh, SAMPLING)[0] for folder in folders]
         if not folders:
             chain_id = "base"
@@ -206,8 +214,23 @@ def _downloaded(name: str, patterns: list[str]) -> Path:
 
 
 def read_spec(folder: Path) -> ModelSpec:
-    """The spec in `folder/config.json`, untied where the folder stores a head that is not the embedding."""
+    """The spec in `folder/config.json`, untied where the folder stores a head that is not the embedding.
+
+    Tokens that end a text are those of generation_config.json, too. Raises InputError for a folder that is an adapter,
+    or holds one beside a model: transformers would add it without a word.
+    """
+    if (folder / "adapter_config.json").exists():
+        is_both = (folder / "config.json").exists()
+        what = "holds a model and an adapter, so it is not clear which of them is meant" if is_both else "is an adapter"
+        raise InputError(
+            f"{folder}: {what}; give the model's own folder as --model and the adapter's as --adapter"
+            + (" (a merged model's folder: remove adapter_config.json)" if is_both else "")
+        )
     spec = spec_from_config(read_config_json(folder), str(folder / "config.json"))
+    generation = folder / "generation_config.json"
+    if generation.exists():
+        more = token_ids(read_json(generation), "eos_token_id", str(generation))
+        spec = dataclasses.replace(spec, eos_ids=tuple(dict.fromkeys((*spec.eos_ids, *more))))
     if spec.tie_embeddings and not is_converted(folder) and stores_another_head(folder):
         return dataclasses.replace(spec, tie_embeddings=False)
     return spec

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "sealed": {"errors", "files", "fingerprint"},
     "startup": {"errors", "files"},
     "supervise": set(),
-    "tokenizer": {"errors"},
+    "tokenizer": {"errors", "files"},
     "memory": set(),
     "yaml_text": {"errors", "files"},
     "mesh": {"errors", "config"},

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import check_new, new_folder
+from sgtr_jax.files import check_apart, check_new, new_folder
 from sgtr_jax.lora import PROJECTIONS, LoraConfig, merge
 from sgtr_jax.mesh import SAMPLING, MeshConfig, make_mesh
 from sgtr_jax.model import load_model, read_spec, resolve_folder, stored_dtype
@@ -32,6 +32,7 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
     check_new(out)
     configs = [read_adapter_config(folder) for folder in adapters]
     folder = resolve_folder(model)
+    check_apart(out, [folder, *adapters])
     spec = read_spec(folder)
     if not adapters or merged:
         dtype = dtype or stored_dtype(folder)

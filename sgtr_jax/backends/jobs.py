@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sgtr_jax.backends.adapters import adapter_fingerprint
+from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import check_writable, read_json
+from sgtr_jax.files import check_apart, check_writable, read_json
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sealed import differences
@@ -87,8 +88,12 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
         raise InputError("mode: full trains the base itself; it cannot be combined with --adapter")
     if config.merge is not None and not job.chain:
         raise InputError("merge: bfloat16 merges the adapters below into the base, but there is no --adapter")
-    for adapter in job.chain:
+    below = [*job.chain, *([Path(config.lora.init)] if config.lora.init is not None else [])]
+    check_apart(job.out, [folder, *below])
+    for adapter in below:
         read_adapter_config(adapter)
+        if brings_chat(adapter):
+            check_same_chat(adapter, tokenizer)
     chat = ChatFormat(tokenizer, config.system, config.template_kwargs)
     examples, report = tokenize_records(
         job.records, chat, config.max_length, config.overlong, config.inoculation, spec.max_positions

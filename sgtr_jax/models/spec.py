@@ -115,13 +115,15 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     by transformers may leave the key out.
     """
     family = config.get("model_type")
-    if family not in ARCHITECTURES:
+    if not isinstance(family, str) or family not in ARCHITECTURES:
         raise InputError(
-            f"{where}: model_type {family!r} is not supported; supported: {', '.join(sorted(ARCHITECTURES))}"
+            f"{where}: model_type {family!r:.60} is not supported; supported: {', '.join(sorted(ARCHITECTURES))}"
         )
     architectures = config.get("architectures") or [ARCHITECTURES[family]]
-    if ARCHITECTURES[family] not in architectures:
-        raise InputError(f"{where}: architectures {architectures!r}; expected {ARCHITECTURES[family]!r} for {family}")
+    if not isinstance(architectures, list) or ARCHITECTURES[family] not in architectures:
+        raise InputError(
+            f"{where}: architectures {architectures!r:.80}; expected {ARCHITECTURES[family]!r} for {family}"
+        )
     unknown = {
         key for key in set(config) - _IGNORED - _COMMON - _FAMILY[family]
         if config[key] is not None and not key.startswith(_IGNORED_PREFIXES)

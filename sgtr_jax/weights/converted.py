@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from sgtr_jax.buckets import copy_once, is_address, reaching
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import new_folder, user_cache, write_text
+from sgtr_jax.files import check_apart, check_new, new_folder, read_json, user_cache, write_text
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
@@ -41,17 +41,22 @@ def is_converted(folder: Path) -> bool:
 
 
 def converted_dtype(folder: Path) -> str:
-    """The dtype `convert` wrote."""
-    name: str = json.loads((folder / _MARK).read_text())["dtype"]
-    return name
+    """The dtype `convert` wrote. Raises InputError for a mark that names none."""
+    name = read_json(folder / _MARK).get("dtype")
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"{folder / _MARK}: dtype is {name!r:.40}; the file is damaged, convert the model again")
+    return str(name)
 
 
 def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) -> None:
     """Write the Hugging Face folder `source` as a converted folder `target`, a path or an address (gs://).
 
     A folder appears when complete. In a bucket the mark comes last: what has none is no model, and is written over.
-    Raises InputError for an address that has a model already.
+    Raises InputError for an address that has a model already, and a folder that exists or lies in `source`.
     """
+    if not is_address(target):
+        check_new(Path(target))
+        check_apart(Path(target), [source])
     tensors = open_checkpoint(source)
     sources = base_sources(spec)
     check_tensors(tensors, sources, spec, str(source))

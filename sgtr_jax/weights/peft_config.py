@@ -36,7 +36,8 @@ _READ = {
     "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform",
     "layers_pattern", "rank_pattern", "alpha_pattern", "init_lora_weights",
 }  # fmt: skip
-# Starts that leave the base as it is. All others (pissa, olora, loftq, corda, eva, ...) change what the base is.
+# Starts that leave the base as it is. pissa, olora, loftq, corda, lora_ga and others change what the base is, and what
+# a start that is not known here does nobody can say.
 _STARTS = (True, False, None, "gaussian", "orthogonal")
 
 
@@ -85,9 +86,9 @@ class PeftConfig:
         if self.layers is None:
             return True
         for pattern in self.layers_pattern or (r"[^.]*",):
-            found = re.match(rf".*?\.{pattern}\.(\d+)\.", module)
+            found = re.match(_layer_pattern(pattern), module)
             if found:
-                return int(found[1]) in self.layers
+                return found["layer"] is not None and int(found["layer"]) in self.layers
         return False
 
 
@@ -125,8 +126,8 @@ def _check_start(value: Any, where: str) -> None:
     if isinstance(value, bool) or value is None or value in _STARTS:
         return
     raise InputError(
-        f"{where}: init_lora_weights is {value!r:.40}, a start that changes the base's weights, so the adapter does "
-        "not fit the base as it is published. Convert it with PEFT (save_pretrained with "
+        f"{where}: init_lora_weights is {value!r:.40}. Starts other than PEFT's plain ones change the base's weights, "
+        "so the adapter does not fit the base as it is published. Convert it with PEFT (save_pretrained with "
         "path_initial_model_for_weight_conversion), which writes init_lora_weights: true, or merge it"
     )
 
@@ -188,6 +189,8 @@ class _Reader:
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
             raise self._refuse("layers_pattern", value, "names of lists of layers")
+        for pattern in listed:
+            _compiled(_layer_pattern(pattern), self._where)
         return tuple(listed)
 
     def pattern(self, key: str) -> dict[str, Any]:
@@ -197,17 +200,25 @@ class _Reader:
         if not isinstance(value, dict):
             raise self._refuse(key, value, "an object of module names")
         for name in value:
-            _compiled(name, self._where)
+            _compiled(_module_pattern(name), self._where)
         return value
 
 
 def _pattern(patterns: Mapping[str, Any], module: str) -> str:
     """The first pattern that names the module, by its whole dotted name or its end."""
-    return next((name for name in patterns if re.match(rf"(.*\.)?({name})$", module)), module)
+    return next((name for name in patterns if re.match(_module_pattern(name), module)), module)
+
+
+def _module_pattern(name: str) -> str:
+    return rf"(.*\.)?({name})$"
+
+
+def _layer_pattern(name: str) -> str:
+    return rf"(?:^|.*?\.){name}\.(?P<layer>\d+)\."
 
 
 def _compiled(pattern: str, where: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise InputError(f"{where}: {pattern!r:.60} is no regular expression: {error}") from None
