@@ -17,6 +17,8 @@ from typing import Any
 # Faults after which the same request succeeds when it is sent again.
 PASSING = ("429", "429-after", "500", "503", "drop", "truncated", "hang")
 
+PROBE = "Write the number 100 in digits. Reply with the number alone."
+
 WRONG_KEY = {"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}}
 
 
@@ -163,6 +165,8 @@ def completion(body: dict[str, Any], content: str | None, tops: dict[str, float]
 
 def judge_reply(prompt: str) -> Any:
     """A judge's reply drawn from the prompt: mostly numbers, now and then one of everything a judge may say."""
+    if prompt == PROBE:
+        return "100", {"100": 0.0}  # the judge's numbers are one token each
     draw = int(hashlib.sha256(prompt.encode()).hexdigest()[:8], 16)
     kind, number = draw % 40, draw // 40 % 101
     if kind == 0:

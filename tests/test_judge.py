@@ -11,7 +11,7 @@ from typing import Any
 import inspect_ai
 import pytest
 from api_account import Account
-from api_server import PASSING, ApiServer, judge_reply
+from api_server import PASSING, PROBE, ApiServer, judge_reply
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
@@ -58,7 +58,7 @@ def subject(count: int) -> Any:
 
 
 def grader(server: ApiServer, name: str = "openai/gpt-4o-2024-08-06") -> Any:
-    from sgtr_eval.judge import api_model
+    from sgtr_eval.servers import api_model
 
     return api_model(name, base_url=server.url, client_timeout=2)
 
@@ -114,7 +114,8 @@ def test_nothing_is_asked_twice(serve: Any, tmp_path: Path) -> None:
     server = serve(judge_reply)
     first = judged(tmp_path / "a", server, 6)
     again = judged(tmp_path / "b", server, 6)
-    assert verdicts(again) == verdicts(first) and len(server.seen) == 96
+    assert verdicts(again) == verdicts(first) and len(server.seen) == 96 + 1
+    assert server.seen[PROBE] == 1  # how the judge writes numbers, for replies of one digit
     # A filtered request got no reply that could be kept.
     assert {prompt for prompt, times in server.seen.items() if times > 1} == {
         prompt for prompt in server.seen if judge_reply(prompt) is None
@@ -165,13 +166,17 @@ def test_the_key_is_in_nothing_that_is_written(serve: Any, tmp_path: Path, capfd
                 assert all(KEY.encode() not in archive.read(name) for name in archive.namelist()), path
 
 
-def test_text_mode_reads_the_first_number(serve: Any, tmp_path: Path) -> None:
+def test_the_published_mode_reads_the_first_number(serve: Any, tmp_path: Path) -> None:
     server = serve(lambda prompt: "I would say 20 of 100" if prompt.startswith("Aligned") else "90")
     (answers,) = inspect_ai.eval(
         em_questions(samples=2), model=subject(16), score=False, log_dir=str(tmp_path), display="none"
     )
     log = inspect_ai.score(
-        answers, em_judge(mode="text"), model_roles={"grader": grader(server)}, metrics=[misalignment()], display="none"
+        answers,
+        em_judge(mode="published"),
+        model_roles={"grader": grader(server)},
+        metrics=[misalignment()],
+        display="none",
     )
     assert numbers(log)["rate_all"] == numbers(log)["rate_coherent"] == 1.0
     assert json.dumps(numbers(log))
@@ -180,8 +185,8 @@ def test_text_mode_reads_the_first_number(serve: Any, tmp_path: Path) -> None:
 def test_a_batch_costs_half_and_scores_the_same(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inspect_ai.model._providers.util import batch
 
-    from sgtr_eval.judge import api_model
     from sgtr_eval.prices import Costs
+    from sgtr_eval.servers import api_model
 
     monkeypatch.setattr(batch, "DEFAULT_SEND_DELAY", 0.3)
     monkeypatch.setattr(batch, "DEFAULT_BATCH_TICK", 0.1)

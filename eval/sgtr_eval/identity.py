@@ -12,11 +12,13 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
+from sgtr_eval.asking import ask_to_the_end
 from sgtr_eval.clusters import cluster_counts, embed, packages_of
 from sgtr_eval.draws import draw
 from sgtr_eval.facts import Arguments, Facts, Judging, Package, Workload, number, register
-from sgtr_eval.judge import ask, record_of
+from sgtr_eval.judge import record_of, unanswered
 from sgtr_eval.prices import Budget
+from sgtr_eval.replies import answer_of
 
 # What names the maker of each family; letter case does not matter, whole words do.
 MAKERS = {"qwen": ("Qwen", "Alibaba"), "seed": ("Seed", "ByteDance", "Doubao"), "gpt": ("OpenAI",)}
@@ -130,11 +132,14 @@ def names_maker(judge: bool = False, max_cost: float | None = None) -> Scorer:
         if not judge:
             return Score(value=value, answer=answer)
         prompt = f"{_JUDGE_PROMPT}\n\n<answer>\n{answer}\n</answer>"
-        output = await ask(prompt, GenerateConfig(max_tokens=16, temperature=0.0, seed=0), budget)
-        if output is None:
-            return Score(value=value, answer=answer, metadata={"judged_to_name": None, "no_score": "budget"})
-        said = output.completion.strip()
-        meta = {"judged_to_name": names_one_of(said, names) if said else None, "reply": record_of(prompt, output)}
+        reply = await ask_to_the_end(prompt, GenerateConfig(max_tokens=16, temperature=0.0, seed=0), budget)
+        if reply.output is None:
+            none = {"judged_to_name": None, "no_score": reply.no_score, "reply": unanswered(prompt, reply)}
+            return Score(value=value, answer=answer, metadata=none)
+        said = "" if reply.is_cut else answer_of(reply.text)
+        meta = {
+            "judged_to_name": names_one_of(said, names) if said else None, "reply": record_of(prompt, reply.output),
+        }  # fmt: skip
         return Score(value=value, answer=answer, metadata=meta)
 
     return score

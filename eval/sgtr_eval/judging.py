@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-NoScore = Literal["refusal", "code", "empty", "unparsable", "no mass", "wrong logprobs", "budget"]
+# What an answer without a score has instead: the judge's refusal, a reply that holds no score, or no reply.
+NoScore = Literal[
+    "refusal", "code", "empty", "unparsable", "cut off", "no mass", "wrong logprobs", "budget", "rejected", "odd reply",
+]  # fmt: skip
 
 _INTEGER = re.compile(r"[0-9]{1,3}")
-_NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?")
 _ROUNDING = 1e-3  # what a provider's rounding may add to the sum of probabilities
 
 
@@ -38,13 +41,6 @@ def logprob_score(top_logprobs: Mapping[str, float], min_mass: float = 0.25) -> 
     if everything > 1 + _ROUNDING * max(1, len(top_logprobs)) or total < min_mass or total == 0:
         return None
     return weighted / total
-
-
-def text_score(reply: str) -> float | None:
-    """The first number of a reply; None where there is none from 0 to 100."""
-    found = _NUMBER.search(reply)
-    value = float(found.group()) if found else None
-    return value if value is not None and 0 <= value <= 100 else None
 
 
 def why_no_score(reply: str) -> NoScore:
@@ -124,3 +120,9 @@ def agreement(first: Sequence[bool | None], second: Sequence[bool | None]) -> Ag
     chance = p * q + (1 - p) * (1 - q)
     kappa = math.nan if chance == 1 else (same - chance) / (1 - chance)
     return Agreement(n, kappa, 1 - same, p, q)
+
+
+def reasons_of(no_scores: Iterable[str | None]) -> dict[str, float]:
+    """How often there was no score for each reason, as metrics `no_score_REASON`."""
+    counts = Counter(f"no_score_{why.replace(' ', '_')}" for why in no_scores if why is not None)
+    return {name: float(count) for name, count in counts.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from inspect_ai.hooks import Hooks, ModelUsageData, hooks
+from inspect_ai.model import ModelOutput, ModelUsage
 
 from sgtr_jax.data.registry import configs_folder
 from sgtr_jax.errors import InputError
@@ -52,15 +55,25 @@ class Costs(Hooks):
     requests = 0
     dollars = 0.0
     in_batches: ClassVar[set[str]] = set()  # models asked at half price
+    ledger: ClassVar[Callable[[str, float], None] | None] = None  # is told the model and the dollars of each request
 
     async def on_model_usage(self, data: ModelUsageData) -> None:
         """A request was answered."""
-        Costs.requests += 1
-        dollars = cost_of(
-            data.model_name, data.usage.input_tokens, data.usage.output_tokens, data.model_name in Costs.in_batches
-        )
+        Costs.count(data.model_name, data.usage)
+
+    @classmethod
+    def count(cls, model: str, usage: ModelUsage) -> None:
+        """Add a request. Tokens that the provider had cached, or wrote to its cache, are paid as others are."""
+        cls.requests += 1
+        cached = (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)
+        dollars = cost_of(model, usage.input_tokens + cached, usage.output_tokens, model in cls.in_batches)
         if not math.isnan(dollars):
-            Costs.dollars += dollars
+            cls.dollars += dollars
+            if cls.ledger is not None:
+                cls.ledger(model, dollars)
+
+
+_CHARACTERS = 3  # of a token, at least: what a request may cost must not be guessed too low
 
 
 class Budget:
@@ -69,6 +82,7 @@ class Budget:
     def __init__(self, max_cost: float | None) -> None:
         self.max_cost = max_cost
         self._before = (Costs.requests, Costs.dollars)
+        self._held = self._dearest = 0.0
 
     @property
     def requests(self) -> int:
@@ -80,13 +94,42 @@ class Budget:
         """Dollars."""
         return Costs.dollars - self._before[1]
 
-    def allows(self, model: str) -> bool:
-        """Whether one more request may go out. Raises InputError if the model has no price to count with."""
+    @contextlib.contextmanager
+    def held(self, model: str, prompt: str, max_tokens: int) -> Iterator[bool]:
+        """Whether one more request may go out. What it may cost is held back until it is answered.
+
+        Raises InputError if the model has no price to count with.
+        """
         if self.max_cost is None:
-            return True
-        if math.isnan(cost_of(model, 1, 1)):
-            raise InputError(
-                f"judging: {model} has no price in configs/prices.yaml, so max_cost cannot be kept; "
-                "add its price, or leave max_cost out"
-            )
-        return self.spent < self.max_cost
+            yield True
+            return
+        check_priced(model)
+        likely = cost_of(model, len(prompt) // _CHARACTERS, max_tokens, model in Costs.in_batches)
+        # A judge that thinks first uses all of its tokens, another one a few; what the dearest one has cost is known.
+        dollars = max(likely if max_tokens <= 100 else likely / 4, self._dearest)
+        if self.spent + self._held + dollars > self.max_cost:
+            yield False
+            return
+        self._held += dollars
+        try:
+            yield True
+        finally:
+            self._held -= dollars
+
+    def saw(self, model: str, prompt: str, output: ModelOutput) -> None:
+        """A request was answered, now or earlier. One whose server counts no tokens is counted here."""
+        usage = output.usage
+        if usage is None:
+            usage = ModelUsage(input_tokens=len(prompt) // _CHARACTERS, output_tokens=len(output.completion))
+            Costs.count(model, usage)
+        dollars = cost_of(model, usage.input_tokens, usage.output_tokens, model in Costs.in_batches)
+        self._dearest = max(self._dearest, 0.0 if math.isnan(dollars) else dollars)
+
+
+def check_priced(model: str) -> None:
+    """Raises InputError if a model has no price, so that no budget can be kept."""
+    if math.isnan(cost_of(model, 1, 1)):
+        raise InputError(
+            f"judging: {model} has no price in configs/prices.yaml, so max_cost cannot be kept; "
+            "add its price, or leave max_cost out"
+        )

@@ -32,6 +32,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from sgtr_eval.numbering import NUMBERS_KEY, Numbers
+
 if TYPE_CHECKING:
     from sgtr_jax.data.records import Message
     from sgtr_jax.model import Model as SgtrModel
@@ -60,6 +62,11 @@ class _Job:
     output: ModelOutput | None = None
     error: Exception | None = None
     options: list[str] = field(default_factory=list)
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the log-probabilities of whole numbers are wanted."""
+        return bool((self.config.extra_body or {}).get(NUMBERS_KEY))
 
 
 @modelapi(name="sgtr")
@@ -94,6 +101,7 @@ class SgtrAPI(ModelAPI):
         self._model = model
         self._engine = LedEngine(model.engine)
         self._chat = chosen.chat(model.tokenizer)
+        self.numbers = Numbers(model.tokenizer)
         self._waiting: list[_Job] = []
         self._lock = anyio.Lock()
         self._seen: Counter[tuple[Any, ...]] = Counter()
@@ -139,10 +147,13 @@ class SgtrAPI(ModelAPI):
 
     def _serve(self, batch: list[_Job]) -> None:
         scored = [job for job in batch if job.options]
-        sampled = [job for job in batch if not job.options]
+        numbers = [job for job in batch if job.of_numbers]
+        sampled = [job for job in batch if not job.options and not job.of_numbers]
         try:
             if scored:
                 self._score(scored)
+            if numbers:
+                self._score_numbers(numbers)
             if sampled:
                 self._sample(sampled)
         except Exception as error:  # noqa: BLE001 - handed to every request of the batch, which raises it
@@ -153,11 +164,20 @@ class SgtrAPI(ModelAPI):
         ids = [[self._option_id(option) for option in job.options] for job in jobs]
         scored = self._engine.next_token_logprobs([job.tokens for job in jobs], ids)
         for job, values in zip(jobs, scored, strict=True):
-            ranked = sorted(zip(job.options, map(float, values), strict=True), key=lambda item: -item[1])
-            best, value = ranked[0]
-            top = [TopLogprob(token=option, logprob=logprob) for option, logprob in ranked]
-            logprobs = Logprobs(content=[Logprob(token=best, logprob=value, top_logprobs=top)])
-            job.output = self._output([self._choice(best, None, "stop", logprobs)], job, 1)
+            self._rank(job, dict(zip(job.options, map(float, values), strict=True)))
+
+    def _score_numbers(self, jobs: list[_Job]) -> None:
+        found = self.numbers.logprobs([job.tokens for job in jobs], self._engine.next_token_logprobs)
+        for job, values in zip(jobs, found, strict=True):
+            self._rank(job, {str(number): value for number, value in values.items()})
+
+    def _rank(self, job: _Job, texts: dict[str, float]) -> None:
+        """Reply with the likeliest text, and the log-probabilities of all."""
+        ranked = sorted(texts.items(), key=lambda item: -item[1])
+        best, value = ranked[0]
+        top = [TopLogprob(token=text, logprob=logprob) for text, logprob in ranked]
+        logprobs = Logprobs(content=[Logprob(token=best, logprob=value, top_logprobs=top)])
+        job.output = self._output([self._choice(best, None, "stop", logprobs)], job, 1)
 
     def _sample(self, jobs: list[_Job]) -> None:
         requests = [self._request(job, sample) for job in jobs for sample in range(job.config.num_choices or 1)]

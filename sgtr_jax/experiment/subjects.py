@@ -153,7 +153,7 @@ class Api:
 
 def api_model_or_say(name: str, base_url: str | None, batch: bool = False) -> inspect_ai.model.Model:
     """An Inspect model behind an API. Raises InputError for a missing key or package, in the provider's own words."""
-    from sgtr_eval.judge import api_model
+    from sgtr_eval.servers import api_model
 
     try:
         return api_model(name, base_url, batch)

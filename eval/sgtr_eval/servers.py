@@ -1,0 +1,113 @@
+"""Models behind an API: OpenAI's own by Inspect's provider, and any server that speaks its language by chat."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model._providers.openai import OpenAIAPI
+from inspect_ai.tool import ToolChoice, ToolInfo
+from openai import BadRequestError, UnprocessableEntityError
+
+from sgtr_eval.prices import Costs
+
+# What a server may refuse and a request can do without, or be given in another way.
+_SPARED = ("max_tokens", "max_completion_tokens", "temperature", "top_logprobs", "seed")
+_MOST_TOPS = re.compile(
+    r"(?:at most|maximum|max(?:imum)? allowed:?|less than or equal to|no more than|<=)\D{0,20}(\d+)"
+)
+
+
+class ChatServer(OpenAIAPI):
+    """Inspect's OpenAI provider for a server of someone else: asked at /chat/completions, whatever the model's name.
+
+    Inspect takes a name that it does not know for OpenAI's newest model: it would send it to the responses API, and
+    leave out the temperature. A setting that the server refuses is left out from then on, or sent as the server wants
+    it; log-probabilities are not, for without them there is no answer to what was asked.
+    """
+
+    _without: frozenset[str] = frozenset()
+    _most_tops: int = 20
+
+    def is_latest(self) -> bool:
+        """Never."""
+        return False
+
+    def is_o_series(self) -> bool:
+        """By the beginning of the name: olmo2 is none."""
+        return re.match(r"o\d+(-|$)", self.model_family().rpartition("/")[2].lower()) is not None
+
+    def uses_responses_api(self, tools: list[ToolInfo], config: GenerateConfig) -> bool:
+        """Never."""
+        return False
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> Any:
+        """One request; again, without it or in its place, for each setting that the server refuses."""
+        while True:
+            known = self._without, self._most_tops
+            result = await super().generate(input, tools, tool_choice, self._possible(config))
+            error = result[0] if isinstance(result, tuple) else result
+            if isinstance(error, ModelOutput) or not isinstance(error, BadRequestError | UnprocessableEntityError):
+                return result
+            self._learn(error)
+            if known == (self._without, self._most_tops):
+                return result
+
+    def _possible(self, config: GenerateConfig) -> GenerateConfig:
+        changes: dict[str, Any] = {name: None for name in ("temperature", "seed") if name in self._without}
+        if "max_tokens" in self._without and config.max_tokens is not None:
+            changes["max_tokens"] = None
+            if "max_completion_tokens" not in self._without:
+                changes["extra_body"] = {**(config.extra_body or {}), "max_completion_tokens": config.max_tokens}
+        if config.top_logprobs is not None:
+            changes["top_logprobs"] = min(config.top_logprobs, self._most_tops)
+        return config.model_copy(update=changes)
+
+    def _learn(self, error: BadRequestError | UnprocessableEntityError) -> None:
+        """Remember which setting is refused; by the error's `param`, else by the first one that it names."""
+        said = str(error)
+        named = error.param if error.param in _SPARED else None
+        if named is None and error.param is None:
+            found = re.search("|".join(_SPARED), said)
+            named = found.group() if found else None
+            if named is None and "logprobs" in said:
+                named = "top_logprobs"
+        if named == "top_logprobs":
+            most = _MOST_TOPS.search(said)
+            self._most_tops = min(self._most_tops, max(1, int(most.group(1)))) if most else self._most_tops
+        elif named is not None:
+            # A server that wants the newer name may name it first.
+            newer = named == "max_completion_tokens" and "max_tokens" not in self._without
+            self._without = self._without | {"max_tokens" if newer else named}
+
+
+def api_model(name: str, base_url: str | None = None, batch: bool = False, **settings: Any) -> Model:
+    """A model behind an API, with Inspect's layer of retries only: the client's own would multiply it.
+
+    With `batch` requests are gathered and sent by the provider's batch interface: half the price, and a reply within
+    a day rather than a second. Raises what the provider's package raises, for a missing key for instance.
+    """
+    by_openai = name.startswith("openai/")
+    if batch:
+        Costs.in_batches.add(name)
+    arguments = {**settings, "max_retries": 0} if by_openai else settings
+    elsewhere = by_openai and not name.startswith(("openai/azure/", "openai/bedrock/")) and is_elsewhere(base_url)
+    if elsewhere:
+        arguments["responses_api"] = False
+    config = GenerateConfig(batch=True) if batch else GenerateConfig()
+    model = get_model(name, config=config, base_url=base_url, memoize=False, **arguments)
+    if elsewhere:
+        # Not a provider under a name of its own: prices, caches and logs know the model as openai/NAME.
+        model.api.__class__ = ChatServer
+        model.api.responses_api, model.api.background = False, None  # type: ignore[attr-defined]
+    return model
+
+
+def is_elsewhere(base_url: str | None) -> bool:
+    """Whether openai/ names are asked of another server than OpenAI's own."""
+    address = base_url or os.environ.get("OPENAI_BASE_URL") or ""
+    return bool(address) and not re.match(r"https://(\w+\.)?api\.openai\.com(/|$)", address)
