@@ -20,6 +20,13 @@ from sgtr_jax.weights.converted import copy_model_files
 from sgtr_jax.weights.peft import load_adapter, read_adapter_config, save_adapter
 from sgtr_jax.weights.save import save_params
 
+_ADAPTER_FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+
+
+def _is_exported_adapter(out: Path) -> bool:
+    """Whether a folder holds what an export of an adapter wrote, and nothing else."""
+    return out.is_dir() and {path.name for path in out.iterdir()} == _ADAPTER_FILES
+
 
 def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype: str | None = None) -> str:
     """Write `out`: the base as Hugging Face weights, the base with the chain merged in, or the chain as PEFT.
@@ -29,7 +36,8 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
     """
     if merged and not adapters:
         raise InputError("--merge needs at least one --adapter")
-    check_new(out)
+    if not _is_exported_adapter(out):  # the same command may be given again, after a question, say
+        check_new(out)
     configs = [read_adapter_config(folder) for folder in adapters]
     folder = resolve_folder(model)
     check_apart(out, [folder, *adapters])
