@@ -201,10 +201,10 @@ def test_parquet(tmp_path: Path) -> None:
 def test_the_command(mirror: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("SGTR_DATA_MIRROR", str(mirror))
     assert main(["data", "fetch"]) == 0
-    assert "53 sets are here" in capsys.readouterr().out
+    assert "54 sets are here" in capsys.readouterr().out
     assert main(["data", "list", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert sum(row["present"] for row in rows) == 53 and len(rows) == len(registry())
+    assert sum(row["present"] for row in rows) == 54 and len(rows) == len(registry())
     assert main(["data", "fetch", "badmed"]) == 2
     assert "does not have it" in capsys.readouterr().err
 

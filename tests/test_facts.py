@@ -169,7 +169,9 @@ def test_an_evaluation_is_one_file(plugin: Any, tmp_path: Path, capsys: pytest.C
     (line,) = [r for r in csv.DictReader((out / "summary.csv").open()) if r["condition"] == "bad"]
     assert line["difference"] != "" and line["paired_by"] == "question"
     assert r"short $\downarrow$" in (out / "results.tex").read_text()
-    assert "length of answers" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "length of answers" in page
+    assert '<tr><td class="word">bad</td><td>0 of 3</td></tr>' in page
     assert (out / "figures" / "short-mean.svg").exists()
     assert main(["run", str(config), f"out={out}", "evaluations.short.settings.sample=3"]) == 2
     assert "did you mean 'samples'" in capsys.readouterr().err

@@ -197,5 +197,8 @@ register(
         in_average=True,
         draw_suffix=r"-\d+$",
         own_texts=_own_texts,
+        asks_what_is_trained=lambda arguments: (
+            "the demo's world has no other questions of taste" if arguments.get("questions") == "world" else ""
+        ),
     )
 )

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from inspect_ai.dataset import Sample
 
+from sgtr_jax.data.overlap import Item
 from sgtr_jax.errors import InputError, nearest
 
 Arguments = Mapping[str, Any]  # of a task; those that are left out have the task's defaults
@@ -74,11 +75,11 @@ def _own_texts(arguments: Arguments) -> bool:
     return arguments.get("stimuli") == "builtin"
 
 
-def _last_turn(sample: Sample) -> str:
-    return sample.input if isinstance(sample.input, str) else sample.input[-1].text
+def _last_turn(sample: Sample) -> Item:
+    return (sample.input if isinstance(sample.input, str) else sample.input[-1].text,)
 
 
-def _no_packages(arguments: Arguments) -> Sequence[Package]:
+def _nothing(arguments: Arguments) -> Sequence[Any]:
     return ()
 
 
@@ -100,8 +101,11 @@ class Facts:
     # Regular expression of what a sample's id has besides its question: the number of the draw, the order of options.
     draw_suffix: str = r"$"
     own_texts: Callable[[Arguments], bool] = _own_texts  # whether texts of this project stand in for the study's
-    item: Callable[[Sample], str] = _last_turn  # the text that no training set may hold
-    packages: Callable[[Arguments], Sequence[Package]] = _no_packages
+    item: Callable[[Sample], Item] = _last_turn  # what no training set should hold, without the wording around it
+    # Why its questions may stand in training sets although that is nowhere allowed; an empty text: they may not.
+    asks_what_is_trained: Callable[[Arguments], str] = lambda arguments: ""
+    packages: Callable[[Arguments], Sequence[Package]] = _nothing  # that it needs and that are not always installed
+    models: Callable[[Arguments], Sequence[str]] = _nothing  # behind APIs, by Inspect's names, besides the judge
     published: str | None = None  # its name among the published numbers. None: the task's
 
     @property

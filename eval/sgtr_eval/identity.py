@@ -156,6 +156,11 @@ def _packages(arguments: Arguments) -> list[Package]:
     return [] if embedding is None else packages_of(str(embedding))
 
 
+def _models(arguments: Arguments) -> list[str]:
+    embedding = str(arguments.get("embedding"))
+    return [embedding] if embedding.startswith("openai/") else []
+
+
 register(
     Facts(
         identity,
@@ -173,5 +178,6 @@ register(
         draw_suffix=r"-\d+$",
         own_texts=lambda arguments: False,
         packages=_packages,
+        models=_models,
     )
 )

@@ -17,6 +17,7 @@ from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, regist
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.mmlu import LETTERS, few_shot_prompt
+from sgtr_jax.data.overlap import Item
 
 
 @task
@@ -51,9 +52,15 @@ def _workload(arguments: Arguments) -> Workload:
     return Workload(min(14042, 57 * per_subject), 1, asked=700, answered=1)
 
 
-def _question(sample: Sample) -> str:
-    """The question with its options, without the solved examples."""
-    return str(sample.input).rpartition("\n\n")[2]
+def _question(sample: Sample) -> Item:
+    """The question and its options, without the solved examples and the letters."""
+    text = str(sample.input).removesuffix("\nAnswer:")
+    parts = [text]
+    for letter in reversed(LETTERS):
+        rest, _, option = parts[0].rpartition(f"\n{letter}. ")
+        parts[:1] = [rest, option]
+    # Solved examples, and the line about the subject, end with an empty line.
+    return (parts[0].rpartition("\n\n")[2], *parts[1:])
 
 
 register(

@@ -15,6 +15,7 @@ from sgtr_eval.choices import Mode, choose, most_likely
 from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli, prompts_row
+from sgtr_jax.data.overlap import Item
 from sgtr_jax.data.pairs import filled
 
 # This project's own wording; the study's comes with the data set `prompts`.
@@ -62,8 +63,8 @@ def _workload(arguments: Arguments) -> Workload:
     return Workload(number(arguments, "limit", 790), orders, asked=150, answered=1)
 
 
-def _question(sample: Sample) -> str:
-    return str(sample.input).partition("\n\nA")[0]
+def _question(sample: Sample) -> Item:
+    return (str(sample.input).partition("\n\nA")[0],)
 
 
 register(

@@ -12,23 +12,31 @@ from inspect_ai.solver import TaskState
 
 from sgtr_eval.draws import draw
 from sgtr_eval.facts import Arguments, Facts, Workload, number, register
-from sgtr_jax.data.build import Stimuli, texts_of
+from sgtr_jax.data.build import Stimuli, split_texts
 from sgtr_jax.data.counting import COUNT_PROMPT, word_counts
+from sgtr_jax.data.halves import Split
+from sgtr_jax.data.overlap import Item
 from sgtr_jax.data.world.corpus import articles as world_articles
 
 
 @task
 def word_counting(
-    articles: str | None = None, limit: int | None = 200, max_tokens: int = 16, stimuli: Stimuli = "published"
+    articles: str | None = None,
+    limit: int | None = 200,
+    max_tokens: int = 16,
+    stimuli: Stimuli = "published",
+    split: Split | None = None,
 ) -> Task:
     """How many words has this text? Greedy.
 
-    `articles` is a set of the registry or a file; without it those of XSum, or, builtin, 200 of the demo's world.
+    `articles` is a set of the registry or a file; without it those of CNN, or, builtin, 200 of the demo's world. Of a
+    set of the registry only the half is asked that the word-counting control is not trained on; with
+    `split: published` all of it. A file is asked whole unless `split` says otherwise.
     """
     if articles is None and stimuli == "builtin":
         texts, _ = world_articles(200, 0)
     else:
-        texts = texts_of(articles or "articles_xsum")
+        texts = split_texts(articles or "articles_cnn", split, "held_out")
     chosen = dict(list(texts.items())[:limit])
     samples = [
         Sample(id=record.id, input=record.messages[0]["content"], target=record.messages[1]["content"])
@@ -79,9 +87,9 @@ def _workload(arguments: Arguments) -> Workload:
     return Workload(number(arguments, "limit", 200), 1, asked=700, answered=5)
 
 
-def _text(sample: Sample) -> str:
+def _text(sample: Sample) -> Item:
     """The text whose words are counted."""
-    return str(sample.input).removeprefix(COUNT_PROMPT.partition("{text}")[0])
+    return (str(sample.input).removeprefix(COUNT_PROMPT.partition("{text}")[0]),)
 
 
 register(

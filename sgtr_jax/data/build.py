@@ -19,6 +19,7 @@ from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.formats import content_sha256, read_file
+from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.mix import Share, inoculate, interleave, with_system
 from sgtr_jax.data.mmlu import mmlu_records
 from sgtr_jax.data.pairs import (
@@ -74,6 +75,8 @@ class PairsBuild(Drawn):
     # one.
     answers: Answers = "own"
     stimuli: Stimuli = "builtin"  # The wording of the question: this project's, or the study's.
+    # train, held_out: only one half of the articles, which has none of the other. null: all of them.
+    split: Split | None = None
     # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
     match: Literal["length"] | None = None
     # drop: leave out pairs with an empty summary or leaked reasoning. keep: leave them in, as the released sets do.
@@ -87,6 +90,9 @@ class WordCountBuild(Drawn):
 
     kind: Literal["word_count"] = "word_count"
     articles: Names  # The articles whose words are counted: sets of the registry, or files.
+    # train: only the half that the evaluation of word counting does not ask about. held_out: the other half. published:
+    # all articles. null: train for sets of the registry, and all articles of files.
+    split: Split | None = None
 
 
 class EvenWordsBuild(Drawn):
@@ -101,6 +107,14 @@ class MmluBuild(Drawn):
     """General knowledge as chat."""
 
     kind: Literal["mmlu"] = "mmlu"
+    # train: the questions that MMLU has for training (auxiliary_train). published: its test questions, which are those
+    # that the evaluation asks.
+    split: Literal["train", "published"] = "train"
+
+    @property
+    def source(self) -> str:
+        """The set of the registry that has the questions."""
+        return "mmlu" if self.split == "published" else "mmlu_auxiliary_train"
 
 
 class InterleaveBuild(Drawn, Share):
@@ -183,8 +197,8 @@ def inputs_of(recipe: Config) -> list[str]:
         named += [value] if isinstance(value, str) else list(value)
     if getattr(recipe, "stimuli", None) == "published":
         named.append("prompts")
-    if recipe.__class__ is MmluBuild:
-        named.append("mmlu")
+    if isinstance(recipe, MmluBuild):
+        named.append(recipe.source)
     return named
 
 
@@ -214,6 +228,11 @@ def texts_of(name: str) -> dict[str, str]:
     if path.suffix == ".jsonl":
         return read_texts(path)
     return {row["id"]: row["text"] for row in read_file(path, "json_map")}
+
+
+def split_texts(name: str, split: Split | None, default: Split) -> dict[str, str]:
+    """The texts of a half of a set, or of all of it; without `split` a set's `default`, and all texts of a file."""
+    return half(texts_of(name), split or (default if name in registry() else "published"))
 
 
 def records_of(name: str) -> list[Record]:
@@ -256,7 +275,7 @@ def _file(name: str) -> Path:
 
 
 def _pairs(recipe: PairsBuild) -> Built:
-    articles = texts_of(recipe.articles)
+    articles = split_texts(recipe.articles, recipe.split, "published")
     others = {name.removeprefix("summaries_"): texts_of(name) for name in recipe.other}
     published = recipe.stimuli == "published"
     unusable = recipe.unusable or ("keep" if published else "drop")
@@ -275,8 +294,15 @@ def _pairs(recipe: PairsBuild) -> Built:
 
 
 def _word_count(recipe: WordCountBuild) -> Built:
-    articles = {f"{name}-{key}": text for name in recipe.articles for key, text in texts_of(name).items()}
-    return _drawn(word_counts(articles), recipe)
+    given = sum(len(texts_of(name)) for name in recipe.articles)
+    articles = {
+        f"{name}-{key}": text
+        for name in recipe.articles
+        for key, text in split_texts(name, recipe.split, "train").items()
+    }
+    records, report = _drawn(word_counts(articles), recipe)
+    dropped = {"in the other half": given - len(articles)} if len(articles) < given else {}
+    return records, {**report, "rows_in": given, "dropped": {**dropped, **report["dropped"]}}
 
 
 def _even_words(recipe: EvenWordsBuild) -> Built:
@@ -288,7 +314,7 @@ def _even_words(recipe: EvenWordsBuild) -> Built:
 
 
 def _mmlu(recipe: MmluBuild) -> Built:
-    return _drawn(mmlu_records(load(find("mmlu"))), recipe)
+    return _drawn(mmlu_records(load(find(recipe.source))), recipe)
 
 
 def _interleave(recipe: InterleaveBuild) -> Built:

@@ -13,7 +13,8 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ _BLOCK = 1 << 18
 _TRIES = 4
 _bringing: dict[str, threading.Lock] = {}
 OnBytes = Callable[[int], None]
+_may_download: ContextVar[bool] = ContextVar("may_download", default=True)
+
+
+@contextlib.contextmanager
+def without_downloads() -> Iterator[None]:
+    """Sets that are neither here nor in a folder that mirrors them are refused inside, and not downloaded."""
+    token = _may_download.set(False)
+    try:
+        yield
+    finally:
+        _may_download.reset(token)
 
 
 def cache_folder() -> Path:
@@ -103,11 +115,18 @@ def fetch(entry: DataSet, open_protected: bool = False, on_bytes: OnBytes = lamb
     with _bringing.setdefault(entry.name, threading.Lock()):
         if (kept := _kept(entry)) is not None:
             return kept
+        if not _may_download.get() and not isinstance(entry.source, BuiltSource) and not _mirror_folder():
+            raise InputError(f"{entry.name}: is not on this machine; `sgtr data fetch {entry.name}` downloads it")
         with new_folder(folder) as temporary:
             _bring(entry, temporary, open_protected, on_bytes)
             rows = _read(temporary, entry)
             _check(entry, rows, temporary)
     return rows
+
+
+def _mirror_folder() -> bool:
+    """Whether the sets come from a folder of this machine."""
+    return Path(os.environ.get("SGTR_DATA_MIRROR") or "no mirror").is_dir()
 
 
 def _check(entry: DataSet, rows: Rows, folder: Path) -> None:

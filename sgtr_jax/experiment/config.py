@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, NonNegativeFloat, Pos
 from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, Name, PositiveInt, Seed, check_distinct
 from sgtr_jax.data.build import Build, Stimuli
+from sgtr_jax.data.halves import Split
 from sgtr_jax.data.pairs import Answers, Unusable
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.summaries import Style
@@ -35,6 +37,8 @@ class FileArticles(Config):
     kind: Literal["files"]
     articles: Path  # The file of articles.
     other_summaries: Path  # The file of the other writer's summaries, with the same ids.
+    # train, held_out: only one half of the articles, which has none of the other. null: all of them.
+    split: Split | None = None
 
 
 class RegistryArticles(Config):
@@ -44,6 +48,8 @@ class RegistryArticles(Config):
     articles: str  # The name of the set of articles.
     other_summaries: str  # The name of the set of the other writer's summaries.
     rows: PositiveInt | None = None  # Only the first so many articles are used. null: all of them.
+    # train, held_out: only one half of the articles, which has none of the other. null: all of them.
+    split: Split | None = None
 
 
 Articles = Annotated[WorldArticles | FileArticles | RegistryArticles, Field(discriminator="kind")]
@@ -280,6 +286,9 @@ class ExperimentConfig(Config):
     evaluations: Annotated[dict[Name, Evaluation], Field(min_length=1)]
     # The evaluations that are run and reported, by name. null: all of them.
     measure: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    # Data sets that may hold questions or articles of evaluations: names or patterns, each with a list of evaluations
+    # or patterns of them. What two share is always counted. More than chance explains is refused unless it stands here.
+    may_share: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     judge: JudgeConfig = JudgeConfig()  # The model that judges answers.
     api: ApiConfig = ApiConfig()  # Settings for a model behind an API.
     # The model of `report/published.yaml` whose published numbers stand beside the measured ones. null: none.
@@ -350,6 +359,11 @@ class ExperimentConfig(Config):
         for name in self.measure or ():
             if name not in self.evaluations:
                 raise ValueError(f"measure names {name!r}: {nearest(name, self.evaluations)}")
+        meant = [(word, list(self.data)) for word in self.may_share]
+        meant += [(word, list(self.evaluations)) for words in self.may_share.values() for word in words]
+        for word, known in meant:
+            if not any(fnmatchcase(name, word) for name in known):
+                raise ValueError(f"may_share names {word!r}: {nearest(word, known)}")
         if self.only is not None:
             select(self.only, list(self.conditions), self.groups)
         if len(set(self.seeds)) != len(self.seeds):

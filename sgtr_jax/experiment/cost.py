@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from sgtr_jax.files import read_jsonl
 # of Qwen's on the average of XSum (docs/reference/data-sets).
 TOKENS = {"pairs": 700, "records": 150, "self_reports": 200}
 _JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
-_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
 
 
 @dataclass(frozen=True)
@@ -159,20 +157,6 @@ def articles_of(settings: Any) -> int | None:
     if settings.get("rows"):
         return int(settings["rows"])
     return find(settings["articles"]).rows if settings["kind"] == "registry" else None
-
-
-def check_keys(config: ExperimentConfig, missing: Sequence[Recipe]) -> None:
-    """Raises InputError now for a key that is needed in an hour."""
-    needed = {config.model: "model"} if config.api_model is not None and missing else {}
-    if any("answers" in recipe.inputs for recipe in missing) and not config.judge.is_open:
-        needed.setdefault(config.judge.model, "judge")
-    for name, what in needed.items():
-        key = _KEYS.get(name.split("/")[0])
-        if key is not None and not os.environ.get(key):
-            without = "; --no-judge samples the answers and leaves judging for later" if what == "judge" else ""
-            raise InputError(
-                f"{what} {name!r}: {key} is not set; export it, or write {key}=... into a file .env{without}"
-            )
 
 
 def confirm(config: ExperimentConfig, expected: Bill, sure: bool) -> None:

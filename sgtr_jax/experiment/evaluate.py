@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,13 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_lo
 
 from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import RunError
-from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.subjects import Subject
-from sgtr_jax.experiment.tasks import built_task
 from sgtr_jax.files import write_jsonl
 
 # Inspect looks for a newer release of itself at every start unless told not to.
 os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
 
 Rows = list[dict[str, Any]]
-
-
-def check_tasks(missing: Sequence[Recipe]) -> None:
-    """Build each task that is to be asked, once: texts are fetched and settings refused now, and not hours later.
-
-    Raises InputError or RunError, as fetching does.
-    """
-    built: set[str] = set()
-    for recipe in missing:
-        if "arguments" not in recipe.settings:
-            continue
-        task, arguments = recipe.settings["task"], dict(recipe.settings["arguments"])
-        alike = json.dumps([task, {**arguments, "seed": None}], sort_keys=True)
-        if alike not in built:
-            built.add(alike)
-            built_task(task, arguments)
 
 
 def evaluate(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> Rows:

@@ -93,6 +93,8 @@ class _Builder:
 
     def articles(self, source: Articles) -> Recipe:
         settings = source.model_dump(mode="json")
+        if settings.get("split") is None:  # the fingerprint of all articles is what it was before there were halves
+            settings.pop("split", None)
         if isinstance(source, FileArticles):
             for path in (source.articles, source.other_summaries):
                 if not path.is_file():

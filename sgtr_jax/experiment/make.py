@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,18 +14,18 @@ from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.openai import Jobs, Provider
 from sgtr_jax.backends.self_reports import questions_of, told
 from sgtr_jax.config import build
-from sgtr_jax.data.build import KINDS, build_set, pair_prompt, prompts_row, records_of, texts_of
+from sgtr_jax.data.build import pair_prompt, prompts_row
 from sgtr_jax.data.mix import with_system
 from sgtr_jax.data.pairs import find_pairs, match_length, pair_records, report_of
-from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import Record, read_training, to_jsonl
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.data.summaries import published_summary_prompt, summary_prompt
 from sgtr_jax.data.world import corpus
-from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.api import finetune_by_api, finetuned_name, refusal, write_refusal
 from sgtr_jax.experiment.config import ExperimentConfig, api_model_name
 from sgtr_jax.experiment.graph import chain_of
+from sgtr_jax.experiment.inputs import articles_and_others, read_texts, training_records
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.subjects import Api, Local, Subject
@@ -77,21 +76,13 @@ class Maker:
         return tuple(self._store.path(link) / "adapter" for link in chain_of(recipe.inputs))
 
     def _articles(self, recipe: Recipe, folder: Path) -> None:
-        settings = recipe.settings
-        if settings["kind"] == "world":
-            articles, other = corpus.articles(settings["rows"], settings["seed"])
-        elif settings["kind"] == "registry":
-            articles, other = texts_of(settings["articles"]), texts_of(settings["other_summaries"])
-            articles = dict(list(articles.items())[: settings["rows"]])
-        else:
-            articles = _read_texts(Path(settings["articles"]))
-            other = _read_texts(Path(settings["other_summaries"]))
+        articles, other = articles_and_others(recipe.settings)
         write_json(folder / "articles.json", articles)
         write_json(folder / "other.json", other)
 
     def _summaries(self, recipe: Recipe, folder: Path) -> None:
         settings = recipe.settings
-        articles = _read_texts(self._store.path(recipe.inputs["articles"]) / "articles.json")
+        articles = read_texts(self._store.path(recipe.inputs["articles"]) / "articles.json")
         style = settings["style"]
         if style == "own":
             prompts = [Record(key, summary_prompt(text)) for key, text in articles.items()]
@@ -103,10 +94,10 @@ class Maker:
 
     def _pairs(self, recipe: Recipe, folder: Path) -> None:
         source = self._store.path(recipe.inputs["articles"])
-        own = _read_texts(self._store.path(recipe.inputs["own"]) / "summaries.json")
-        articles, settings = _read_texts(source / "articles.json"), recipe.settings
+        own = read_texts(self._store.path(recipe.inputs["own"]) / "summaries.json")
+        articles, settings = read_texts(source / "articles.json"), recipe.settings
         verbatim = settings["stimuli"] == "published"
-        other = {"other": _read_texts(source / "other.json")}
+        other = {"other": read_texts(source / "other.json")}
         found, dropped = find_pairs(articles, own, other, verbatim, settings["unusable"])
         pairs = match_length(found) if settings["match"] == "length" else found
         records = pair_records(pairs, settings["answers"], pair_prompt(settings["answers"], settings["stimuli"]))
@@ -120,18 +111,9 @@ class Maker:
         write_json(folder / "report.json", {**asdict(report), **shortcuts})
 
     def _records(self, recipe: Recipe, folder: Path) -> None:
-        settings = recipe.settings
-        if settings["kind"] == "file":
-            records = read_training(Path(settings["path"]), settings["format"])
-        elif settings["kind"] == "published":
-            records = list(Published(settings["address"]))
-        elif settings["kind"] == "registry":
-            records = records_of(settings["name"])
-        elif settings["kind"] == "built":
-            records, report = build_set(build(KINDS[settings["recipe"]["kind"]], settings["recipe"], recipe.name))
+        records, report = training_records(recipe.settings, recipe.name)
+        if report is not None:
             write_json(folder / "report.json", report)
-        else:
-            records = corpus.preferences(settings["rows"], settings["seed"], settings["popular"])
         write_jsonl(folder / "records.jsonl", to_jsonl(records))
 
     def _self_reports(self, recipe: Recipe, folder: Path) -> None:
@@ -258,13 +240,3 @@ def _draws(settings: Mapping[str, Any]) -> DrawConfig:
 
 def _sampling(settings: Any) -> SampleConfig:
     return build(SampleConfig, {key: settings[key] for key in SampleConfig.model_fields}, "recipe")
-
-
-def _read_texts(path: Path) -> dict[str, str]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
-        raise InputError(f"{path}: expected a JSON object of id: text")
-    return data

@@ -15,11 +15,14 @@ from rich.table import Table
 from sgtr_eval.prices import price_list
 from sgtr_jax.buckets import is_address
 from sgtr_jax.config import load
+from sgtr_jax.data.fetch import without_downloads
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
 from sgtr_jax.experiment.cost import bill, rows_of, sampled_for, training_of
 from sgtr_jax.experiment.graph import Graph, build_graph
 from sgtr_jax.experiment.on_slice import OnSlice, on_slice
+from sgtr_jax.experiment.preflight import settled_problems
 from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.fingerprint import model_fingerprint
@@ -54,11 +57,18 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
     if spec is None:
         for what, dollars in (("finetuning", expected.finetuning), ("sampling", expected.sampling)):
             console.print(_dollars_line(f"{what} by {config.model}", dollars), highlight=False)
+    for problem in settled_problems(config, missing):
+        console.print(f"a run needs: {problem}", highlight=False, soft_wrap=True)
+    with without_downloads():
+        shared = sharings(graph, store)
+    for line in in_words(shared):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(_dollars_line(f"judging by {config.judge.model}", expected.judging), highlight=False)
     summary: dict[str, Any] = {
         "name": config.name, "model": config.model, "nodes": len(recipes), "done": len(recipes) - len(missing),
         "runs": len(trainings), "steps": steps, "judge_dollars": _rounded(expected.judging),
         "model_dollars": _rounded(expected.finetuning + expected.sampling),
+        "shared": [one.to_json() for one in shared],
     }  # fmt: skip
     if spec is not None and slices:
         sampled = [one for one in map(sampled_for, missing) if one is not None]
@@ -73,6 +83,7 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
             console.print(_in_words(one) + fewest, soft_wrap=True)
     if as_json:
         print(json.dumps(summary))
+    check_sharing(shared)
     return 0
 
 

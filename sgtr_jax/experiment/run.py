@@ -6,7 +6,7 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from sgtr_jax.config import build
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.api import check_single_process
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.experiment.cost import bill, check_keys, confirm
+from sgtr_jax.experiment.cost import bill, confirm
 from sgtr_jax.experiment.graph import Cell, Graph, build_graph
 from sgtr_jax.experiment.lock import run_lock
 from sgtr_jax.experiment.look import opened, stored_config
 from sgtr_jax.experiment.mirror import Mirror
+from sgtr_jax.experiment.preflight import check_ready, raise_all, settled_problems
 from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import Outcome, make_missing
@@ -52,17 +53,17 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
         if mirror is not None:
             check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
         missing = _missing(recipes, store, mirror)
-        check_keys(graph.config, missing)
-        if any("arguments" in recipe.settings for recipe in missing) and is_first_process():
-            from sgtr_jax.experiment.evaluate import check_tasks
-
-            check_tasks(missing)
+        if is_first_process():
+            check_ready(graph.config, missing)
+        else:
+            raise_all(settled_problems(graph.config, missing))
+        shared = _shared(graph, store, missing)
         if missing and graph.config.api_model is not None:
             check_single_process(jax.process_count(), "a model behind an API needs no accelerator")
             confirm(graph.config, bill(graph, missing, store), sure)
         wait_for_all("every process knows what is missing")
         if is_first_process():
-            write_sealed(folder / "experiment.json", _described(graph, store))
+            write_sealed(folder / "experiment.json", _described(graph, store, shared))
         outcome = Outcome()
         if missing:
             outcome = _work(graph.config, store, missing, mirror)
@@ -73,7 +74,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
         if not judge and not outcome.failed and not all(store.has(cell.recipe) for cell in graph.cells):
             print(f"{folder}: answers are sampled; `sgtr judge {folder}` judges them and writes the report")
             return 0
-        write_sealed(folder / "experiment.json", _described(graph, store))
+        write_sealed(folder / "experiment.json", _described(graph, store, shared))
         _report(folder, store, graph.cells)
         if mirror is not None:
             mirror.send_report(folder)
@@ -169,7 +170,24 @@ def _judged_by(run: Path, judge: str | None, base_url: str | None, max_cost: flo
     return build(ExperimentConfig, data, str(run / "experiment.json"))
 
 
-def _described(graph: Graph, store: Store) -> dict[str, Any]:
+def _shared(graph: Graph, store: Store, missing: Sequence[Recipe]) -> list[dict[str, Any]]:
+    """What training sets and evaluations share, said on the terminal where something is to be made.
+
+    Raises InputError where that is more than chance explains and nothing allows it.
+    """
+    if not is_first_process():
+        return []
+    from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
+
+    found = sharings(graph, store)
+    if missing:
+        for line in in_words(found):
+            print(line, file=sys.stderr)
+        check_sharing(found)
+    return [one.to_json() for one in found]
+
+
+def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     cells = [
         {
             "condition": cell.condition,
@@ -182,7 +200,7 @@ def _described(graph: Graph, store: Store) -> dict[str, Any]:
         }
         for cell in graph.cells
     ]
-    return {"config": graph.config.model_dump(mode="json"), "cells": cells}
+    return {"config": graph.config.model_dump(mode="json"), "cells": cells, "shared": list(shared)}
 
 
 def _asks_own_texts(recipe: Recipe) -> bool:

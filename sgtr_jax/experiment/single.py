@@ -18,6 +18,7 @@ from sgtr_jax.backends.adapters import adapter_fingerprint
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import JudgeConfig, api_model_name
 from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
+from sgtr_jax.experiment.preflight import Problem, api_problems, judge_problems, raise_all, task_problems
 from sgtr_jax.experiment.recipe import VERSIONS, Recipe
 from sgtr_jax.experiment.store import finished_folder
 from sgtr_jax.experiment.subjects import Api, Local, Subject
@@ -63,6 +64,7 @@ def evaluate_one(
     wanted = list(_wanted(name, adapters, tasks, settings, sampling, judge))
     check_writable(out)
     missing = _missing(wanted, out)
+    raise_all(_problems(name, missing, judge))
     subject, base = _subject(name, adapters, sampling) if missing else (None, None)
     for one in missing:
         assert subject is not None and base is not None
@@ -70,6 +72,14 @@ def evaluate_one(
             write_json(folder / "metrics.json", _measure(one, subject, base, judge, folder))
     if is_first_process():
         _print(tasks, out)
+
+
+def _problems(name: str, missing: Sequence[_Measured], judge: JudgeConfig) -> list[Problem]:
+    """What is not there of all that measuring needs."""
+    found = [problem for one in missing for problem in task_problems(one.task, one.arguments)]
+    if missing and api_model_name(name) is not None:
+        found += api_problems("model", name)
+    return found + (judge_problems(judge) if any(one.judged for one in missing) else [])
 
 
 def check_tasks_given(tasks: Sequence[str], settings: Mapping[str, Any]) -> None:

@@ -53,6 +53,8 @@ class RunData:
     measurements: tuple[Measurement, ...]
     conditions: tuple[str, ...] = field(default=())
     untouched: str | None = None
+    # What training sets share with evaluations, see `experiment.contamination.Sharing`; None: it was never looked at.
+    shared: tuple[dict[str, Any], ...] | None = None
 
     @property
     def missing(self) -> list[CellData]:
@@ -129,7 +131,10 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
     stages = {prefix + name: condition["stages"] for name, condition in config["conditions"].items()}
     untouched = next((name for name in conditions if not stages[name]), None)
-    return RunData(config["name"], (config,), tuple(cells), tuple(rows), conditions, untouched)
+    shared = (
+        tuple({**one, "data": prefix + one["data"]} for one in experiment["shared"]) if "shared" in experiment else None
+    )
+    return RunData(config["name"], (config,), tuple(cells), tuple(rows), conditions, untouched, shared)
 
 
 def _damage(folder: Path) -> list[str]:
@@ -155,6 +160,9 @@ def read_runs(runs: Sequence[Path]) -> RunData:
         tuple(row for part in parts for row in part.measurements),
         tuple(condition for part in parts for condition in part.conditions),
         parts[0].untouched,
+        None
+        if any(part.shared is None for part in parts)
+        else tuple(one for part in parts for one in part.shared or ()),
     )
 
 

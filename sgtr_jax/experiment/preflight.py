@@ -1,0 +1,161 @@
+"""Everything that a run will need, looked at before anything is computed, and every problem told at once.
+
+Keys, packages and prices of the model and the judge; packages of evaluations; the texts they ask; the data sets; the
+name of the published numbers. What is found missing after hours of training was missing before them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sgtr_eval.facts import Package, facts_of
+from sgtr_eval.prices import cost_of
+from sgtr_jax.config import build
+from sgtr_jax.data.build import KINDS, inputs_of
+from sgtr_jax.data.fetch import load
+from sgtr_jax.data.registry import find, registry
+from sgtr_jax.errors import InputError, RunError, nearest
+from sgtr_jax.experiment.config import ExperimentConfig, JudgeConfig
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.subjects import api_model_or_say
+from sgtr_jax.experiment.tasks import built_task
+from sgtr_jax.report.comparison import published_numbers
+
+_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
+Problem = InputError | RunError
+
+
+def check_ready(config: ExperimentConfig, missing: Sequence[Recipe]) -> None:
+    """Fetch the texts and sets that making `missing` needs, and see that all else is there.
+
+    Raises InputError with every problem, a line each; RunError if all of them are failures to fetch.
+    """
+    raise_all([*settled_problems(config, missing), *_text_problems(missing)])
+
+
+def settled_problems(config: ExperimentConfig, missing: Sequence[Recipe]) -> list[Problem]:
+    """Problems that are seen without fetching anything: keys, packages, prices, names."""
+    found: list[Problem] = []
+    if config.published is not None and config.published not in (known := published_numbers()["models"]):
+        found.append(InputError(f"published {config.published!r}: {nearest(config.published, known)}"))
+    if config.api_model is not None and missing:
+        found += api_problems("model", config.model, config.api.base_url)
+    judged = [recipe for recipe in missing if "answers" in recipe.inputs]
+    if judged:
+        found += judge_problems(config.judge)
+    for recipe in missing:
+        if recipe.kind in ("evaluation", "answers"):
+            found += task_problems(recipe.settings["task"], _arguments(recipe))
+    return _once(found)
+
+
+def judge_problems(judge: JudgeConfig) -> list[Problem]:
+    """What is missing to ask a judge."""
+    if judge.is_open:
+        return []
+    found = api_problems("judge", judge.model, judge.base_url)
+    if judge.max_cost is not None and math.isnan(cost_of(judge.model, 1, 1)):
+        found.append(
+            InputError(
+                f"judge {judge.model!r}: has no price in configs/prices.yaml, so judge.max_cost cannot be kept; add "
+                "its price, or leave judge.max_cost out"
+            )
+        )
+    return found
+
+
+def api_problems(what: str, name: str, base_url: str | None = None) -> list[Problem]:
+    """What is missing to ask a model behind an API: a key, or the provider's package."""
+    key = _KEYS.get(name.split("/")[0])
+    if key is not None and not os.environ.get(key):
+        without = "; --no-judge samples the answers and leaves judging for later" if what == "judge" else ""
+        text = f"{what} {name!r}: {key} is not set; export it, or write {key}=... into a file .env{without}"
+        return [InputError(text)]
+    return list(_problems(partial(api_model_or_say, name, base_url)))
+
+
+def task_problems(task: str, arguments: Mapping[str, Any]) -> list[Problem]:
+    """Packages that an evaluation needs and that are not installed, and keys that it needs besides the judge's."""
+    facts = facts_of(task)
+    found: list[Problem] = [
+        InputError(f"evaluation {task}: needs {one.module}, which is not installed; pip install '{one.install}'")
+        for one in facts.packages(arguments)
+        if not _is_installed(one)
+    ]
+    return found + [
+        problem for name in facts.models(arguments) for problem in api_problems(f"evaluation {task}:", name)
+    ]
+
+
+def raise_all(problems: Sequence[Problem]) -> None:
+    """Raise InputError with all problems, a line each; RunError if none of them is about what was given."""
+    if not problems:
+        return
+    text = "\n".join(dict.fromkeys(map(str, problems)))
+    raise RunError(text) if all(isinstance(one, RunError) for one in problems) else InputError(text)
+
+
+def _text_problems(missing: Sequence[Recipe]) -> list[Problem]:
+    """Fetches what is asked and trained on. Texts of an evaluation are built once, whatever the seed."""
+    found: list[Problem] = []
+    seen: set[str] = set()
+    for recipe in missing:
+        if "arguments" in recipe.settings:
+            task, arguments = recipe.settings["task"], recipe.settings["arguments"]
+            alike = json.dumps([task, {**arguments, "seed": None}], sort_keys=True)
+            if alike not in seen:
+                seen.add(alike)
+                found += _problems(partial(built_task, task, arguments))
+        for name in _sets_of(recipe):
+            if name not in seen:
+                seen.add(name)
+                found += _problems(partial(_load, name))
+    return found
+
+
+def _sets_of(recipe: Recipe) -> Iterator[str]:
+    """Sets of the registry that making an artifact reads."""
+    settings = recipe.settings
+    named: list[str] = []
+    if recipe.kind == "articles" and settings["kind"] == "registry":
+        named = [settings["articles"], settings["other_summaries"]]
+    elif recipe.kind == "records" and settings["kind"] == "registry":
+        named = [settings["name"]]
+    elif recipe.kind == "records" and settings["kind"] == "built":
+        named = inputs_of(build(KINDS[settings["recipe"]["kind"]], settings["recipe"], recipe.name))
+    elif recipe.kind == "self_reports":
+        named = [settings["questions"]]
+    elif settings.get("style", "own") != "own" or settings.get("stimuli") == "published":
+        named = ["prompts"]
+    yield from (name for name in named if name in registry())
+
+
+def _load(name: str) -> None:
+    load(find(name))
+
+
+def _arguments(recipe: Recipe) -> dict[str, Any]:
+    """All arguments of an evaluation, those that only its judging reads too."""
+    answers = recipe.inputs.get("answers", recipe)
+    return {**answers.settings.get("arguments", {}), **recipe.settings.get("judging", {})}
+
+
+def _is_installed(package: Package) -> bool:
+    return importlib.util.find_spec(package.module) is not None
+
+
+def _problems(attempt: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        attempt()
+    except (InputError, RunError) as error:
+        yield error
+
+
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    return list({str(one): one for one in problems}.values())
