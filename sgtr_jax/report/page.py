@@ -11,6 +11,7 @@ from typing import Any
 
 from sgtr_jax.report.comparison import Line, Published, published_numbers
 from sgtr_jax.report.table import RunData, samples
+from sgtr_jax.report.unmet import unmet_published
 
 _LONGEST = {"question": 600, "answer": 3000}  # characters shown
 esc = html.escape
@@ -32,7 +33,8 @@ def render_page(
     sections = [
         ("figures", "Figures", pictures),
         ("numbers", "Every number", _numbers(lines)),
-        ("published", "Beside the published numbers", _published(*beside)),
+        ("shared", "What training sets share with evaluations", _shared(run)),
+        ("published", "Beside the published numbers", _published(*beside, unmet_published(run, beside[0]))),
         ("answers", "Answers", _answers(run, most_answers)),
         ("missing", "Missing", _missing(run)),
         ("provenance", "Where a number comes from", _provenance(sources)),
@@ -106,8 +108,22 @@ def _short(value: float, sign: bool = False) -> str:
     return f"{value:+.3g}" if sign else f"{value:.3g}"
 
 
-def _published(found: Sequence[Published], absent: Sequence[str]) -> str:
-    if not found and not absent:
+def _unmet(unmet: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Published rows that nothing measured here stands beside, by reason."""
+    if not unmet:
+        return ""
+    count = sum(len(rows) for tables in unmet.values() for rows in tables.values())
+    items = ""
+    for why, tables in unmet.items():
+        named = "; ".join(f"{table}: {', '.join(rows)}" for table, rows in tables.items())
+        items += f"<li>{sum(map(len, tables.values()))}, because {esc(why)}: {esc(named)}</li>"
+    return f'<p class="note">Published, but not measured here: {count} rows.</p><ul class="note">{items}</ul>'
+
+
+def _published(
+    found: Sequence[Published], absent: Sequence[str], unmet: Mapping[str, Mapping[str, Sequence[str]]]
+) -> str:
+    if not found and not absent and not unmet:
         return ""
     rows = []
     for one in found:
@@ -127,8 +143,43 @@ def _published(found: Sequence[Published], absent: Sequence[str]) -> str:
     used = dict.fromkeys(cited[one.evaluation] for one in found if one.evaluation in cited)
     where = "".join(f'<p class="note">{esc(source)}</p>' for source in used)
     none = f'<p class="note">Without a published number: {esc("; ".join(absent))}.</p>' if absent else ""
+    none += _unmet(unmet)
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     return (table if rows else "") + where + none
+
+
+def _shared(run: RunData) -> str:
+    """A row for every training set, a column for every evaluation: items of the latter that stand in the former."""
+    if run.shared is None:
+        return '<p class="note">This run was made before it was looked at; `sgtr run` looks at it.</p>'
+    if not run.shared:
+        return ""
+    evaluations = list(dict.fromkeys(one["evaluation"] for one in run.shared))
+    cells = {(one["data"], one["evaluation"]): one for one in run.shared}
+    head = "".join(f"<th>{esc(name)}</th>" for name in evaluations)
+    rows = ""
+    for data in dict.fromkeys(one["data"] for one in run.shared):
+        found = [cells.get((data, name)) for name in evaluations]
+        rows += f'<tr><td class="word">{esc(data)}</td>' + "".join(map(_shared_cell, found)) + "</tr>"
+    said = [f"{one['data']} and {one['evaluation']}: {one['why']}" for one in run.shared if one["why"]]
+    notes = "".join(f'<p class="note">{esc(note)}</p>' for note in said)
+    caption = (
+        "Questions or articles of the evaluation whose text stands in a row that is trained on, of how many; letter "
+        "case, punctuation and the wording around it do not matter."
+    )
+    return (
+        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr><th class="word">training set</th>{head}'
+        f"</tr></thead><tbody>{rows}</tbody></table></div>{notes}"
+    )
+
+
+def _shared_cell(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return "<td>–</td>"
+    if one["shared"] is None:
+        return "<td>not known</td>"
+    star = ' class="star"' if one["shared"] else ""
+    return f"<td{star}>{one['shared']} of {one['items']}</td>"
 
 
 def _answers(run: RunData, most: int) -> str:
