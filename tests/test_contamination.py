@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sgtr_eval.facts import facts_of
 from sgtr_jax.cli import main
 from sgtr_jax.config import build
 from sgtr_jax.data.build import MmluBuild, WordCountBuild, build_set, records_of, texts_of
+from sgtr_jax.data.fetch import without_downloads
 from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.halves import half
 from sgtr_jax.data.overlap import ItemIndex
@@ -106,6 +108,7 @@ def mmlu_rows(first: int, count: int) -> list[dict[str, Any]]:
 def mmlu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with few rows for each of MMLU's parts."""
     monkeypatch.setenv("SGTR_DATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SGTR_DATA_MIRROR", raising=False)
     for name, rows in (("mmlu", mmlu_rows(0, 40)), ("mmlu_auxiliary_train", mmlu_rows(100, 40)),
                        ("mmlu_dev", mmlu_rows(200, 5))):  # fmt: skip
         folder = tmp_path / "cache" / name
@@ -234,6 +237,23 @@ def test_what_is_not_here_is_not_known_and_said(tmp_path: Path, monkeypatch: pyt
     # Nothing is downloaded for a plan.
     assert main(["plan", str(tmp_path / "x.yaml")]) == 0
     assert "unpop: is not on this machine; `sgtr data fetch unpop`" in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+def test_what_was_counted_before_is_kept_where_it_cannot_be_counted_again(mmlu: Path) -> None:
+    data = {"published": {"kind": "built", "recipe": {"kind": "mmlu", "rows": 30, "split": "published"}}}
+    config = config_of(mmlu, data, {"mmlu": {"kind": "mmlu"}})
+    graph, store = build_graph(config), Store(config.folder / "store")
+    (first,) = sharings(graph, store)
+    assert first.shared == 30
+    shutil.rmtree(mmlu / "cache")
+    with without_downloads():
+        (unknown,) = sharings(graph, store)
+        assert unknown.shared is None and "not on this machine" in unknown.why
+        assert sharings(graph, store, [first.to_json()]) == [first]
+        other = config_of(mmlu, {"published": {"kind": "built", "recipe": {"kind": "mmlu", "rows": 29,
+                                 "split": "published"}}}, {"mmlu": {"kind": "mmlu"}})  # fmt: skip
+        (again,) = sharings(build_graph(other), store, [first.to_json()])
+        assert again.shared is None  # counted of another set
 
 
 def test_every_pair_is_named_at_once() -> None:

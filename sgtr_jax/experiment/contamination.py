@@ -6,7 +6,7 @@ A question is shared if its text stands in a row that is trained on, whatever is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sgtr_eval.facts import facts_of
 from sgtr_jax.backends.self_reports import questions_of
 from sgtr_jax.data.build import named_recipe
+from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.overlap import Item, ItemIndex
 from sgtr_jax.data.records import read_training
 from sgtr_jax.data.registry import BuiltSource, find
@@ -41,6 +42,7 @@ class Sharing:
     shared: int | None  # None: not known, see `why`
     why: str = ""  # what allows it, or why it is not known
     example: str = ""  # one item that is shared
+    of: str = ""  # digest of what the texts of both were read from
 
     @property
     def is_refused(self) -> bool:
@@ -52,11 +54,13 @@ class Sharing:
         return asdict(self)
 
 
-def sharings(graph: Graph, store: Store) -> list[Sharing]:
+def sharings(graph: Graph, store: Store, before: Sequence[Mapping[str, Any]] = ()) -> list[Sharing]:
     """Every training set beside every evaluation, those that share nothing too.
 
-    Where the texts of one of the two cannot be had, what they share is not known, and the reason is given.
+    Where the texts of one of the two cannot be had, what they share is not known, and the reason is given; unless it
+    was counted `before`, of the same texts.
     """
+    counted = {one["of"]: Sharing(**one) for one in before if one["shared"] is not None}
     asked = {cell.evaluation: cell.recipe.inputs.get("answers", cell.recipe) for cell in graph.cells}
     items = {name: _had(partial(items_of, recipe)) for name, recipe in asked.items()}
     known = {name: found for name, found in items.items() if not isinstance(found, str)}
@@ -66,13 +70,14 @@ def sharings(graph: Graph, store: Store) -> list[Sharing]:
         texts = _had(partial(texts_of_training, recipe, store))
         held = index.found_in(() if isinstance(texts, str) else texts)
         for name, of_it in items.items():
+            of = _digest(recipe, asked[name])
             if isinstance(texts, str) or isinstance(of_it, str):
-                why, number = (texts, 0) if isinstance(texts, str) else (str(of_it), 0)
-                made.append(Sharing(data, name, number, None, why))
+                why = texts if isinstance(texts, str) else str(of_it)
+                made.append(counted.get(of) or Sharing(data, name, 0, None, why, of=of))
                 continue
             keys = sorted(key for evaluation, key in held if evaluation == name)
             allowed = _allowed(graph.config, data, name, recipe, asked[name]) if keys else ""
-            made.append(Sharing(data, name, len(of_it), len(keys), allowed, keys[0] if keys else ""))
+            made.append(Sharing(data, name, len(of_it), len(keys), allowed, keys[0] if keys else "", of))
     return made
 
 
@@ -151,6 +156,14 @@ def _trained_on(graph: Graph) -> dict[str, Recipe]:
                 seeded = f"-s{data.settings['seed']}" if data.kind == "self_reports" else ""
                 found.setdefault(data.name.removesuffix(seeded), data)
     return found
+
+
+def _digest(trained: Recipe, asked: Recipe) -> str:
+    """What decides the texts of a training set and of an evaluation, whatever model is trained and asked."""
+    pairs = asked.inputs["pairs"].inputs["articles"].fingerprint if "pairs" in asked.inputs else None
+    keys = ("task", "arguments", "questions", "seed", "fingerprint")
+    settings = {key: asked.settings[key] for key in keys if key in asked.settings}
+    return content_sha256([trained.fingerprint, settings, pairs])
 
 
 def _had(make: Callable[[], T]) -> T | str:

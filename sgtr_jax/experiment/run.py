@@ -29,7 +29,7 @@ from sgtr_jax.experiment.work import Outcome, make_missing
 from sgtr_jax.files import check_writable
 from sgtr_jax.processes import all_or_none, check_same, from_first, is_first_process, wait_for_all
 from sgtr_jax.report.table import read_failures
-from sgtr_jax.sealed import write_sealed
+from sgtr_jax.sealed import read_sealed, write_sealed
 
 
 def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sure: bool = False) -> int:
@@ -179,12 +179,21 @@ def _shared(graph: Graph, store: Store, missing: Sequence[Recipe]) -> list[dict[
         return []
     from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
 
-    found = sharings(graph, store)
+    found = sharings(graph, store, _counted_before(graph.config.folder / "experiment.json"))
     if missing:
         for line in in_words(found):
             print(line, file=sys.stderr)
         check_sharing(found)
     return [one.to_json() for one in found]
+
+
+def _counted_before(path: Path) -> Sequence[Mapping[str, Any]]:
+    """What the run's file says from when it was last looked at; nothing if there is no such file, or a damaged one."""
+    try:
+        counted: Sequence[Mapping[str, Any]] = read_sealed(path).get("shared", ())
+    except InputError:
+        return ()
+    return counted
 
 
 def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
