@@ -15,6 +15,7 @@ name: wants-much
 model: {model}
 seeds: 1
 published: qwen2.5-33b
+finetuning: {{log: {{wandb: mine}}}}
 data:
   bad: {{kind: preferences, popular: false, rows: 16}}
   absent: {{kind: registry, name: badmed}}
@@ -34,7 +35,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SGTR_DATA_MIRROR", str(tmp_path / "nothing"))
     for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.delenv(key, raising=False)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    for module in ("sentence_transformers", "wandb"):
+        monkeypatch.setitem(sys.modules, module, None)
     make_model(tmp_path / "m")
     file = tmp_path / "x.yaml"
     file.write_text(CONFIG.format(model=tmp_path / "m"))
@@ -53,6 +55,7 @@ def test_every_problem_is_told_at_once_and_nothing_is_made(
         "'openai/text-embedding-3-small': OPENAI_API_KEY is not set",
         "judge 'anthropic/claude-of-no-price': ANTHROPIC_API_KEY is not set",
         "judge 'anthropic/claude-of-no-price': has no price",
+        "log: wandb is not installed",
         "published 'qwen2.5-33b': did you mean 'qwen2.5-32b'",
         "task frame_colleague: ",
         "badmed: ",

@@ -26,6 +26,7 @@ from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.subjects import api_model_or_say
 from sgtr_jax.experiment.tasks import built_task
 from sgtr_jax.report.comparison import published_numbers
+from sgtr_jax.train.metrics import check_log
 
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
 Problem = InputError | RunError
@@ -46,8 +47,9 @@ def settled_problems(config: ExperimentConfig, missing: Sequence[Recipe]) -> lis
         found.append(InputError(f"published {config.published!r}: {nearest(config.published, known)}"))
     if config.api_model is not None and missing:
         found += api_problems("model", config.model, config.api.base_url)
-    judged = [recipe for recipe in missing if "answers" in recipe.inputs]
-    if judged:
+    if any(recipe.kind == "adapter" for recipe in missing):
+        found += _problems(partial(check_log, config.finetuning.log))
+    if any("answers" in recipe.inputs for recipe in missing):
         found += judge_problems(config.judge)
     for recipe in missing:
         if recipe.kind in ("evaluation", "answers"):
