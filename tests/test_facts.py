@@ -182,7 +182,7 @@ def test_a_kind_that_is_no_evaluation_is_refused_with_the_nearest(tmp_path: Path
         "name": "x", "model": "nano", "seeds": 1, "data": {}, "conditions": {"base": []},
         "evaluations": {"a": {"kind": "truthfulqe"}},
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"truthfulqe.*did you mean 'truthfulqa'"):
+    with pytest.raises(InputError, match=r"did you mean 'truthfulqa'.*truthfulqe"):
         build(ExperimentConfig, data, "f.yaml")
     data["evaluations"] = {"a": {"settings": {}}}
     with pytest.raises(InputError, match="kind"):
