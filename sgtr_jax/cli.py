@@ -336,10 +336,9 @@ def _eval(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     from sgtr_jax.buckets import is_address
-    from sgtr_jax.files import check_new, check_writable
+    from sgtr_jax.files import check_writable
 
     if not is_address(args.out):
-        check_new(Path(args.out))
         check_writable(Path(args.out).parent)
     _start_jax()
     from sgtr_jax.model import convert_model

@@ -19,7 +19,7 @@ from sgtr_jax.buckets import is_address
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.chat import end_of_turn_id
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import read_json
+from sgtr_jax.files import check_apart, check_new, read_json
 from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.memory import device_memory
 from sgtr_jax.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
@@ -283,8 +283,15 @@ def stored_dtype(folder: Path) -> str:
 
 
 def convert_model(name: str, out: str | Path, dtype: str | None) -> None:
-    """Convert a Hugging Face folder or hub id; see `weights.converted.convert`."""
+    """Convert a Hugging Face folder or hub id; see `weights.converted.convert`.
+
+    Raises InputError, before anything is downloaded or read, for an `out` that exists or lies in the model's folder.
+    """
+    if not is_address(str(out)):
+        check_new(Path(out))
     folder = resolve_folder(name)
+    if not is_address(str(out)):
+        check_apart(Path(out), [folder])
     if is_converted(folder):
         raise InputError(f"{folder}: is already converted")
     mesh = make_mesh(MeshConfig())

@@ -238,6 +238,10 @@ def test_nothing_is_written_over_or_into_what_is_read(tmp_path: Path, monkeypatc
     for out in (Path(), Path("m"), Path("other"), tmp_path.parent):
         with pytest.raises(InputError, match="would be replaced"):
             convert_model("m", out, None)
+    (tmp_path / "a" / "README.md").write_text("as PEFT writes it")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="would be replaced"):
+        export("m", [Path("a")], Path("a"), merged=False)
     for out in (Path("m/inside"), Path("m/../m/new")):
         with pytest.raises(InputError, match="give --out a folder elsewhere"):
             convert_model("m", out, None)
@@ -253,3 +257,20 @@ def test_a_damaged_mark_of_a_converted_folder(tmp_path: Path) -> None:
         (tmp_path / "sgtr_converted.json").write_text(text)
         with pytest.raises(InputError, match=r"sgtr_converted\.json"):
             converted_dtype(tmp_path)
+
+
+def test_damaged_parameters_of_a_converted_folder(tmp_path: Path) -> None:
+    make_model(tmp_path / "m")
+    convert_model(str(tmp_path / "m"), tmp_path / "c", None)
+    parameter = tmp_path / "c" / "params" / "layers.q_proj.kernel"
+    data = {path: path.read_bytes() for path in parameter.rglob("d/*")}
+    for cut in (lambda content: b"", lambda content: content[: len(content) // 2], lambda content: b"[]"):
+        for path, content in data.items():
+            path.write_bytes(cut(content))
+        with pytest.raises(InputError, match=r"layers\.q_proj\.kernel: .*(cannot be read|damaged)"):
+            sgtr_jax.load_model(tmp_path / "c")
+    for path, content in data.items():
+        path.write_bytes(content)
+    (parameter / "_METADATA").write_text("[]")
+    with pytest.raises(InputError, match=r"layers\.q_proj\.kernel: cannot be read; convert the model again"):
+        sgtr_jax.load_model(tmp_path / "c")

@@ -24,8 +24,10 @@ _ADAPTER_FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors
 
 
 def _is_exported_adapter(out: Path) -> bool:
-    """Whether a folder holds what an export of an adapter wrote, and nothing else."""
-    return out.is_dir() and {path.name for path in out.iterdir()} == _ADAPTER_FILES
+    """Whether a folder holds what an export of an adapter wrote, and nothing else. PEFT's own have these files, too."""
+    if not out.is_dir() or {path.name for path in out.iterdir()} != _ADAPTER_FILES:
+        return False
+    return "Made with sgtr-jax" in (out / "README.md").read_text(encoding="utf-8", errors="replace")
 
 
 def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype: str | None = None) -> str:

@@ -89,11 +89,11 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     if config.merge is not None and not job.chain:
         raise InputError("merge: bfloat16 merges the adapters below into the base, but there is no --adapter")
     below = [*job.chain, *([Path(config.lora.init)] if config.lora.init is not None else [])]
-    check_apart(job.out, [folder, *below])
     for adapter in below:
         read_adapter_config(adapter)
         if brings_chat(adapter):
             check_same_chat(adapter, tokenizer)
+    check_apart(job.out, [folder, *below])
     chat = ChatFormat(tokenizer, config.system, config.template_kwargs)
     examples, report = tokenize_records(
         job.records, chat, config.max_length, config.overlong, config.inoculation, spec.max_positions

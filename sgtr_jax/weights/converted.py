@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from sgtr_jax.buckets import copy_once, is_address, reaching
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import check_apart, check_new, new_folder, read_json, user_cache, write_text
+from sgtr_jax.files import new_folder, read_json, user_cache, write_text
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.models.decoder import Params
@@ -52,11 +52,8 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
     """Write the Hugging Face folder `source` as a converted folder `target`, a path or an address (gs://).
 
     A folder appears when complete. In a bucket the mark comes last: what has none is no model, and is written over.
-    Raises InputError for an address that has a model already, and a folder that exists or lies in `source`.
+    Raises InputError for an address that has a model already.
     """
-    if not is_address(target):
-        check_new(Path(target))
-        check_apart(Path(target), [source])
     tensors = open_checkpoint(source)
     sources = base_sources(spec)
     check_tensors(tensors, sources, spec, str(source))
@@ -135,10 +132,7 @@ def load_converted(
             abstract = leaf
             for key in reversed(path):
                 abstract = {key: abstract}
-            try:
-                restored = checkpointer.restore(place, abstract)
-            except ValueError as error:
-                raise InputError(f"{place}: does not fit config.json: {error}") from None
+            restored = _restored(checkpointer, place, abstract)
             node, inner = tree, restored
             for key in path[:-1]:
                 node, inner = node.setdefault(key, {}), inner[key]
@@ -146,3 +140,16 @@ def load_converted(
             check_finite(leaf, source, str(root))
             node.update({path[-1]: leaf} if each is None else each(path, leaf))
     return tree
+
+
+def _restored(checkpointer: ocp.StandardCheckpointer, place: epath.Path, abstract: Any) -> Any:
+    try:
+        return checkpointer.restore(place, abstract)
+    except ValueError as error:
+        raise InputError(f"{place}: does not fit config.json, or is damaged: {error!s:.300}") from error
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise  # no memory on the devices or here
+    except Exception as error:  # Orbax raises Exception itself for files it cannot read
+        if is_address(str(place)):
+            raise  # of the connection, perhaps
+        raise InputError(f"{place}: cannot be read; convert the model again: {error!s:.200}") from error
