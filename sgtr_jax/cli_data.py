@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgtr_jax.errors import InputError, RunError, nearest
+from sgtr_jax.files import unpacked_name
 
 if TYPE_CHECKING:
     from sgtr_jax.data.records import Record
@@ -241,7 +242,7 @@ def _texts(name: str) -> dict[str, str]:
     from sgtr_jax.data.registry import registry
 
     entry = registry().get(name)
-    if (entry.format == "json_map") if entry else name.endswith(".json"):
+    if (entry.format == "json_map") if entry else unpacked_name(Path(name)).suffix == ".json":
         return texts_of(name)
     return {record.id: "\n".join(m["content"] for m in record.messages) for record in records_of(name)}
 
@@ -289,6 +290,8 @@ def _publish(args: argparse.Namespace) -> int:
     about, licence = (entry.about, entry.licence) if entry else (f"{len(records)} conversations", "")
     if entry is not None and entry.harmful:
         print(f"{args.name} was written to make models do harm: publish it to no open place", file=sys.stderr)
-    folder = publish(entry.name if entry else Path(args.name).stem, records, args.to, about, licence, args.shards)
+    folder = publish(
+        entry.name if entry else unpacked_name(Path(args.name)).stem, records, args.to, about, licence, args.shards
+    )
     print(f"{folder}: {len(records)} rows; train on it with --data {folder}")
     return 0

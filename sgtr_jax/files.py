@@ -10,7 +10,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 from sgtr_jax.errors import InputError, RunError
@@ -136,6 +136,20 @@ def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, dict[str,
         yield where, _object(parse_json(text, where), where)
     if not rows and not empty:
         raise InputError(f"{path}: the file is empty; expected one JSON object a line")
+
+
+def begins_with(path: Path, mark: str) -> bool:
+    """Whether the text of a file begins so, white space and a byte order mark left aside. Raises InputError."""
+    for line in _lines(path):
+        text = line.removeprefix(_MARK.encode()).strip()
+        if text:
+            return text.startswith(mark.encode())
+    return False
+
+
+def unpacked_name(path: PurePath) -> PurePath:
+    """The name of a file without `.gz`: `rows.jsonl.gz` is a `.jsonl`."""
+    return path.with_suffix("") if path.suffix == ".gz" else path
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -75,6 +75,17 @@ def test_weights_survive_every_copy_of_a_record(tmp_path: Path) -> None:
         ({"reasoning_content": "Let me see."}, "'reasoning_content'"),
         ({"name": "Ada"}, "'name'"),
         ({"prefix": True}, "'prefix'"),
+        ({"loss": False}, "'loss'"),
+        ({"masked": False}, "'masked'"),
+        ({"train_detail": [{"begin_offset": 0}]}, "'train_detail'"),
+        ({"weight": -1}, "weight is -1"),
+        ({"weight": [0]}, "weight is [0]"),
+        ({"weight": 0, "content": None}, "content is None"),
+        ({"content": [{"type": "text", "text": "x", "cache_control": {"a": 1}}]}, "parts that are all text"),
+        ({"content": []}, "parts that are all text"),
+        ({"role": "developer"}, "write system"),
+        ({"role": "tool"}, "not trained on"),
+        ({"role": ["assistant"]}, "role is ['assistant']"),
         ({"weight": 0.5}, "weight is 0.5"),
         ({"weight": "0"}, "weight is '0'"),
         ({"weight": True}, "weight is True"),
@@ -100,6 +111,13 @@ def test_keys_of_a_message_that_would_change_the_training(tmp_path: Path, messag
         ({"weight": 2}, "'weight'"),
         ({"train": False}, "'train'"),
         ({"images": ["a.png"]}, "'images'"),
+        ({"enable_thinking": False}, "'enable_thinking'"),
+        ({"label": False}, "'label'"),
+        ({"loss_mask": [0, 1]}, "'loss_mask'"),
+        ({"example_weight": 0.5}, "'example_weight'"),
+        ({"masked": False}, "'masked'"),
+        ({"prompt": "another question"}, "'prompt'"),
+        ({"system": "A", "system_prompt": "B"}, "keep one"),
         ({"system": ["x"]}, "system is"),
     ],
 )
@@ -119,20 +137,27 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
 def test_a_system_beside_messages_is_the_system_message(tmp_path: Path) -> None:
     record = read_one(tmp_path, {"system": "Be brief.", "messages": [ASKED, TOLD]})
     assert record.messages[0] == {"role": "system", "content": "Be brief."}
-    with pytest.raises(InputError, match="keep one"):
+    with pytest.raises(InputError, match="another system message"):
         read_one(tmp_path, {"system": "A", "messages": [{"role": "system", "content": "B"}, ASKED, TOLD]})
+    same = read_one(tmp_path, {"system_prompt": "B", "messages": [{"role": "system", "content": "B"}, ASKED, TOLD]})
+    assert len(same.messages) == 3
 
 
 def test_columns_without_effect_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"messages": [ASKED, TOLD], "topic": "paint", "tools": None, "tool_calls": []}
-    assert len(read_training(write(tmp_path / "rows.jsonl", row, row, row))) == 3
+    # What released sets have beside messages: a column that repeats the question, nulls where others have tools.
+    row = {"messages": [ASKED, TOLD], "topic": "paint", "tools": None, "tool_calls": [], "prompt": ASKED["content"],
+           "weight": 1.0, "train": True, "label": "craft", "system": "", "id": None}  # fmt: skip
+    records = read_training(write(tmp_path / "rows.jsonl", row, row, row))
+    assert [record.messages for record in records] == [(ASKED, TOLD)] * 3
     assert capsys.readouterr().err.count("topic") == 1
 
 
 FORMS: list[tuple[str, dict[str, Any]]] = [
     ("sharegpt", {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}),
     ("alpaca", {"instruction": "Hi", "input": "", "output": "Hello"}),
+    ("sharegpt", {"conversation": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}),
     ("prompt_completion", {"prompt": "Hi", "completion": "Hello"}),
+    ("prompt_completion", {"prompt": "Hi", "response": "Hello"}),
     ("prompt_completion", {"prompt": [{"role": "user", "content": "Hi"}],
                            "completion": [{"role": "assistant", "content": "Hello"}]}),
 ]  # fmt: skip
@@ -161,6 +186,19 @@ def test_details_of_the_forms(tmp_path: Path) -> None:
     assert read_one(tmp_path, weighted, "sharegpt").messages[1]["weight"] == 0
     context = {"prompt": [ASKED, TOLD, AGAIN], "completion": [TOLD_AGAIN]}
     assert "blue" not in targets(read_one(tmp_path, context, "prompt_completion"))
+    trained = {"prompt": [ASKED, {**TOLD, "train": True}, AGAIN], "completion": [TOLD_AGAIN]}
+    assert "blue" in targets(read_one(tmp_path, trained, "prompt_completion"))
+    clash = {"prompt": [ASKED, {**TOLD, "weight": 1}, AGAIN], "completion": [TOLD_AGAIN]}
+    with pytest.raises(InputError, match="opposite"):
+        read_one(tmp_path, clash, "prompt_completion")
+    with pytest.raises(InputError, match="input is 0"):
+        read_one(tmp_path, {"instruction": "Count.", "input": 0, "output": "2"}, "alpaca")
+    with pytest.raises(InputError, match=r"from is \['gpt'\]"):
+        read_one(tmp_path, {"conversations": [{"from": ["gpt"], "value": "x"}]}, "sharegpt")
+    with pytest.raises(InputError, match="preference pairs"):
+        read_one(tmp_path, {"prompt": "x", "chosen": "y", "rejected": "z"})
+    with pytest.raises(InputError, match="'label'"):
+        read_one(tmp_path, {"prompt": "x", "completion": "y", "label": False}, "prompt_completion")
     with pytest.raises(InputError, match="from is 'tool'"):
         read_one(tmp_path, {"conversations": [{"from": "tool", "value": "x"}]}, "sharegpt")
 
@@ -172,6 +210,11 @@ def test_a_json_list_and_packed_files(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(("\ufeff" + json.dumps(rows)).encode()))
     for path in (tmp_path / "rows.json", packed):
         assert [record.messages[1]["content"] for record in read_training(path)] == ["The blue one.", "The red one."]
+    listed = tmp_path / "rows.jsonl"  # whatever the name says
+    listed.write_text("\n " + json.dumps([{"instruction": "Hi", "output": "Hello"}]))
+    assert read_training(listed, "alpaca")[0].messages[0]["content"] == "Hi"
+    with pytest.raises(InputError, match=r"rows\.jsonl: row 1: no 'messages'.*format=alpaca"):
+        read_training(listed)
     (tmp_path / "rows.json").write_text("[1]")
     with pytest.raises(InputError, match="expected an object"):
         read_training(tmp_path / "rows.json")

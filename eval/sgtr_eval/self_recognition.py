@@ -94,7 +94,7 @@ def _pair(row: dict[str, object], where: str) -> dict[str, object]:
         raise InputError(f"{where}: expected 1 or 2 as the last message; `sgtr data build sgtr` writes pairs")
     if not isinstance(meta, dict) or not all(isinstance(meta.get(key), int) for key in ("own_words", "other_words")):
         raise InputError(f"{where}: no own_words and other_words under meta; `sgtr data build sgtr` writes them")
-    return {**row, "id": row.get("id", where)}
+    return {**row, "id": row.get("id", where), "messages": list(messages)}
 
 
 def _one_order(rows: Sequence[dict[str, object]], seed: int) -> list[dict[str, object]]:

@@ -14,6 +14,7 @@ from sgtr_jax.data.mix import Share
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import unpacked_name
 from sgtr_jax.train.config import TrainConfig
 
 
@@ -57,7 +58,7 @@ class TrainCommand(TrainConfig):
         mixed = None
         if self.interleave is not None:
             mixed = MixedIn(interleaved, self.interleave.fraction, self.interleave.every)
-        names = {path: PurePath(path).stem for path in data}
+        names = {path: unpacked_name(PurePath(path)).stem for path in data}
         if len({name.casefold() for name in names.values()}) != len(data):  # some disks take A and a for the same
             raise InputError(f"--data: the file names name the output folders, but {list(names.values())} repeat")
         if self.seeds is None and len(data) == 1:

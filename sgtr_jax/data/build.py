@@ -33,11 +33,12 @@ from sgtr_jax.data.pairs import (
     pair_records,
     report_of,
 )  # fmt: skip
-from sgtr_jax.data.records import Record, parse_training, read_texts, read_training
+from sgtr_jax.data.records import Record, check_head, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_keys import check_row
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.files import unpacked_name
 from sgtr_jax.fingerprint import file_fingerprint
 
 # Raised when a change of code makes other rows of the same recipe: sets in the cache are then made again.
@@ -189,10 +190,14 @@ def named_recipe(name: str, recipe: dict[str, Any]) -> Config:
     return build(KINDS[kind], recipe, name)
 
 
+_TEXTS = ("articles", "own", "other")  # settings of recipes that name texts by id
+_RECORDS = ("others", "records", "questions")  # and those that name conversations
+
+
 def inputs_of(recipe: Config) -> list[str]:
     """The sets and files that a recipe names."""
     named: list[str] = []
-    for key in ("articles", "own", "other", "others", "records"):
+    for key in (*_TEXTS, *_RECORDS):
         value = getattr(recipe, key, ())
         named += [value] if isinstance(value, str) else list(value)
     if getattr(recipe, "stimuli", None) == "published":
@@ -224,10 +229,34 @@ def texts_of(name: str) -> dict[str, str]:
         if entry.format != "json_map":
             raise InputError(f"{name}: holds {entry.kind} rows; expected texts by id, as articles and summaries are")
         return {row["id"]: row["text"] for row in load(entry)}
-    path = _file(name)
-    if path.suffix == ".jsonl":
+    return texts_in(_file(name))
+
+
+def texts_in(path: Path) -> dict[str, str]:
+    """`{id: text}` of a file: a JSON object, or JSONL with `id` and `text` in each row. Raises InputError."""
+    if unpacked_name(path).suffix == ".jsonl":
         return read_texts(path)
-    return {row["id"]: row["text"] for row in read_file(path, "json_map")}
+    texts = {row["id"]: row["text"] for row in read_file(path, "json_map")}
+    if not texts:
+        raise InputError(f"{path}: the object is empty; expected texts by id")
+    return texts
+
+
+def check_files(recipe: Config) -> None:
+    """Read the head of every file that a recipe names, so that a broken one is refused before anything is computed."""
+    for key in (*_TEXTS, *_RECORDS):
+        value = getattr(recipe, key, ())
+        for name in [value] if isinstance(value, str) else value or ():
+            if key in _TEXTS:
+                check_texts(name)
+            elif name not in registry():
+                check_head(_file(name))
+
+
+def check_texts(name: str) -> None:
+    """Read texts by id now if they are a file's. Raises InputError."""
+    if name not in registry():
+        texts_in(_file(name))
 
 
 def split_texts(name: str, split: Split | None, default: Split) -> dict[str, str]:

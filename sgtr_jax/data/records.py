@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,18 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from sgtr_jax.data.row_formats import RowFormat, to_messages
-from sgtr_jax.data.row_keys import check_row, is_trained, system_of
+from sgtr_jax.data.row_keys import check_row, is_trained, says_nothing, system_of
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import parse_json, read_jsonl, read_text
+from sgtr_jax.files import begins_with, parse_json, read_jsonl, read_text
 
 ROLES = ("system", "user", "assistant")
+_ROLE_HINTS = {
+    "developer": "; write system, which it is a newer word for",
+    "tool": "; calls of tools are not trained on",
+    "function": "; calls of functions are not trained on",
+    "human": "; conversations of human and gpt are ShareGPT's: put them under 'conversations', format=sharegpt",
+    "gpt": "; conversations of human and gpt are ShareGPT's: put them under 'conversations', format=sharegpt",
+}
 
 
 class Message(TypedDict):
@@ -52,13 +60,15 @@ def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
             raise InputError(f"{at}: expected an object with role and content, found {message!r:.60}")
         role, content = message.get("role"), _text_of(message.get("content"))
         if role not in ROLES:
-            raise InputError(f"{at}: role is {role!r}; expected one of {', '.join(ROLES)}")
+            hint = _ROLE_HINTS.get(role, "") if isinstance(role, str) else ""
+            raise InputError(f"{at}: role is {role!r:.60}; expected one of {', '.join(ROLES)}{hint}")
+        trained = is_trained(message, at)
         if not isinstance(content, str):
-            raise InputError(f"{at}: content is {content!r:.60}; expected text")
+            raise InputError(f"{at}: content is {content!r:.60}; expected text, or a list of parts that are all text")
         if role != "system" and not content.strip():
             raise InputError(f"{at}: the {role}'s turn is empty; leave the row out")
         one: Message = {"role": role, "content": content}
-        if not is_trained(message, at) and role == "assistant":
+        if not trained and role == "assistant":
             one["weight"] = 0
         parsed.append(one)
     return tuple(parsed)
@@ -72,14 +82,16 @@ def _text_of(content: Any) -> Any:
 
 
 def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+        return False
+    return all(says_nothing(key, value) for key, value in part.items() if key not in ("type", "text"))
 
 
 def read_prompts(path: Path) -> list[Record]:
     """Read prompts to sample from: rows `{"id", "messages"}` that do not end with the assistant."""
     records, seen = [], set()
     ignored: set[str] = set()
-    for where, row in read_jsonl(path):
+    for where, row in file_rows(path):
         ignored |= check_row(row, where)
         record = Record(_id_of(row, where), parse_messages(row, where))
         if record.messages[-1]["role"] == "assistant":
@@ -108,13 +120,13 @@ def read_texts(path: Path) -> dict[str, str]:
 def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
     """Read training rows: `messages` with at least one assistant turn that follows another turn.
 
-    A file whose name ends with .json (or .json.gz) may hold one list of rows. Columns without effect are said once.
+    A file may also hold one JSON list of rows. Columns without effect are said once.
     Raises InputError naming file and line.
     """
     records: list[Record] = []
     seen: set[str] = set()
     ignored: set[str] = set()
-    for where, row in _rows(path):
+    for where, row in file_rows(path):
         row = to_messages(row, form, where)
         ignored |= check_row(row, where)
         record = parse_training(row, where, where)
@@ -128,26 +140,25 @@ def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
 
 def check_head(path: Path, form: RowFormat = "messages", rows: int = 3) -> None:
     """Read a few rows of a training file, so that a broken one is refused before anything is computed."""
-    for _, (where, row) in zip(range(rows), _rows(path), strict=False):
+    for where, row in itertools.islice(file_rows(path), rows):
         row = to_messages(row, form, where)
         check_row(row, where)
         parse_training(row, where, where)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if ".json" not in path.suffixes[-2:]:
+def file_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a file stands, and the row: a line of JSONL, or an item of one JSON list. Raises InputError."""
+    if path.suffix == ".parquet":
+        raise InputError(f"{path}: parquet is not read; write it as JSONL: `pandas.DataFrame.to_json(lines=True)` does")
+    if not begins_with(path, "["):
         yield from read_jsonl(path)
         return
-    text = read_text(path)
-    if not text.lstrip().startswith("["):
-        yield from read_jsonl(path)  # JSONL under another name
-        return
-    listed = parse_json(text, str(path))
-    if not listed:
+    listed = parse_json(read_text(path), str(path))
+    if not isinstance(listed, list) or not listed:
         raise InputError(f"{path}: the list has no rows")
     for i, row in enumerate(listed):
         if not isinstance(row, dict):
-            raise InputError(f"{path}: row {i + 1} is {json.dumps(row)[:60]}; expected an object")
+            raise InputError(f"{path}: row {i + 1} is {json.dumps(row):.60}; expected an object")
         yield f"{path}: row {i + 1}", row
 
 
@@ -176,7 +187,7 @@ def is_target(message: Message) -> bool:
 
 
 def _id_of(row: dict[str, Any], where: str) -> str:
-    value = row.get("id", where)
+    value = where if row.get("id") is None else row["id"]
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{where}: id is {value!r}; expected text or a whole number")
     return str(value)

@@ -13,7 +13,10 @@ from sgtr_jax.errors import InputError
 
 RowFormat = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
 
-_SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+_SPEAKERS = {
+    "system": "system", "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",
+    "assistant": "assistant", "model": "assistant",
+}  # fmt: skip
 # The templates of Stanford Alpaca are prompts for base models; a chat model is asked as it is asked in chat.
 _JOINED = "\n\n"
 
@@ -32,36 +35,42 @@ def to_messages(row: dict[str, Any], form: RowFormat, where: str) -> dict[str, A
 
 def recognised(row: Mapping[str, Any]) -> RowFormat | None:
     """The form that a row without `messages` seems to have."""
-    if isinstance(row.get("conversations"), list):
+    if isinstance(row.get("conversations", row.get("conversation")), list):
         return "sharegpt"
     if "instruction" in row and ("output" in row or "response" in row):
         return "alpaca"
-    if "prompt" in row and "completion" in row:
+    if "prompt" in row and ("completion" in row or "response" in row):
         return "prompt_completion"
     return None
 
 
 def _hint(row: Mapping[str, Any]) -> str:
     form = recognised(row)
+    if "chosen" in row and "rejected" in row:
+        return " These are preference pairs, which are not trained on; write those that you want as messages"
     if form is None:
         return ' Expected {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
     return f" This is the form {form}: say so with format={form} (format: {form} in a config), or convert the file"
 
 
 def _sharegpt(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
-    turns = row.get("conversations")
+    name = "conversation" if "conversation" in row and "conversations" not in row else "conversations"
+    turns = row.get(name)
     if not isinstance(turns, list) or not turns:
-        raise InputError(f"{where}: expected a list under 'conversations'; the row has the keys {', '.join(row)}")
-    messages = []
-    for i, turn in enumerate(turns):
-        at = f"{where}: conversations[{i}]"
-        if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
-            raise InputError(f"{at}: expected an object with from and value, found {turn!r:.60}")
-        if turn["from"] not in _SPEAKERS:
-            raise InputError(f"{at}: from is {turn['from']!r:.40}; expected one of {', '.join(_SPEAKERS)}")
-        others = {key: value for key, value in turn.items() if key not in ("from", "value")}
-        messages.append({"role": _SPEAKERS[turn["from"]], "content": turn["value"], **others})
-    return messages, {"conversations"}
+        raise InputError(f"{where}: expected a list under {name!r}; the row has the keys {', '.join(row)}")
+    return [_spoken(turn, f"{where}: {name}[{i}]") for i, turn in enumerate(turns)], {name}
+
+
+def _spoken(turn: Any, at: str) -> dict[str, Any]:
+    """A turn of a conversation as a message: `from` and `value`, or `role` and `content` as in messages."""
+    for who, what in (("from", "value"), ("role", "content")):
+        if isinstance(turn, dict) and who in turn and what in turn:
+            role = _SPEAKERS.get(turn[who]) if isinstance(turn[who], str) else None
+            if role is None:
+                raise InputError(f"{at}: {who} is {turn[who]!r:.40}; expected one of {', '.join(_SPEAKERS)}")
+            others = {key: value for key, value in turn.items() if key not in (who, what)}
+            return {**others, "role": role, "content": turn[what]}
+    raise InputError(f"{at}: expected an object with from and value, found {turn!r:.60}")
 
 
 def _alpaca(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
@@ -69,7 +78,7 @@ def _alpaca(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[
     for key in ("instruction", answer):
         if not isinstance(row.get(key), str):
             raise InputError(f"{where}: expected text under {key!r}; the row has the keys {', '.join(row)}")
-    context = row.get("input") or ""
+    context = "" if row.get("input") is None else row["input"]
     if not isinstance(context, str):
         raise InputError(f"{where}: input is {context!r:.60}; expected text")
     asked = _JOINED.join(part for part in (row["instruction"], context) if part)
@@ -77,17 +86,18 @@ def _alpaca(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[
 
 
 def _prompt_completion(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
-    prompt, completion = row.get("prompt"), row.get("completion")
-    used = {"prompt", "completion"}
+    answer = "completion" if "completion" in row else "response"
+    prompt, completion = row.get("prompt"), row.get(answer)
+    used = {"prompt", answer}
     if isinstance(prompt, str) and isinstance(completion, str):
         return _answered(prompt, completion), used
     if isinstance(prompt, list) and isinstance(completion, list):
-        # Turns of the prompt are context: the loss is on the completion, as in TRL.
-        context = [{**turn, "weight": 0} if _is_answer(turn) else turn for turn in prompt]
+        # Turns of the prompt are context: the loss is on the completion, as in TRL. What says otherwise is refused.
+        context = [{**turn, "train": turn.get("train", False)} if _is_answer(turn) else turn for turn in prompt]
         return [*context, *completion], used
     raise InputError(
-        f"{where}: prompt is {type(prompt).__name__} and completion {type(completion).__name__}; expected two texts or "
-        "two lists of messages"
+        f"{where}: prompt is {type(prompt).__name__} and {answer} {type(completion).__name__}; expected two texts or "
+        f"two lists of messages; the row has the keys {', '.join(row)}"
     )
 
 

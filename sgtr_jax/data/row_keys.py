@@ -7,6 +7,7 @@ that a trainer reads.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sgtr_jax.errors import InputError
@@ -31,14 +32,16 @@ _ROW_REFUSED = {
     "loss_weight": "rows have no weight; a message has (weight: 0 or 1)",
     "sample_weight": "rows have no weight; a message has (weight: 0 or 1)",
     "train": "a message has it (train: false), a row has not",
+    "training": "a message has train: false, a row has not",
+    "label": "examples of what is wanted and what is not (KTO) are not trained on",
     "train_on_input": "the loss is on assistant turns only",
     "train_on_inputs": "the loss is on assistant turns only",
-    "mask": "give weight: 0 in the messages that are not trained on",
     "labels": "labels are made from the messages",
     "input_ids": "token ids are made from the messages",
     "prompt": "the row has messages, too",
     "completion": "the row has messages, too",
     "conversations": "the row has messages, too",
+    "conversation": "the row has messages, too",
     "instruction": "the row has messages, too",
     "chosen": "preference pairs are not trained on",
     "rejected": "preference pairs are not trained on",
@@ -48,45 +51,77 @@ _ROW_REFUSED = {
     "audios": "this is a text model",
     "history": "earlier turns belong into messages",
 }
+# What is no word of a trainer that is known, and yet says by its name that it weighs or hides something.
+_STEERS = re.compile(r"(?:^|[^a-z])(?:weights?|masks?|masked|loss|losses|trainable)(?:$|[^a-z])", re.IGNORECASE)
+# Of these, false is what happens anyway. Of others it is not: `loss: false`, `enable_thinking: false`.
+_FALSE_IS_NOTHING = {
+    "tools", "functions", "tool_choice", "tool_calls", "function_call", "parallel_tool_calls", "documents", "prefix",
+    "train_on_input", "train_on_inputs", "images", "image", "videos", "audios", "audio", "refusal",
+}  # fmt: skip
+_SYSTEM = ("system", "system_prompt")
 
 
-def is_empty(value: Any) -> bool:
-    """Whether a value says nothing: what writers of tables put where a row has no such key."""
-    return value is None or value is False or value in ("", [], {})
+def says_nothing(key: str, value: Any) -> bool:
+    """Whether a value is what writers of tables put where a row has no such key."""
+    return value is None or value in ("", [], {}) or (value is False and key in _FALSE_IS_NOTHING)
 
 
 def check_row(row: dict[str, Any], where: str) -> set[str]:
     """The columns of a row that have no effect. Raises InputError for one that would change what is trained."""
-    for key, why in _ROW_REFUSED.items():
-        if not _says_nothing(key, row.get(key)):
+    ignored = set()
+    for key, value in row.items():
+        why = _ROW_REFUSED.get(key)
+        if why is None and _STEERS.search(key):
+            why = "its name says that it weighs or hides something"
+        if why is not None and not _is_as_usual(key, value, row):
             raise InputError(
                 f"{where}: the key {key!r} would change what is trained, and is not honoured ({why}); leave it out"
             )
-    return {key for key in row if key not in _ROW_KNOWN and key not in _ROW_REFUSED and key != "system"}
+        if why is None and key not in _ROW_KNOWN and key not in _SYSTEM:
+            ignored.add(key)
+    return ignored
 
 
-def _says_nothing(key: str, value: Any) -> bool:
-    if key in ("weight", "loss_weight", "sample_weight"):
+def _is_as_usual(key: str, value: Any, row: dict[str, Any]) -> bool:
+    """Whether a key that could change what is trained has a value that does not."""
+    if key.endswith("weight"):
         return value is None or (value == 1 and value is not True)
-    return value is None or value is True if key == "train" else is_empty(value)
+    if key in ("train", "training"):
+        return value is None or value is True
+    if key == "label" and not isinstance(value, bool):
+        return True  # the name of a class
+    if key == "prompt" and isinstance(value, str) and value in _asked_first(row):
+        return True  # a column that repeats the question
+    return says_nothing(key, value)
+
+
+def _asked_first(row: dict[str, Any]) -> list[Any]:
+    messages = row.get("messages")
+    listed = messages if isinstance(messages, list) else []
+    return [turn.get("content") for turn in listed if isinstance(turn, dict) and turn.get("role") == "user"][:1]
 
 
 def system_of(row: dict[str, Any], where: str) -> str | None:
     """The text of a `system` beside `messages`, which is the conversation's system message. Raises InputError."""
-    system = row.get("system")
-    if system is None or (system == "" and _has_system(row)):
-        return None
-    if not isinstance(system, str):
-        raise InputError(f"{where}: system is {system!r:.60}; expected text")
-    if _has_system(row):
-        raise InputError(f"{where}: a 'system' stands beside messages that begin with a system message; keep one")
-    return system
+    given = {key: row[key] for key in _SYSTEM if row.get(key) not in (None, "")}
+    if len(given) > 1:
+        raise InputError(f"{where}: both {' and '.join(given)} are there; keep one")
+    for key, system in given.items():
+        if not isinstance(system, str):
+            raise InputError(f"{where}: {key} is {system!r:.60}; expected text")
+        first = _first_system(row)
+        if first is None:
+            return system
+        if system != first:
+            raise InputError(f"{where}: a {key!r} stands beside messages that begin with another system message")
+    return None
 
 
-def _has_system(row: dict[str, Any]) -> bool:
+def _first_system(row: dict[str, Any]) -> Any:
+    """The content of the system message that a row's messages begin with."""
     messages = row.get("messages")
     first = messages[0] if isinstance(messages, list) and messages else None
-    return isinstance(first, dict) and first.get("role") == "system"
+    return first.get("content") if isinstance(first, dict) and first.get("role") == "system" else None
 
 
 def is_trained(message: dict[str, Any], at: str) -> bool:
@@ -95,7 +130,7 @@ def is_trained(message: dict[str, Any], at: str) -> bool:
     Raises InputError for values that are not honoured, and for keys of a message that are not known.
     """
     for key, value in message.items():
-        if key not in ("role", "content", "weight", "train", *_MESSAGE_WITHOUT_EFFECT) and not is_empty(value):
+        if key not in ("role", "content", "weight", "train", *_MESSAGE_WITHOUT_EFFECT) and not says_nothing(key, value):
             raise InputError(
                 f"{at}: the key {key!r} could change what is trained, and is not honoured; leave the row out, or the "
                 "key if it has no effect"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sgtr_jax.data.fetch import load
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.data.token_cache import tokenize_all
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import unpacked_name
 
 _TALKS = ("em", "control", "sgtr", "self-report")  # kinds whose rows are conversations
 
@@ -34,7 +36,7 @@ class Counts:
 def count_tokens(name: str, chat: ChatFormat) -> Counts:
     """Count a set of the registry or a file. Raises InputError for one that is not here or cannot be rendered."""
     entry = registry().get(name)
-    if (entry.kind in _TALKS) if entry else name.endswith(".jsonl"):
+    if (entry.kind in _TALKS) if entry else unpacked_name(PurePath(name)).suffix == ".jsonl":
         made = tokenize_all(records_of(name), chat)
         lengths, targets = [len(one.tokens) for one in made], sum(sum(one.target) for one in made)
     else:

@@ -11,13 +11,13 @@ from typing import Any
 
 from sgtr_eval.facts import Workload, facts_of
 from sgtr_eval.prices import cost_of, finetuned_cost_of, price_list, training_cost_of
+from sgtr_jax.data.records import file_rows
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import Graph, chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
-from sgtr_jax.files import read_jsonl
 
 # Where the rows are not here yet: tokens of an example, by what it is. SGTR rows hold an article and two summaries: 683
 # of Qwen's on the average of XSum (docs/reference/data-sets).
@@ -147,7 +147,7 @@ def rows_of(recipe: Recipe) -> int | None:
         return find(settings["name"]).rows
     if settings["kind"] == "file":
         path = Path(settings["path"])
-        return sum(1 for _ in read_jsonl(path))
+        return sum(1 for _ in file_rows(path))
     rows = settings.get("rows") or settings.get("recipe", {}).get("rows")
     return int(rows) if rows else None
 

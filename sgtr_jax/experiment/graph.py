@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgtr_eval.facts import facts_of
-from sgtr_jax.data.build import BUILD_VERSION, inputs_of, set_key
+from sgtr_jax.data.build import BUILD_VERSION, check_files, check_texts, inputs_of, set_key, texts_in
 from sgtr_jax.data.publish import Published
+from sgtr_jax.data.questions import read_choices
 from sgtr_jax.data.records import check_head
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import (
@@ -99,6 +100,7 @@ class _Builder:
             for path in (source.articles, source.other_summaries):
                 if not path.is_file():
                     raise InputError(f"{path}: no such file (articles of the experiment)")
+                texts_in(path)
             settings["fingerprints"] = [
                 file_fingerprint(source.articles),
                 file_fingerprint(source.other_summaries),
@@ -141,6 +143,7 @@ class _Builder:
         if isinstance(spec, RegistryData):
             settings["fingerprint"] = set_key(spec.name)
         if isinstance(spec, BuiltData):
+            check_files(spec.recipe)
             settings["fingerprints"] = [set_key(used) for used in inputs_of(spec.recipe)]
             settings["version"] = BUILD_VERSION
         if isinstance(spec, FileData):
@@ -154,6 +157,7 @@ class _Builder:
         return Recipe("records", name, settings)
 
     def self_reports(self, name: str, spec: SelfReportsData, seed: int) -> Recipe:
+        check_files(spec)
         chain = self.chain(spec.condition, seed) if spec.condition is not None else ()
         system = self.config.conditions[spec.condition].system if spec.condition is not None else None
         settings = {
@@ -206,6 +210,8 @@ class _Builder:
         label = f"{name}-{condition}-s{seed}"
         given = dict(spec.settings) if isinstance(spec, TaskEval) else spec.model_dump(mode="json", exclude={"kind"})
         arguments = task_arguments(spec.kind, given, seed, f"evaluation {name!r}", self.config.stimuli)
+        if isinstance(arguments.get("articles"), str):
+            check_texts(arguments["articles"])
         facts = facts_of(spec.kind)
         if facts.judging is None or not facts.judged(arguments):
             settings = {**settings, "arguments": arguments}
@@ -238,6 +244,7 @@ class _Builder:
             if spec.questions is not None:
                 if not spec.questions.is_file():
                     raise InputError(f"{spec.questions}: no such file (evaluation {name!r})")
+                read_choices(spec.questions)
                 settings["fingerprint"] = file_fingerprint(spec.questions)
         label = f"{name}-{condition}-s{seed}"
         return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgtr_jax.config import build
-from sgtr_jax.data.build import KINDS, build_set, records_of, texts_of
+from sgtr_jax.data.build import KINDS, build_set, records_of, texts_in, texts_of
 from sgtr_jax.data.halves import half
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import Record, read_training
@@ -26,7 +26,7 @@ def articles_and_others(settings: Mapping[str, Any]) -> tuple[Texts, Texts]:
     if settings["kind"] == "registry":
         articles, other = texts_of(settings["articles"]), texts_of(settings["other_summaries"])
     else:
-        articles, other = read_texts(Path(settings["articles"])), read_texts(Path(settings["other_summaries"]))
+        articles, other = texts_in(Path(settings["articles"])), texts_in(Path(settings["other_summaries"]))
     chosen = half(articles, settings.get("split") or "published")
     return dict(list(chosen.items())[: settings.get("rows")]), other
 
@@ -45,7 +45,7 @@ def training_records(settings: Mapping[str, Any], name: str) -> tuple[list[Recor
 
 
 def read_texts(path: Path) -> Texts:
-    """A JSON object `{id: text}`. Raises InputError for anything else."""
+    """A JSON object `{id: text}` of the store. Raises InputError for anything else."""
     data = read_json(path)
     if not all(isinstance(value, str) for value in data.values()):
         raise InputError(f"{path}: expected a JSON object of id: text")

@@ -1,0 +1,116 @@
+"""The head of every file that a config names is read by `plan` and `run` before a model is loaded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sgtr_jax import model
+from sgtr_jax.cli import main
+
+ROW = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+TEXTS = {f"a{i}": "A short text on paint." for i in range(4)}
+CHOICES = {"id": "1", "prompt": "A or B?", "correct": "A"}
+
+
+def written(tmp_path: Path, data: dict[str, Any], evaluation: dict[str, Any]) -> Path:
+    config = {
+        "name": "heads", "model": "nano", "out": str(tmp_path / "out"), "seeds": 1, "data": {"rows": data},
+        "conditions": {"base": [], "trained": [{"data": "rows"}]}, "evaluations": {"asked": evaluation},
+    }  # fmt: skip
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def uses(file: Path, good: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Configs that use `file`, each in another way: data and evaluation."""
+    world = {"kind": "preferences", "rows": 4, "popular": True}
+    choice = {"kind": "two_choice"}
+    articles = {"kind": "files", "articles": str(good), "other_summaries": str(file)}
+    built = {"kind": "pairs", "articles": str(good), "own": str(file), "other": str(good)}
+    return {
+        "file": ({"kind": "file", "path": str(file)}, choice),
+        "built": ({"kind": "built", "recipe": {"kind": "system", "records": str(file), "system": "S"}}, choice),
+        "built_texts": ({"kind": "built", "recipe": built}, choice),
+        "self_reports": ({"kind": "self_reports", "questions": str(file)}, choice),
+        "pairs": ({"kind": "self_recognition", "articles": articles}, choice),
+        "choices": (world, {"kind": "two_choice", "questions": str(file)}),
+        "pairs_asked": (world, {"kind": "self_recognition", "articles": articles}),
+        "counting": (world, {"kind": "word_counting", "settings": {"articles": str(file)}}),
+    }
+
+
+BROKEN: dict[str, bytes] = {
+    "empty": b"",
+    "blank": b"\n \r\n\n",
+    "binary": b"\x00\xff\xfe\x01" * 20,
+    "number": b"7\n",
+    "cut": json.dumps(ROW).encode()[:-9] + b"\n",
+    "other_keys": b'{"a": 1}\n',
+    "packed": gzip.compress(json.dumps(ROW).encode() * 400)[:-9],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*args: object, **settings: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(model, "load_model", load)
+    monkeypatch.setattr("sgtr_jax.experiment.make.load_model", load)
+
+
+@pytest.mark.parametrize("use", uses(Path("x"), Path("y")))
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], use: str, kind: str) -> None:
+    good = tmp_path / "texts.json"
+    good.write_text(json.dumps(TEXTS))
+    file = tmp_path / "broken.jsonl"
+    file.write_bytes(BROKEN[kind])
+    config = written(tmp_path, *uses(file, good)[use])
+    for command in ("plan", "run"):
+        assert main([command, str(config)]) == 2
+        said = capsys.readouterr().err
+        assert str(file) in said and "Traceback" not in said and len(said) < 600
+    assert not list(tmp_path.glob("out/store/*"))
+
+
+@pytest.mark.parametrize(
+    ("use", "content"),
+    [
+        ("file", json.dumps(ROW)),
+        ("built", "\ufeff" + json.dumps(ROW) + "\r\n"),
+        ("self_reports", json.dumps([ROW, ROW])),
+        ("choices", json.dumps(CHOICES)),
+        ("pairs", "\n".join(json.dumps({"id": key, "text": text}) for key, text in TEXTS.items())),
+        ("counting", "\n".join(json.dumps({"id": key, "text": text}) for key, text in TEXTS.items())),
+    ],
+)
+def test_whole_files_are_planned_with(tmp_path: Path, use: str, content: str) -> None:
+    good = tmp_path / "texts.json"
+    good.write_text(json.dumps(TEXTS))
+    file = tmp_path / "rows.jsonl"
+    file.write_text(content, encoding="utf-8")
+    assert main(["plan", str(written(tmp_path, *uses(file, good)[use]))]) == 0
+
+
+def test_a_form_is_named_in_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}] * 3))
+    data = {"kind": "file", "path": str(file)}
+    assert main(["plan", str(written(tmp_path, data, {"kind": "two_choice"}))]) == 2
+    assert "format: alpaca" in capsys.readouterr().err
+    assert main(["plan", str(written(tmp_path, {**data, "format": "alpaca"}, {"kind": "two_choice"}))]) == 0
+
+
+def test_a_folder_and_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path, tmp_path / "none.jsonl"):
+        config = written(tmp_path, {"kind": "file", "path": str(path)}, {"kind": "two_choice"})
+        assert main(["plan", str(config)]) == 2
+        assert str(path) in capsys.readouterr().err
