@@ -65,7 +65,7 @@ def test_every_problem_is_told_at_once_and_nothing_is_made(
     assert not list(out.glob("store/*")) and not (out / "experiment.json").exists()
     assert main(["plan", str(config), f"out={out}"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "a run needs: evaluation identity: needs sentence_transformers" in shown and "has no price" in shown
+    assert "pip install 'sgtr-jax[identity]'" in shown and "has no price" in shown
 
 
 def test_what_only_other_parts_need_is_not_asked_for(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

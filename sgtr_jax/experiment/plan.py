@@ -58,11 +58,11 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
         for what, dollars in (("finetuning", expected.finetuning), ("sampling", expected.sampling)):
             console.print(_dollars_line(f"{what} by {config.model}", dollars), highlight=False)
     for problem in settled_problems(config, missing):
-        console.print(f"a run needs: {problem}", highlight=False, soft_wrap=True)
+        console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)
     with without_downloads():
         shared = sharings(graph, store)
     for line in in_words(shared):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(_dollars_line(f"judging by {config.judge.model}", expected.judging), highlight=False)
     summary: dict[str, Any] = {
         "name": config.name, "model": config.model, "nodes": len(recipes), "done": len(recipes) - len(missing),

@@ -6,10 +6,12 @@ name of the published numbers. What is found missing after hours of training was
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -79,7 +81,9 @@ def api_problems(what: str, name: str, base_url: str | None = None) -> list[Prob
         without = "; --no-judge samples the answers and leaves judging for later" if what == "judge" else ""
         text = f"{what} {name!r}: {key} is not set; export it, or write {key}=... into a file .env{without}"
         return [InputError(text)]
-    return list(_problems(partial(api_model_or_say, name, base_url)))
+    # Inspect greets on the standard output when its first model is made.
+    with contextlib.redirect_stdout(sys.stderr):
+        return list(_problems(partial(api_model_or_say, name, base_url)))
 
 
 def task_problems(task: str, arguments: Mapping[str, Any]) -> list[Problem]:
