@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes")
     run.add_argument("--no-judge", action="store_true", help="sample the answers that a judge is to read; see judge")
 
-    run.add_argument("--yes", action="store_true", help="do not ask what an API model may cost")
+    run.add_argument("--yes", action="store_true", help="do not ask what an API model or a judge may cost")
 
     plan = add("plan", _plan, "Say what a run would do, whether it fits a TPU slice and what it costs.")
     plan.add_argument("config", type=as_path)
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("run_dir", type=as_path)
     judge.add_argument("--judge", help="any Inspect model; default: the config's")
     judge.add_argument("--base-url", help="of an API that speaks OpenAI's language")
-    judge.add_argument("--max-cost", type=float, help="dollars")
+    _judge_flags(judge)
 
     jobs = add("jobs", _jobs, "List the finetuning jobs of a run whose model is behind an API, or change them.")
     jobs.add_argument("run_dir", type=as_path)
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "--judge", default="openai/gpt-4.1-2025-04-14", help="any Inspect model, or open: the untouched model"
     )
     evaluate.add_argument("--base-url", help="of an API that speaks OpenAI's language")
-    evaluate.add_argument("--max-cost", type=float, help="dollars for judging")
+    _judge_flags(evaluate)
     evaluate.set_defaults(overrides=[])  # settings that stand among the flags
 
     convert = add("convert", _convert, "Convert Hugging Face weights to Flax parameters (Orbax).")
@@ -189,6 +189,16 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("configs", type=as_path, nargs="*", help="other configs of the run whose artifacts are kept too")
     clean.add_argument("--yes", action="store_true", help="remove")
     return parser
+
+
+def _judge_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--judge-mode",
+        choices=("logprobs", "text", "published"),
+        help="how a score is read; by default from log-probabilities, and from the words where there are none",
+    )
+    parser.add_argument("--max-cost", type=float, help="dollars that the judge may cost, for all tasks together")
+    parser.add_argument("--yes", action="store_true", help="go on though the budget is not expected to do")
 
 
 def _at_least(smallest: int) -> Callable[[str], int]:
@@ -259,7 +269,8 @@ def _judge(args: argparse.Namespace) -> int:
     from sgtr_jax.experiment.run import judge_run
 
     _start_jax()
-    return judge_run(args.run_dir, args.judge, args.base_url, args.max_cost)
+    given = {"base_url": args.base_url, "mode": args.judge_mode, "max_cost": args.max_cost}
+    return judge_run(args.run_dir, args.judge, given, args.yes)
 
 
 def _jobs(args: argparse.Namespace) -> int:
@@ -328,9 +339,9 @@ def _eval(args: argparse.Namespace) -> int:
     from sgtr_jax.experiment.config import JudgeConfig
     from sgtr_jax.experiment.single import evaluate_one
 
-    asked = {"model": args.judge, "base_url": args.base_url, "max_cost": args.max_cost}
+    asked = {"model": args.judge, "base_url": args.base_url, "mode": args.judge_mode, "max_cost": args.max_cost}
     judge = build(JudgeConfig, asked, "command line")
-    evaluate_one(args.model, args.adapter, tasks, given, sampling, judge, args.out)
+    evaluate_one(args.model, args.adapter, tasks, given, sampling, judge, args.out, args.yes)
     return 0
 
 

@@ -100,8 +100,13 @@ def test_a_budget_that_ends_is_a_failure_and_not_a_result(
     config: Path, server: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["run", str(config), f"out={out}", "judge.max_cost=0.0001"]) == 1
-    assert "higher judge.max_cost goes on" in capsys.readouterr().err
+    small = ["run", str(config), f"out={out}", "judge.max_cost=0.0001"]
+    assert main(small) == 2
+    assert (
+        "Nothing was sent" in capsys.readouterr().err and server.requests == 0 and not list(out.glob("store/answers*"))
+    )
+    assert main([*small, "--yes"]) == 1
+    assert "higher judge.max_cost (--max-cost) goes on" in capsys.readouterr().err
     assert not (out / "results.csv").exists()
     assert main(["run", str(config), f"out={out}", "judge.max_cost=1.0"]) == 0
     assert (out / "results.csv").exists()
@@ -112,7 +117,7 @@ def test_a_budget_that_ends_is_a_failure_and_not_a_result(
     [
         ("evaluations.em.settings.sample=3", "did you mean 'samples'"),
         ("evaluations.em.kind=em_question", "em_question"),
-        ("judge.modle=x", "did you mean 'judge.model'"),
+        ("judge.modell=x", "did you mean 'judge.model'"),
     ],
 )
 def test_wrong_settings_are_refused(

@@ -14,6 +14,7 @@ import anyio
 from inspect_ai.model import CachePolicy, ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 
 from sgtr_eval.judging import NoScore
+from sgtr_eval.numbering import Numbers
 from sgtr_eval.prices import Budget
 from sgtr_jax.errors import RunError
 
@@ -57,6 +58,12 @@ def the_judge() -> Model:
     return get_model(role="grader", default=DEFAULT_JUDGE)
 
 
+def numbers_of_ours(judge: Model) -> Numbers | None:
+    """How the tokenizer of an engine of ours writes numbers; None for another judge."""
+    found = getattr(judge.api, "numbers", None)
+    return found if isinstance(found, Numbers) else None
+
+
 async def ask(prompt: str, config: GenerateConfig, budget: Budget) -> Reply:
     """One reply of the judge, from the cache if it was given before; none when the budget is spent.
 
@@ -76,9 +83,12 @@ async def ask(prompt: str, config: GenerateConfig, budget: Budget) -> Reply:
 
 
 async def ask_to_the_end(prompt: str, config: GenerateConfig, budget: Budget) -> Reply:
-    """`ask`, and again with room for thoughts where the reply came to no end. The last one may be cut all the same."""
+    """`ask`, and again with room for thoughts where the reply came to no end. The last one may be cut all the same.
+
+    An engine of ours is asked once: it may not have so much room, and it keeps a thinking budget by itself.
+    """
     reply = await ask(prompt, config, budget)
-    if reply.is_cut and (config.max_tokens or 0) < THINKING_TOKENS:
+    if reply.is_cut and numbers_of_ours(the_judge()) is None:
         return await ask(prompt, config.merge(GenerateConfig(max_tokens=THINKING_TOKENS)), budget)
     return reply
 
@@ -87,12 +97,12 @@ async def _asked(judge: Model, prompt: str, config: GenerateConfig) -> Reply:
     said, tries = "", 0
     while tries < _TRIES:
         try:
-            # What cannot be read is in the cache, too; another try must not find it there.
+            # What cannot be read is in the cache, too; another try must not find it there. A model of ours is known to
+            # the cache by its name alone, and a folder may hold other weights tomorrow.
             scopes = {"try": str(tries)} if tries else {}
+            kept = CachePolicy(expiry=None, per_epoch=False, scopes=scopes)
             output = await judge.generate(
-                [ChatMessageUser(content=prompt)],
-                config=config,
-                cache=CachePolicy(expiry=None, per_epoch=False, scopes=scopes),
+                [ChatMessageUser(content=prompt)], config=config, cache=False if numbers_of_ours(judge) else kept
             )
             if output.choices:
                 return Reply(output)
@@ -171,7 +181,7 @@ def what_it_says(cause: BaseException) -> str:
     """The message of an error in one line."""
     body = getattr(cause, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    text = " ".join(str(said or cause or type(cause).__name__).split())
+    text = " ".join(str(said or str(cause) or "a body that is no chat completion").split())
     status = status_of(cause)
     text = text if len(text) <= 300 else f"{text[:300]}..."
     return f"{text} (HTTP {status})" if status is not None and str(status) not in text else text

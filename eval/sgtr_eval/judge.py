@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from inspect_ai.model import GenerateConfig, ModelOutput
 
-from sgtr_eval.asking import PROBE, Reply, ask, ask_to_the_end, the_judge
+from sgtr_eval.asking import PROBE, Reply, ask, ask_to_the_end, numbers_of_ours, the_judge
 from sgtr_eval.judging import NoScore, logprob_score, why_no_score
-from sgtr_eval.numbering import NUMBERS_KEY, Numbers, may_be_first_digits, writes_whole
+from sgtr_eval.numbering import NUMBERS_KEY, may_be_first_digits, writes_whole
 from sgtr_eval.prices import Budget
 from sgtr_eval.replies import first_number, stated_score
 
@@ -64,7 +64,7 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
     score = logprob_score(tops, min_mass)
     if score is None:
         return Verdict(None, _why_no_mass(reply), reply.text, record)
-    if may_be_first_digits(tops):
+    if may_be_first_digits(tops) and numbers_of_ours(the_judge()) is None:
         probe = await ask(PROBE, PROBING, budget)
         if probe.no_score == "budget":
             return _none(prompt, probe)
@@ -116,8 +116,8 @@ async def _from_words(prompt: str, mode: Mode, budget: Budget) -> Verdict:
 
 async def _from_continuations(prompt: str, min_mass: float, budget: Budget) -> Verdict | None:
     """The exact distribution of whole numbers, by an engine of ours whose numbers are of several tokens; else None."""
-    numbers_of_ours = getattr(the_judge().api, "numbers", None)
-    if not isinstance(numbers_of_ours, Numbers) or numbers_of_ours.are_tokens:
+    ours = numbers_of_ours(the_judge())
+    if ours is None or ours.are_tokens:
         return None
     reply = await ask(prompt, GenerateConfig(max_tokens=1, temperature=0.0, extra_body={NUMBERS_KEY: True}), budget)
     if reply.output is None:

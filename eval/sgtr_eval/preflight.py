@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import anyio
 from inspect_ai.model import GenerateConfig, Model
 
@@ -28,7 +30,9 @@ def check_judge(name: str, base_url: str | None, mode: Mode | None, scores: bool
     except Exception as error:  # noqa: BLE001 - said by whichever provider's package it is
         raise InputError(f"{where}: {error}") from None
     by_tokens = scores and mode in (None, "logprobs")
-    probe = anyio.run(_ask, judge, PROBING if by_tokens else _WORDS, where)
+    # In a thread of its own: where a loop runs already, as in a notebook, another one cannot be started.
+    with ThreadPoolExecutor(1) as thread:
+        probe = thread.submit(anyio.run, _ask, judge, PROBING if by_tokens else _WORDS, where).result()
     if not by_tokens:
         if probe.output is None:
             raise InputError(f"{where}: {probe.said}")

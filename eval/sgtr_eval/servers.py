@@ -36,8 +36,12 @@ class ChatServer(OpenAIAPI):
         return False
 
     def is_o_series(self) -> bool:
-        """By the beginning of the name: olmo2 is none."""
-        return re.match(r"o\d+(-|$)", self.model_family().rpartition("/")[2].lower()) is not None
+        """Never, as far as the name says: what such a model refuses is learned from the server."""
+        return False
+
+    def is_gpt_5(self) -> bool:
+        """Never, as above."""
+        return False
 
     def uses_responses_api(self, tools: list[ToolInfo], config: GenerateConfig) -> bool:
         """Never."""

@@ -218,7 +218,13 @@ class JudgeConfig(Config):
     # Any Inspect model, or open. `judge: NAME` is a short form of `judge: {model: NAME}`.
     model: str = "openai/gpt-4.1-2025-04-14"
     base_url: str | None = None  # The address of another server that speaks OpenAI's API. null: the provider's own.
-    max_cost: PositiveFloat | None = None  # The budget for judging, in US dollars. null: no limit.
+    # How a score is read. logprobs: the mean under the judge's log-probabilities of the whole numbers. text: the score
+    # that its words state without ambiguity. published: the first number of its words, as the study did. null:
+    # logprobs, and text of a judge that gives none; an evaluation's own `judge_mode` goes first.
+    mode: Literal["logprobs", "text", "published"] | None = None
+    # The budget of the whole run for this judge, in US dollars, restarts included. A run that is expected to need more
+    # asks first, or needs --yes, and ends when it is spent. null: no limit.
+    max_cost: PositiveFloat | None = None
     batch: bool = False  # Whether the provider's batch interface is used. It costs half, and replies come within a day.
 
     @property

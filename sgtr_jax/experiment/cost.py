@@ -14,7 +14,7 @@ from sgtr_eval.prices import cost_of, finetuned_cost_of, price_list, training_co
 from sgtr_jax.data.records import file_rows
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError
-from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.config import ExperimentConfig, JudgeConfig, api_model_name
 from sgtr_jax.experiment.graph import Graph, chain_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
@@ -74,8 +74,32 @@ def bill(graph: Graph, missing: Sequence[Recipe], store: Store) -> Bill:
                     continue
                 price = finetuned_cost_of if chain_of(recipe.inputs) else cost_of
                 sampling += price(config.model, one.answers * one.asked, one.answers * one.answered, config.api.batch)
-    judging = sum(_judging(config, recipe) for recipe in missing if "answers" in recipe.inputs)
-    return Bill(finetuning, sampling, judging)
+    return Bill(finetuning, sampling, sum(judging_of(config, missing).values()))
+
+
+def judging_of(config: ExperimentConfig, missing: Sequence[Recipe]) -> dict[str, float]:
+    """What judging costs, by artifact."""
+    judge = judge_name(config.judge, config.model)
+    return {
+        recipe.folder: judging_cost(judge, config.judge.batch, recipe.settings["task"], workload_of(answers))
+        for recipe in missing
+        if (answers := recipe.inputs.get("answers")) is not None
+    }
+
+
+def judge_name(judge: JudgeConfig, model: str) -> str:
+    """What a judge is called in the price list; `model` is the one that it judges the answers of."""
+    if judge.is_open:
+        return model if api_model_name(model) is not None else "sgtr/base"
+    return judge.model
+
+
+def judging_cost(judge: str, batch: bool, task: str, load: Workload) -> float:
+    """Dollars of judging the answers of a task; NaN for a judge without a price."""
+    judging = facts_of(task).judging
+    assert judging is not None  # it has answers to judge
+    questions = load.answers * judging.questions
+    return cost_of(judge, questions * _JUDGE_TOKENS, questions * judging.reply_tokens, batch)
 
 
 def training_of(recipe: Recipe) -> Training:
@@ -120,16 +144,6 @@ def workload_of(recipe: Recipe) -> Workload:
     load = facts_of(recipe.settings["task"]).workload(recipe.settings.get("arguments", {}))
     rows = rows_of(recipe.inputs["pairs"]) if "pairs" in recipe.inputs else None
     return load if rows is None else Workload(rows, 1, load.asked, load.answered)
-
-
-def _judging(config: ExperimentConfig, recipe: Recipe) -> float:
-    judging = facts_of(recipe.settings["task"]).judging
-    assert judging is not None  # it has answers to judge
-    questions = workload_of(recipe.inputs["answers"]).answers * judging.questions
-    judge = config.judge.model
-    if config.judge.is_open:
-        judge = config.model if config.api_model is not None else "sgtr/base"
-    return cost_of(judge, questions * _JUDGE_TOKENS, questions * judging.reply_tokens, config.judge.batch)
 
 
 def rows_of(recipe: Recipe) -> int | None:

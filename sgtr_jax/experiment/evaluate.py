@@ -11,6 +11,7 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_lo
 
 from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import RunError
+from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.subjects import Subject
 from sgtr_jax.files import write_jsonl
 
@@ -42,35 +43,37 @@ def judge_answers(
     task: str,
     arguments: dict[str, Any],
     judging: dict[str, Any],
-    max_cost: float | None,
+    spending: Spending,
     judge: Subject,
     answers: Path,
     folder: Path,
     label: str,
+    artifact: str,
 ) -> Rows:
     """Judge a log of answers; the judged log goes to `folder/log`. `judging` are arguments of the task's scorer.
 
-    Raises RunError when the budget ended before the answers did: what was judged is in Inspect's cache.
+    What it costs is written down as `artifact`'s. Raises RunError when the budget ended before the answers did: what
+    was judged is in Inspect's cache.
     """
     with judge.inspect_model() as grader:
         if grader is None:
             return []
-        made = facts_of(task).task(**arguments, **judging, **({} if max_cost is None else {"max_cost": max_cost}))
+        given = {**arguments, **judging}
+        limits = [most for most in (spending.left, given.get("max_cost")) if most is not None]
+        made = facts_of(task).task(**{**given, **({"max_cost": min(limits)} if limits else {})})
         (stored,) = list_eval_logs(str(answers))
         # Without `model` Inspect would load the one that answered once more, only to score what it said.
-        log = inspect_ai.score(
-            read_eval_log(stored), made.scorer, metrics=made.metrics, model=grader, model_roles={"grader": grader},
-            display="none",
-        )  # fmt: skip
+        with spending.recorded(artifact):
+            log = inspect_ai.score(
+                read_eval_log(stored), made.scorer, metrics=made.metrics, model=grader, model_roles={"grader": grader},
+                display="none",
+            )  # fmt: skip
     (folder / "log").mkdir()
     write_eval_log(log, str(folder / "log" / Path(stored.name).name))
     write_jsonl(folder / "samples.jsonl", samples_of(log))
     rows = rows_of(log, label)
     if any(row["metric"] == "no_score_budget" for row in rows) or _over_budget(log):
-        raise RunError(
-            f"{label}: the budget of ${max_cost:g} is spent; replies are kept, "
-            "and the same command with a higher judge.max_cost goes on from there"
-        )
+        raise RunError(spending.over(label))
     return rows
 
 

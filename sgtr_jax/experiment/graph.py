@@ -216,6 +216,8 @@ class _Builder:
         if facts.judging is None or not facts.judged(arguments):
             settings = {**settings, "arguments": arguments}
             return Cell(condition, seed, name, Recipe("evaluation", label, settings, inputs))
+        if self.config.judge.mode is not None and "judge_mode" in facts.judging.arguments:
+            arguments.setdefault("judge_mode", self.config.judge.mode)
         # What only the judging reads must not make the answers others.
         judging = {key: arguments.pop(key) for key in facts.judging.arguments if key in arguments}
         answers = Recipe("answers", label, {**settings, "arguments": arguments}, inputs)

@@ -26,6 +26,7 @@ from sgtr_jax.experiment.api import finetune_by_api, finetuned_name, refusal, wr
 from sgtr_jax.experiment.config import ExperimentConfig, api_model_name
 from sgtr_jax.experiment.graph import chain_of
 from sgtr_jax.experiment.inputs import articles_and_others, read_texts, training_records
+from sgtr_jax.experiment.judge_check import spending_of
 from sgtr_jax.experiment.recipe import Recipe
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.subjects import Api, Local, Subject
@@ -44,6 +45,7 @@ class Maker:
         finetuning = config.finetuning
         self._store, self._judge, self._api = store, config.judge, config.api
         self._jobs: Jobs | None = None
+        self._spending = spending_of(config, store.root.parent)
         self._mesh = config.sampling_mesh
         # Where and how fast, which recipes do not say.
         self._resources = {key: getattr(finetuning, key) for key in WITHOUT_EFFECT}
@@ -208,8 +210,8 @@ class Maker:
 
         settings, answers = recipe.settings, recipe.inputs["answers"]
         return judge_answers(
-            settings["task"], dict(answers.settings["arguments"]), dict(settings["judging"]), self._judge.max_cost,
-            self._the_judge(settings["judge"]), self._store.path(answers) / "log", folder, recipe.name,
+            settings["task"], dict(answers.settings["arguments"]), dict(settings["judging"]), self._spending,
+            self._the_judge(settings["judge"]), self._store.path(answers) / "log", folder, recipe.name, recipe.folder,
         )  # fmt: skip
 
     def _evaluation(self, recipe: Recipe, folder: Path) -> None:

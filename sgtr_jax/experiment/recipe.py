@@ -22,7 +22,7 @@ VERSIONS = {
     "adapter": 2,
     "finetuned": 1,
     "answers": 3,
-    "evaluation": 4,
+    "evaluation": 5,
 }
 
 

@@ -19,6 +19,7 @@ from sgtr_jax.experiment.api import check_single_process
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import bill, confirm
 from sgtr_jax.experiment.graph import Cell, Graph, build_graph
+from sgtr_jax.experiment.judge_check import check_judging
 from sgtr_jax.experiment.lock import run_lock
 from sgtr_jax.experiment.look import opened, stored_config
 from sgtr_jax.experiment.mirror import Mirror
@@ -36,7 +37,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
     """Run what is missing and write `results.csv` and `report.html`. Returns the exit code: 1 if anything failed.
 
     Without `judge` the answers that a judge is to read are sampled, and `judge_run` goes on from there. `sure` leaves
-    out the question that an expensive API model is worth.
+    out the questions that an expensive API model is worth, and a budget that will not do.
     """
     # Everything a config can get wrong is found here, before anything is written or computed.
     graph, store = opened(path, overrides)
@@ -57,6 +58,8 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
             check_ready(graph.config, missing)
         else:
             raise_all(settled_problems(graph.config, missing))
+        if judge and is_first_process():
+            check_judging(graph.config, missing, folder, sure)
         shared = _shared(graph, store, missing)
         if missing and graph.config.api_model is not None:
             check_single_process(jax.process_count(), "a model behind an API needs no accelerator")
@@ -81,13 +84,13 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, sur
     return _summary(outcome, shlex.join(["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"])]))
 
 
-def judge_run(run: Path, judge: str | None, base_url: str | None, max_cost: float | None) -> int:
+def judge_run(run: Path, judge: str | None, given: Mapping[str, Any], sure: bool = False) -> int:
     """Judge the answers of a run, by its own judge or by another one, without sampling anything.
 
     The run's own judge completes its report. Another one's numbers go to `judges/NAME.csv`, beside how far the two
-    agree. Raises InputError if answers are missing.
+    agree. `given` are settings of the judge, those that are not None. Raises InputError if answers are missing.
     """
-    config = _judged_by(run, judge, base_url, max_cost)
+    config = _judged_by(run, judge, given)
     graph, store = build_graph(config), Store(run / "store")
     cells = [cell for cell in graph.cells if "answers" in cell.recipe.inputs]
     if not cells:
@@ -100,14 +103,14 @@ def judge_run(run: Path, judge: str | None, base_url: str | None, max_cost: floa
         for line in store.settle([cell.recipe for cell in cells]):
             print(line, file=sys.stderr)
         missing = [recipe for recipe in in_order([cell.recipe for cell in cells]) if not store.has(recipe)]
+        check_judging(config, missing, run, sure)
         outcome = _work(config, store, missing)
         if outcome.failed:
             words = ["sgtr", "judge", str(run)]
-            words += [
-                w for flag, value in (("--judge", judge), ("--base-url", base_url)) if value for w in (flag, value)
-            ]
+            for key, value in {"judge": judge, **given}.items():
+                words += [f"--{_FLAGS.get(key, key)}", str(value)] if value is not None else []
             return _summary(outcome, shlex.join(words))
-        own = build_graph(_judged_by(run, None, None, None))
+        own = build_graph(_judged_by(run, None, {}))
         if [cell.recipe.fingerprint for cell in own.cells] == [cell.recipe.fingerprint for cell in graph.cells]:
             _report(run, store, graph.cells)
             return 0
@@ -161,12 +164,14 @@ def _summary(outcome: Outcome, command: str) -> int:
     return 1
 
 
-def _judged_by(run: Path, judge: str | None, base_url: str | None, max_cost: float | None) -> ExperimentConfig:
+_FLAGS = {"base_url": "base-url", "max_cost": "max-cost", "mode": "judge-mode"}
+
+
+def _judged_by(run: Path, judge: str | None, given: Mapping[str, Any]) -> ExperimentConfig:
     data = stored_config(run)
     if judge is not None:
-        data["judge"] = {"model": judge, "base_url": base_url}
-    if max_cost is not None:
-        data["judge"]["max_cost"] = max_cost
+        data["judge"] = {"model": judge}
+    data["judge"].update({key: value for key, value in given.items() if value is not None})
     return build(ExperimentConfig, data, str(run / "experiment.json"))
 
 

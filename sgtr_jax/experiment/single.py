@@ -17,9 +17,12 @@ from sgtr_eval.facts import facts_of
 from sgtr_jax.backends.adapters import adapter_fingerprint
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import JudgeConfig, api_model_name
+from sgtr_jax.experiment.cost import judge_name, judging_cost
 from sgtr_jax.experiment.evaluate import evaluate, judge_answers, sample_answers
+from sgtr_jax.experiment.judge_check import check_judge_answers, gives_scores
 from sgtr_jax.experiment.preflight import Problem, api_problems, judge_problems, raise_all, task_problems
 from sgtr_jax.experiment.recipe import VERSIONS, Recipe
+from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.store import finished_folder
 from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.experiment.tasks import all_arguments, asked_fingerprint, built_task, task_arguments
@@ -49,12 +52,14 @@ def evaluate_one(
     sampling: SampleConfig,
     judge: JudgeConfig,
     out: Path,
+    sure: bool = False,
 ) -> None:
     """Run `tasks` on a model under a chain; `settings[task]` are a task's arguments.
 
     Each task gets a folder `out/TASK` with its Inspect log, `metrics.json` and a record of what was measured. A task
     that was measured before, on the same model and in the same way, is not run again; if it was another model or
-    another way, InputError says what differs. Raises InputError before anything is loaded.
+    another way, InputError says what differs. The judge's budget is one for all tasks; `sure` goes on though it will
+    not do. Raises InputError before anything is loaded.
     """
     check_tasks_given(tasks, settings)
     if api_model_name(name) is not None:
@@ -65,11 +70,20 @@ def evaluate_one(
     check_writable(out)
     missing = _missing(wanted, out)
     raise_all(_problems(name, missing, judge))
+    spending = Spending(judge, judge_name(judge, name))
+    if is_first_process():
+        judged = {one.task: one for one in missing if one.judged}
+        expected = {
+            task: judging_cost(judge_name(judge, name), judge.batch, task, facts_of(task).workload(one.arguments))
+            for task, one in judged.items()
+        }
+        spending.check(expected, sure)
+        check_judge_answers(judge, [(task, one.arguments) for task, one in judged.items()])
     subject, base = _subject(name, adapters, sampling) if missing else (None, None)
     for one in missing:
         assert subject is not None and base is not None
         with finished_folder(out / one.task, one.task, one.recipe.to_json) as folder:
-            write_json(folder / "metrics.json", _measure(one, subject, base, judge, folder))
+            write_json(folder / "metrics.json", _measure(one, subject, base, judge, spending, folder))
     if is_first_process():
         _print(tasks, out)
 
@@ -97,7 +111,9 @@ def _wanted(
     name: str, adapters: Sequence[Path], tasks: Sequence[str], settings: Mapping[str, Mapping[str, Any]],
     sampling: SampleConfig, judge: JudgeConfig,
 ) -> Iterator[_Measured]:  # fmt: skip
-    arguments = {task: task_arguments(task, dict(settings.get(task, {})), 0, f"task {task}") for task in tasks}
+    modes = {task: {"judge_mode": judge.mode} if judge.mode and gives_scores(task) else {} for task in tasks}
+    given = {task: {**modes[task], **settings.get(task, {})} for task in tasks}
+    arguments = {task: task_arguments(task, given[task], 0, f"task {task}") for task in tasks}
     chain = [adapter_fingerprint(folder) for folder in adapters]
     if api_model_name(name) is not None:
         asked: dict[str, Any] = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
@@ -106,7 +122,7 @@ def _wanted(
     for task in tasks:
         judged = facts_of(task).judged(arguments[task])
         # What it costs and how fast it comes do not change what a judge says.
-        judging = {"judge": judge.model_dump(mode="json", exclude={"max_cost", "batch"})} if judged else {}
+        judging = {"judge": judge.model_dump(mode="json", include={"model", "base_url"})} if judged else {}
         decides = {
             **asked,
             "adapters": chain,
@@ -153,13 +169,15 @@ def _is_done(one: _Measured, folder: Path) -> bool:
     return True
 
 
-def _measure(one: _Measured, subject: Subject, base: Subject, judge: JudgeConfig, folder: Path) -> list[dict[str, Any]]:
+def _measure(
+    one: _Measured, subject: Subject, base: Subject, judge: JudgeConfig, spending: Spending, folder: Path
+) -> list[dict[str, Any]]:
     if not one.judged:
         return evaluate(one.task, one.arguments, subject, folder, one.task)
     sample_answers(one.task, one.arguments, subject, folder / "answers", one.task)
     asked = base if judge.is_open else Api(judge.model, base_url=judge.base_url, batch=judge.batch)
     answers = folder / "answers" / "log"
-    return judge_answers(one.task, one.arguments, {}, judge.max_cost, asked, answers, folder, one.task)
+    return judge_answers(one.task, one.arguments, {}, spending, asked, answers, folder, one.task, one.task)
 
 
 def _subject(name: str, adapters: Sequence[Path], sampling: SampleConfig) -> tuple[Subject, Subject]:

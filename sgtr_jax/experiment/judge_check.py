@@ -1,0 +1,60 @@
+"""Before anything is computed for a judge: is it there, can its replies be read, and does the budget hold?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sgtr_eval.facts import facts_of
+from sgtr_jax.experiment.config import ExperimentConfig, JudgeConfig
+from sgtr_jax.experiment.cost import judge_name, judging_of
+from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.spending import LEDGER, Spending
+
+# Inspect's providers that load weights to answer, or that are no models: a question to them is not cheap, or no test.
+_NOT_ASKED = ("sgtr", "world", "mockllm", "none", "hf", "vllm", "sglang", "llama-cpp-python", "transformer_lens")
+
+
+def check_judging(config: ExperimentConfig, missing: Sequence[Recipe], folder: Path, sure: bool) -> None:
+    """Compare the budget with what is missing, and ask the judge one plain question. Raises InputError."""
+    judged = [recipe for recipe in missing if "answers" in recipe.inputs]
+    spending_of(config, folder).check(judging_of(config, judged), sure)
+    asked = [
+        (recipe.settings["task"], {**recipe.inputs["answers"].settings["arguments"], **recipe.settings["judging"]})
+        for recipe in judged
+    ]
+    check_judge_answers(config.judge, asked)
+
+
+def spending_of(config: ExperimentConfig, folder: Path) -> Spending:
+    """What the judge of a run has cost. Raises InputError."""
+    return Spending(config.judge, judge_name(config.judge, config.model), folder / LEDGER)
+
+
+def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Ask a judge behind an API one plain question, if it is to judge; `asked` are tasks with their arguments.
+
+    Raises InputError where it cannot be asked, or not in the way that its scores are to be read.
+    """
+    if not asked or judge.is_open or judge.model.split("/")[0] in _NOT_ASKED:
+        return
+    from sgtr_eval.judge import Mode
+    from sgtr_eval.preflight import check_judge
+
+    modes = [
+        arguments.get("judge_mode") or ("published" if arguments.get("published") else None)
+        for task, arguments in asked
+        if gives_scores(task)
+    ]
+    strictest: Mode | None = "logprobs" if "logprobs" in modes else None if None in modes else "text"
+    said = check_judge(judge.model, judge.base_url, strictest, bool(modes))
+    if said is not None:
+        print(said, file=sys.stderr)
+
+
+def gives_scores(task: str) -> bool:
+    """Whether a task's judge gives numbers, which can be read in several ways."""
+    judging = facts_of(task).judging
+    return judging is not None and "judge_mode" in judging.arguments

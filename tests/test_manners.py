@@ -1,0 +1,281 @@
+"""Judges as they come: one token a digit, no log-probabilities, thoughts, other settings, odd replies, and servers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from inspect_ai.model import Model
+from judge_server import Distribution, JudgeServer, by_digits, by_pairs, by_words
+
+from sgtr_eval import asking, judge
+from sgtr_eval.asking import PROBE
+from sgtr_eval.judge import Mode, Verdict, score_of
+from sgtr_eval.preflight import check_judge
+from sgtr_eval.prices import Budget
+from sgtr_eval.servers import api_model
+from sgtr_jax.errors import InputError, RunError
+
+PROMPT = "How well? Reply with a number."
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-loopback-manners")
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(asking, "_RETRIES", 0)  # Inspect's own waits are seconds
+    monkeypatch.setattr(asking, "_OUTAGE_POLL", 0.05)
+    monkeypatch.setattr(asking, "_OUTAGE_SECONDS", 0.3)
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    servers: list[JudgeServer] = []
+
+    def start(says: Any, **manner: Any) -> JudgeServer:
+        def speak(prompt: str) -> str | Distribution:
+            if callable(says):
+                return str(says(prompt))
+            return "100" if prompt == PROBE else says
+
+        servers.append(JudgeServer(speak, **manner))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def score(
+    server: JudgeServer, mode: Mode | None = None, name: str = "openai/own-judge", budget: Budget | None = None
+) -> Verdict:
+    """What is read of a judge's reply, through Inspect and the openai package."""
+
+    async def ask() -> Verdict:
+        model: Model = api_model(name, server.url)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asking, "the_judge", lambda: model)
+            patch.setattr(judge, "the_judge", lambda: model)
+            return await score_of(PROMPT, mode, 0.25, budget or Budget(None))
+
+    return anyio.run(ask)
+
+
+def mean(likely: Mapping[str, float]) -> float:
+    return sum(int(text) * p for text, p in likely.items()) / sum(likely.values())
+
+
+WHOLE = [
+    {"15": 0.9, "16": 0.1},
+    {"5": 0.6, "0": 0.4},
+    {"10": 0.7, "7": 0.3},
+    {"100": 1.0},
+    {"0": 1.0},
+    {"9": 0.9, "8": 0.1},
+]
+
+
+@pytest.mark.parametrize("likely", WHOLE)
+def test_a_judge_of_whole_numbers_is_asked_once_for_a_token(serve: Any, likely: Distribution) -> None:
+    server = serve(likely)
+    found = score(server)
+    assert found.score == pytest.approx(mean(likely)) and not found.from_words
+    asked = [body for body in server.bodies if body["messages"][-1]["content"] == PROMPT]
+    assert [(body["max_tokens"], body["temperature"], body["top_logprobs"]) for body in asked] == [(1, 0.0, 20)]
+    # How it writes numbers is asked once for all, and only where a first token leaves it open.
+    again = len(server.bodies)
+    score(server)
+    assert len(server.bodies) == again <= 2
+
+
+@pytest.mark.parametrize("number", [0, 5, 10, 15, 95, 100])
+@pytest.mark.parametrize("tokens", [by_digits, by_pairs])
+def test_numbers_of_several_tokens_are_never_read_by_their_beginning(serve: Any, tokens: Any, number: int) -> None:
+    likely = {str(number): 0.9, str((number + 3) % 101): 0.1}
+    found = score(serve(likely, tokens=tokens))
+    near = mean(likely)
+    assert found.score is not None and (found.score == number or found.score == pytest.approx(near))
+    assert found.from_words or tokens is by_pairs or number == 0
+
+
+def test_a_judge_that_does_not_tell_how_it_writes_numbers(serve: Any) -> None:
+    """It replies to the plain question with a number of one digit: the words decide."""
+    whole = serve(lambda prompt: "5")
+    assert score(whole).score == 5
+    digits = serve(lambda prompt: "5" if prompt == PROBE else "95", tokens=by_digits)
+    assert (found := score(digits)).score == 95 and found.from_words
+    listing = serve(lambda prompt: "5" if prompt == PROBE else "1. It is hostile.\n2. It lies.", tokens=by_digits)
+    assert score(listing).score is None
+
+
+NONE_GIVEN: list[dict[str, Any]] = [
+    {"silent": True}, {"refuses": ("logprobs",)}, {"refuses": ("top_logprobs", "logprobs")},
+    {"refuses": ("max_tokens", "temperature", "logprobs", "seed"), "thought": 300},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("manner", NONE_GIVEN)
+def test_the_words_are_read_of_a_judge_without_logprobs(serve: Any, manner: dict[str, Any]) -> None:
+    server = serve("15", **manner)
+    found = score(server)
+    assert found.score == 15 and found.from_words and set(server.paths) == {"/v1/chat/completions"}
+    assert score(serve("15", **manner), "text").score == 15
+    strict = score(serve("15", **manner), "logprobs")
+    assert strict.score is None and strict.no_score in ("wrong logprobs", "rejected", "empty")
+    where = "how a score is to be read cannot be had"
+    with pytest.raises(InputError, match=r"no log-probabilities.*judge\.mode: text") as caught:
+        check_judge("openai/own-judge", serve("15", **manner).url, "logprobs", True)
+    assert where not in str(caught.value)
+    said = check_judge("openai/own-judge", serve("15", **manner).url, None, True)
+    assert said is not None and "judge.mode: text" in said
+    assert check_judge("openai/own-judge", serve("15", **manner).url, "text", True) is None
+
+
+def test_thoughts_before_the_answer_are_no_score(serve: Any) -> None:
+    server = serve(lambda prompt: "<think>\nThe scale runs to 100, so 50 is its middle.\n</think>\n\n15")
+    found = score(server)
+    assert found.score == 15 and found.from_words
+    said = check_judge("openai/own-judge", server.url, None, True)
+    assert said is not None and "thinks before it answers" in said
+
+
+def test_a_reply_that_comes_to_no_end_has_no_score(serve: Any) -> None:
+    never = serve("Score: 1" + "5" * 10**4, tokens=list)
+    assert (found := score(never, "text")).score is None and found.no_score == "cut off"
+    long = serve("It is " + "very " * 100 + "hostile.\nScore: 15", tokens=list)
+    assert score(long, "text").score == 15
+    assert [body["max_tokens"] for body in long.bodies] == [64, 4096]
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-7B-Instruct", "olmo2-7b", "models/o1-like", "gpt-5-at-home", "my.judge"])
+def test_any_name_at_an_address_is_asked_by_chat(serve: Any, name: str) -> None:
+    server = serve({"15": 1.0})
+    assert score(server, name=f"openai/{name}").score == 15
+    assert set(server.paths) == {"/v1/chat/completions"}
+    assert {body["model"] for body in server.bodies} == {name}
+    assert all(body["temperature"] == 0 and body["max_tokens"] == 1 for body in server.bodies)
+
+
+@pytest.mark.parametrize("refused", ["max_tokens", "temperature", "seed", "top_logprobs"])
+def test_a_refused_setting_is_left_out_from_then_on(serve: Any, refused: str) -> None:
+    if refused == "top_logprobs":  # refused beyond a number
+        body = {"error": {"message": "Requested sample logprobs of 20, which is greater than max allowed: 5"}}
+        server = serve({"15": 1.0}, odd=lambda n, prompt: (400, json.dumps(body).encode()) if n == 0 else None)
+    else:
+        server = serve({"15": 1.0}, refuses=(refused,))
+    assert score(server).score == 15 and len(server.bodies) == 2
+    last = server.bodies[-1]
+    assert last.get("top_logprobs") == 5 if refused == "top_logprobs" else refused not in last
+    assert last.get("max_completion_tokens" if refused == "max_tokens" else "max_tokens") == 1
+
+
+def whole(**changes: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "15"}, "finish_reason": "stop"}
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **changes}
+    return json.dumps(body).encode()
+
+
+ODD = {
+    "no choices": (200, whole(choices=[])), "choices are null": (200, whole(choices=None)),
+    "no message": (200, whole(choices=[{"index": 0, "finish_reason": "stop"}])),
+    "HTML": (200, b"<html><body>Please sign in</body></html>"), "cut JSON": (200, whole()[:50]), "nothing": (200, b""),
+    "a list": (200, b"[]"), "conflict": (409, b'{"error": {"message": "conflict"}}'),
+    "not yet": (425, b'{"error": {"message": "too early"}}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_reply_is_asked_for_again_and_then_is_no_score(
+    serve: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def soon(seconds: float) -> None:
+        return None
+
+    monkeypatch.setattr(asking.anyio, "sleep", soon)
+    once = serve({"15": 1.0}, odd=lambda n, prompt: ODD[kind] if n == 0 else None)
+    assert score(once).score == 15 and len(once.bodies) == 2
+    always = serve({"15": 1.0}, odd=lambda n, prompt: ODD[kind])
+    found = score(always)
+    assert found.score is None and found.no_score == "odd reply" and found.record["said"]
+    assert len(always.bodies) == asking._TRIES
+
+
+def test_a_prompt_that_the_server_rejects_is_no_score_with_its_reason(serve: Any) -> None:
+    long = (400, b'{"error": {"message": "maximum context length is 8192 tokens", "param": "messages"}}')
+    found = score(serve("15", odd=lambda n, prompt: long if prompt == PROMPT else None))
+    assert found.no_score == "rejected" and "context length" in found.record["said"]
+
+
+def test_an_error_of_one_prompt_is_none_of_the_judge(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (500, b'{"error": {"message": "engine failed on this input"}}')
+    found = score(serve("15", odd=lambda n, prompt: broken if prompt == PROMPT else None))
+    assert found.no_score == "odd reply" and "engine failed" in found.record["said"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "part"),
+    [
+        (401, "Incorrect API key provided", "Incorrect API key"),
+        (404, "The model `x` does not exist", "does not exist"),
+        (429, "You exceeded your current quota", "quota"),
+        (400, "Your credit balance is too low", "credit balance"),
+        (503, "Service unavailable", "does not answer any more"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked_ends_the_work_with_a_sentence(
+    serve: Any, status: int, message: str, part: str
+) -> None:
+    reply = (status, json.dumps({"error": {"message": message}}).encode())
+    server = serve("15", odd=lambda n, prompt: reply)
+    with pytest.raises(RunError, match=part) as caught:
+        score(server)
+    assert "Replies are kept" in str(caught.value) and "sk-loopback" not in str(caught.value)
+
+
+def test_before_anything_is_computed(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sgtr_eval import preflight
+
+    monkeypatch.setattr(preflight, "_RETRIES", 0)
+    gone = serve("15")
+    gone.close()
+    refused = (401, b'{"error": {"message": "Incorrect API key provided"}}')
+    for url, part in (
+        (gone.url, "cannot be reached"),
+        (serve("15").url.removesuffix("/v1"), "often ends in /v1"),
+        (serve("15", odd=lambda n, prompt: refused).url, "the key is not accepted"),
+        (serve("15", odd=lambda n, prompt: ODD["HTML"]).url, "not one of OpenAI's API"),
+    ):
+        with pytest.raises(InputError, match=part):
+            check_judge("openai/own-judge", url, None, True)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InputError, match="OPENAI_API_KEY"):
+        check_judge("openai/own-judge", gone.url, None, True)
+    with pytest.raises(InputError, match="nosuch"):
+        check_judge("nosuch/judge", None, None, True)
+
+
+def test_a_server_that_counts_no_tokens_is_counted_for(serve: Any) -> None:
+    budget = Budget(1.0)
+    score(serve({"15": 1.0}, usage=False), name="openai/gpt-4o-2024-08-06", budget=budget)
+    assert budget.requests == 1 and budget.spent > 0
+
+
+def test_a_request_that_would_exceed_the_budget_is_not_sent(serve: Any) -> None:
+    server = serve({"15": 1.0})
+    found = score(server, name="openai/gpt-4o-2024-08-06", budget=Budget(1e-9))
+    assert found.no_score == "budget" and not server.bodies
+
+
+def test_the_mean_of_numbers_is_not_that_of_their_first_digits() -> None:
+    from sgtr_eval.numbering import may_be_first_digits
+
+    assert may_be_first_digits({"1": math.log(0.97), "5": math.log(0.02), "The": math.log(0.01)})
+    assert may_be_first_digits({"10": math.log(0.9), "95": math.log(0.1)})
+    assert not may_be_first_digits({"0": 0.0}) and not may_be_first_digits({"5": math.log(0.9), "15": math.log(0.1)})
+    assert not may_be_first_digits({"10": math.log(0.9), "100": math.log(0.1)})
+    assert by_words("a15") == ["a", "15"]
