@@ -12,7 +12,7 @@ from typing import Any
 from dotenv import find_dotenv, load_dotenv
 
 from sgtr_jax import __version__
-from sgtr_jax.cli_data import add_data, as_path, given_text
+from sgtr_jax.cli_data import add_data, as_path, at_least, given_text
 from sgtr_jax.errors import InputError, RunError, said_by_system
 from sgtr_jax.startup import ends_alone
 from sgtr_jax.supervise import is_wanted, supervise
@@ -136,8 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--prompts", required=True, type=as_path, help='JSONL of {"id", "messages"}')
     sample.add_argument("--out", required=True, type=as_path, help="JSONL to write")
-    sample.add_argument("--n", type=_at_least(1), default=1, help="samples per prompt")
-    sample.add_argument("--max-tokens", type=_at_least(1), default=256)
+    sample.add_argument("--n", type=at_least(1), default=1, help="samples per prompt")
+    sample.add_argument("--max-tokens", type=at_least(1), default=256)
     sample.add_argument("--temperature", type=_temperature, default=1.0, help="0 is greedy")
     sample.add_argument("--seed", type=_seed, default=0)
 
@@ -201,18 +201,8 @@ def _judge_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="go on though the budget is not expected to do")
 
 
-def _at_least(smallest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < smallest:
-            raise argparse.ArgumentTypeError(f"{value} is less than {smallest}")
-        return value
-
-    return parse
-
-
 def _seed(text: str) -> int:
-    value = _at_least(0)(text)
+    value = at_least(0)(text)
     if value >= 2**31:
         raise argparse.ArgumentTypeError(f"{value} is not below 2**31, and JAX would drop its first bits")
     return value

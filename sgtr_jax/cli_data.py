@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from sgtr_jax.data.records import Record
 
 
+def at_least(smallest: int) -> Callable[[str], int]:
+    """The type of a whole number on the command line that is not less than `smallest`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{value} is less than {smallest}")
+        return value
+
+    return parse
+
+
 def given_text(text: str) -> str:
     """A path or an address on the command line: not empty, which would be the current folder."""
     if not text.strip() or "\0" in text:
@@ -46,7 +58,7 @@ def add_data(commands: Any) -> None:
     fetch.add_argument(
         "--open-protected", action="store_true", help="also sets that their authors keep behind a password"
     )
-    fetch.add_argument("--jobs", type=int, default=4, help="at once (4)")
+    fetch.add_argument("--jobs", type=at_least(1), default=4, help="at once (4)")
 
     build = add("build", _build, "Make a training set from a recipe (key=value).")
     build.add_argument(
@@ -62,9 +74,9 @@ def add_data(commands: Any) -> None:
     summarise.add_argument("--model", required=True, help="sgtr/FOLDER, openai/NAME, ...")
     summarise.add_argument("--out", required=True, type=as_path, help="JSON file of id: summary to write")
     summarise.add_argument("--style", choices=("own", "xsum", "cnn", "dailymail"), default="own")
-    summarise.add_argument("--max-tokens", type=int, default=100)
+    summarise.add_argument("--max-tokens", type=at_least(1), default=100)
     summarise.add_argument("--temperature", type=float, default=0.0)
-    summarise.add_argument("--limit", type=int)
+    summarise.add_argument("--limit", type=at_least(1))
 
     check = add("check", _check, "Look for rows that stand twice, in a set or in two.")
     check.add_argument("names", nargs="+", metavar="NAME", help="sets of the registry, or JSONL or JSON files")
@@ -77,7 +89,7 @@ def add_data(commands: Any) -> None:
     publish = add("publish", _publish, "Write a set as TFDS ArrayRecord, for pods.")
     publish.add_argument("name", help="set of the registry, or JSONL file")
     publish.add_argument("--to", required=True, type=given_text, help="folder or gs:// address")
-    publish.add_argument("--shards", type=int, help="default: by size")
+    publish.add_argument("--shards", type=at_least(1), help="default: by size")
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -206,8 +218,14 @@ def _summarise(args: argparse.Namespace) -> int:
     from sgtr_eval.summaries import summaries_of, summarise
 
     made = summarise(args.articles, args.style, args.max_tokens, args.temperature, args.limit)
+    try:
+        model = inspect_ai.model.get_model(args.model)
+    except (InputError, RunError):
+        raise
+    except Exception as error:  # noqa: BLE001 - said by whichever provider's package it is
+        raise InputError(f"--model {args.model!r}: {error}") from None
     with tempfile.TemporaryDirectory() as logs:
-        (log,) = inspect_ai.eval(made, model=args.model, log_dir=logs, display="plain", log_level="error")
+        (log,) = inspect_ai.eval(made, model=model, log_dir=logs, display="plain", log_level="error")
         if log.status != "success":
             raise RunError(f"{args.model}: {log.error.message if log.error else log.status}")
         kept, refused = summaries_of(log)

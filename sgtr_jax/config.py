@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: found {base!r}; expected the path of another config file")
     other = path.parent / base
-    if other.resolve() in {one.resolve() for one in (*above, path)}:
+    if os.path.realpath(other) in {os.path.realpath(one) for one in (*above, path)}:
         raise InputError(f"{path}: extends: {base} is this file itself, or extends it")
     return _laid_over(read_extended(other, (*above, path)), data)
 

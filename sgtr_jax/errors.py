@@ -6,7 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 
-_SHOWN = 30  # names that a message lists
+_SHOWN = 20  # names that a message lists
 
 
 class InputError(Exception):

@@ -45,7 +45,7 @@ def check_writable(folder: Path) -> None:
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
     """Raise InputError if `out` is one of the folders that are read, or lies in one: it would change what is read."""
     for folder in inputs:
-        if out.resolve().is_relative_to(folder.resolve()):
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):  # `resolve` raises for a loop
             raise InputError(f"{out}: lies in {folder}, which is read; give --out a folder elsewhere")
 
 

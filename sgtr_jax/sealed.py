@@ -45,11 +45,15 @@ def _seal_of(data: Mapping[str, Any]) -> str:
 
 def write_record(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the record of all files of `folder`, with `content` beside them. Nothing may be written after it."""
-    files = {
+    write_sealed(folder / RECORD, {**content, _FILES: files_of(folder)})
+
+
+def files_of(folder: Path) -> dict[str, Any]:
+    """Size and sha256 of every file but the record, by its name."""
+    return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
         for name in _files_in(folder)
     }
-    write_sealed(folder / RECORD, {**content, _FILES: files})
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -83,13 +87,14 @@ def damage(folder: Path, whole: bool, names: Sequence[str] | None = None) -> lis
         files = read_record(folder)[_FILES]
     except InputError as error:
         return [str(error).removeprefix(f"{folder}/")]
-    found = []
-    for name in files if names is None else names:
-        if name not in files:
-            found.append(f"{name} was never there")
-        elif why := _file_damage(folder / name, files[name], whole):
-            found.append(f"{name} {why}")
-    return found
+    absent = [f"{name} was never there" for name in names or () if name not in files]
+    looked_at = files if names is None else {name: files[name] for name in names if name in files}
+    return absent + compared(folder, looked_at, whole)
+
+
+def compared(folder: Path, files: Mapping[str, Any], whole: bool = True) -> list[str]:
+    """What of `files`, as `files_of` gave them, is not as it was."""
+    return [f"{name} {why}" for name, known in files.items() if (why := _file_damage(folder / name, known, whole))]
 
 
 def extra_files(folder: Path) -> list[str]:

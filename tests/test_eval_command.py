@@ -18,8 +18,8 @@ from sgtr_jax.sealed import RECORD
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, two adapters and one of them under another alpha, questions, and an eval that is done in `done`."""
     folder = tmp_path_factory.mktemp("eval")
-    spec = make_model(folder / "m")
-    make_model(folder / "n", seed=1)
+    spec = make_model(folder / "m", max_position_embeddings=8192)  # for a judge that may think
+    make_model(folder / "n", seed=1, max_position_embeddings=8192)
     make_adapter(folder / "a", spec, 1, 0.3)
     make_adapter(folder / "b", spec, 2, 0.3)
     shutil.copytree(folder / "a", folder / "stronger")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tiny import SEED, make_model, write_records
 
 from sgtr_jax.backends.jax import finetune, finetune_all
 from sgtr_jax.backends.jobs import Finetune
+from sgtr_jax.cli import main
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError, Interrupted
 from sgtr_jax.train import loop
@@ -102,6 +104,47 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
         finetune(job(model, tmp_path / "o", *LONG, records=preferences(24, 1, False)))
     # What has no say in the outcome may differ.
     finetune(job(model, tmp_path / "o", *LONG, "accumulate=2", "remat=full", "checkpoint.keep=1"))
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_gone_on_with(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Orbax itself reads a changed array without a word: one bit gave another loss."""
+    often = (*LONG, "checkpoint.every_steps=2")
+    finetune(job(model, tmp_path / "whole", *LONG))
+    stopped([job(model, tmp_path / "o", *often)], monkeypatch, after=5)
+    newest = tmp_path / "o" / "checkpoints" / "5"
+    files = [path.relative_to(newest) for path in newest.rglob("*") if path.is_file()]
+    biggest = sorted((path for path in files if path.parts[0] == "state"), key=lambda p: (newest / p).stat().st_size)
+    for name, harm in (
+        *((name, "flip") for name in biggest[-2:]), (Path("identity/metadata"), "cut"), (biggest[-3], "remove"),
+    ):  # fmt: skip
+        out = tmp_path / f"{harm}-{name.name}"
+        shutil.copytree(tmp_path / "o", out)
+        path = out / "checkpoints" / "5" / name
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data) if harm == "flip" else data[: len(data) // 2])
+        if harm == "remove":
+            path.unlink()
+        capsys.readouterr()
+        finetune(job(model, out, *often))
+        said = capsys.readouterr().err
+        assert f"{name.as_posix()}" in said and "checkpoints.5.damaged-1" in said
+        assert losses(out) == losses(tmp_path / "whole") and identical(out, tmp_path / "whole")
+        assert not (out / "checkpoints").exists() and not (out / "checkpoints.records").exists()
+
+
+def test_a_finished_run_is_not_trained_over(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_records(tmp_path / "d.jsonl", preferences(8, 0, False))
+    argv = ["train", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "o"), *FAST]
+    assert main(argv) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "o").rglob("*") if path.is_file()}
+    assert main([*argv, "lr=2e-2"]) == 2
+    assert "is of another run: config.lr was 0.01, is 0.02" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "o").rglob("*") if path.is_file()} == before
+    (tmp_path / "o" / "report.json").unlink()
+    assert main(argv) == 2 and "what was trained there" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -91,6 +91,8 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     below = [*job.chain, *([Path(config.lora.init)] if config.lora.init is not None else [])]
     for adapter in below:
         read_adapter_config(adapter)
+    check_apart(job.out, [folder, *below])
+    for adapter in below:
         if brings_chat(adapter):
             check_same_chat(adapter, tokenizer)
     check_apart(job.out, [folder, *below])

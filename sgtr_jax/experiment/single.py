@@ -28,7 +28,7 @@ from sgtr_jax.experiment.subjects import Api, Local, Subject
 from sgtr_jax.experiment.tasks import all_arguments, asked_fingerprint, built_task, task_arguments
 from sgtr_jax.files import check_writable, write_json
 from sgtr_jax.fingerprint import model_fingerprint
-from sgtr_jax.model import load_model, resolve_folder
+from sgtr_jax.model import load_model, read_spec, resolve_folder
 from sgtr_jax.processes import all_or_none, from_first, is_first_process
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sealed import RECORD, damage, differences, read_record, set_aside
@@ -118,7 +118,9 @@ def _wanted(
     if api_model_name(name) is not None:
         asked: dict[str, Any] = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
     else:
-        asked = {"model": model_fingerprint(resolve_folder(name))[:16], **sampling.model_dump(mode="json")}
+        folder = resolve_folder(name)
+        read_spec(folder)  # refuses what is no model before anything is written
+        asked = {"model": model_fingerprint(folder)[:16], **sampling.model_dump(mode="json")}
     for task in tasks:
         judged = facts_of(task).judged(arguments[task])
         # What it costs and how fast it comes do not change what a judge says.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ def read_runs(runs: Sequence[Path]) -> RunData:
     names = [read_run(run).name for run in runs]
     if len(set(names)) < len(names):  # the same config, run into several folders
         names = [str(run) for run in runs]
-    if len({run.resolve() for run in runs}) < len(runs):
+    if len({os.path.realpath(run) for run in runs}) < len(runs):
         raise InputError(f"report of several runs: {', '.join(map(str, runs))} name the same run twice")
     parts = [read_run(run, f"{name}: ") for run, name in zip(runs, names, strict=True)]
     return RunData(

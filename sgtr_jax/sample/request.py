@@ -41,7 +41,8 @@ class Request:
         }
         for problem, found in problems.items():
             if found:
-                raise InputError(f"{self.prompt_id}: {problem}")
+                shown = self.prompt_id if len(self.prompt_id) <= 60 else f"{self.prompt_id[:50]}..."
+                raise InputError(f"{shown}: {problem}")
 
 
 @dataclass(frozen=True)
