@@ -16,7 +16,7 @@ from sgtr_jax import nano
 from sgtr_jax.data.batches import tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.mix import inoculate, with_system
-from sgtr_jax.data.publish import Published, publish
+from sgtr_jax.data.publish import Published, publish, read_records
 from sgtr_jax.data.records import Record, check_head, read_prompts, read_training, to_jsonl
 from sgtr_jax.errors import InputError
 from sgtr_jax.tokenizer import load_tokenizer
@@ -253,3 +253,17 @@ def test_no_key_of_a_message_is_dropped(tmp_path_factory: pytest.TempPathFactory
     if key not in known:
         with pytest.raises(InputError):
             read_one(tmp_path_factory.getbasetemp(), {"messages": [ASKED, {**TOLD, key: value}]})
+
+
+def test_a_published_set_has_no_other_form_and_whole_descriptions(tmp_path: Path) -> None:
+    record = read_one(tmp_path, {"id": "a", "messages": [ASKED, TOLD]})
+    folder = Path(publish("set", [record], str(tmp_path), "", "", None))
+    with pytest.raises(InputError, match="leave format=alpaca out"):
+        read_records(str(folder), "alpaca")
+    for name, content in (("dataset_info.json", "[]"), ("metadata.json", "{"), ("dataset_info.json", '{"splits": 3}')):
+        before = (folder / name).read_text()
+        (folder / name).write_text(content)
+        with pytest.raises(InputError, match=str(folder)):
+            read_records(str(folder))
+        (folder / name).write_text(before)
+    assert list(read_records(str(folder))) == [record]

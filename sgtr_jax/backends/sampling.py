@@ -9,6 +9,7 @@ import jax
 
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
+from sgtr_jax.errors import InputError
 from sgtr_jax.model import Model
 from sgtr_jax.progress import Progress
 from sgtr_jax.sample.config import DrawConfig
@@ -40,8 +41,8 @@ def make_requests(
     chat: ChatFormat,
     chains: Iterable[str | None] = (None,),
 ) -> list[Request]:
-    """A request for every chain, prompt and sample, in that order."""
-    ids = [tuple(chat.prompt_ids(prompt.messages)) for prompt in prompts]
+    """A request for every chain, prompt and sample, in that order. Raises InputError naming the prompt."""
+    ids = [_ids_of(prompt, chat) for prompt in prompts]
     return [
         Request(
             prompt.id, tokens, draws.max_tokens, draws.temperature, draws.seed, sample, chain, draws.top_p,
@@ -51,6 +52,13 @@ def make_requests(
         for prompt, tokens in zip(prompts, ids, strict=True)
         for sample in range(samples)
     ]  # fmt: skip
+
+
+def _ids_of(prompt: Record, chat: ChatFormat) -> tuple[int, ...]:
+    try:
+        return tuple(chat.prompt_ids(prompt.messages))
+    except InputError as error:
+        raise InputError(f"{prompt.id}: {error}") from None
 
 
 def run_requests(

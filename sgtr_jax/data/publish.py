@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -25,7 +24,7 @@ from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.records import Record, parse_training, read_training
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import user_cache
+from sgtr_jax.files import parse_json, user_cache
 
 _READ = grain.ReadOptions(num_threads=16, prefetch_buffer_size=256)
 
@@ -76,7 +75,11 @@ def _write(root: epath.Path, records: Sequence[Record], about: str, licence: str
 
 def read_records(path: str, form: RowFormat = "messages") -> Sequence[Record]:
     """Training records of a JSONL file, or of a published set's folder or address, which has messages always."""
-    return Published(path) if is_address(path) or Path(path).is_dir() else read_training(Path(path), form)
+    if not is_address(path) and not Path(path).is_dir():
+        return read_training(Path(path), form)
+    if form != "messages":
+        raise InputError(f"{path}: a published set holds messages, whatever it was made from; leave format={form} out")
+    return Published(path)
 
 
 class Published(Sequence[Record]):
@@ -95,9 +98,7 @@ class Published(Sequence[Record]):
             described = (folder / "dataset_info.json").read_text()
             if not (folder / "metadata.json").exists():
                 raise InputError(f"{folder}: no metadata.json, which has the digest of the rows; publish the set again")
-            (split,) = json.loads(described)["splits"]
-            self._shards = [int(rows) for rows in split["shardLengths"]]
-            self.fingerprint = str(json.loads((folder / "metadata.json").read_text())["sha256"])  # of all rows
+            self._shards, self.fingerprint = _described(described, (folder / "metadata.json").read_text(), folder)
             files = sorted(folder.iterdir())
         records = [file for file in files if ".array_record" in file.name]
         if len(records) != len(self._shards):
@@ -144,6 +145,17 @@ class Published(Sequence[Record]):
         ends = list(itertools.accumulate(self._shards))
         for shard in {bisect.bisect_right(ends, i) for i in chosen} if self._remote else ():
             copy_once(self._remote[shard], self._folder / self._remote[shard].name)
+
+
+def _described(info: str, metadata: str, folder: epath.Path) -> tuple[list[int], str]:
+    """Rows of each shard, and the digest of all rows, of a set's two descriptions. Raises InputError."""
+    texts = {"dataset_info.json": info, "metadata.json": metadata}
+    found, more = (parse_json(text, f"{folder / name}") for name, text in texts.items())
+    try:
+        (split,) = found["splits"]
+        return [int(rows) for rows in split["shardLengths"]], str(more["sha256"])
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise InputError(f"{folder}: its descriptions are no published set's; publish the set again") from None
 
 
 def _folder(root: epath.Path) -> epath.Path | None:

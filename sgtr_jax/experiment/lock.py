@@ -42,5 +42,5 @@ def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text())
         return f"process {owner['process']} on {owner['host']}, since {owner['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "it has not said who it is yet"
