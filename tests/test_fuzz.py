@@ -57,8 +57,10 @@ def test_ten_thousand_mutated_files(tmp_path: Path) -> None:
     assert read > FILES / 100 and refused > FILES / 3
 
 
-VALUES = [None, True, False, 0, 1, -1, 2.5, "", "x", "human", "gpt", "user", "assistant", "system", float("nan"), 10**30,
-          [{"type": "text", "text": "x"}], {"role": "user", "content": "x"}, {"from": "human", "value": "x"}]  # fmt: skip
+VALUES = [
+    None, True, False, 0, 1, -1, 2.5, "", "x", "human", "gpt", "user", "assistant", "system", float("nan"), 10**30,
+    [{"type": "text", "text": "x"}], {"role": "user", "content": "x"}, {"from": "human", "value": "x"},
+]  # fmt: skip
 KEYS = ["messages", "conversations", "conversation", "instruction", "input", "output", "response", "prompt", "label",
         "completion", "system", "system_prompt", "id", "meta", "weight", "train", "tools", "role", "content", "from",
         "value", "text", "loss"]  # fmt: skip
