@@ -33,7 +33,8 @@ from sgtr_jax.sample.layout import sampling_mesh
 from sgtr_jax.sample.request import Request
 from sgtr_jax.tokenizer import TOKENIZER_FILES, load_tokenizer
 from sgtr_jax.weights.converted import convert, converted_dtype, described, is_converted, load_converted
-from sgtr_jax.weights.load import load_params, open_checkpoint, stores_another_head
+from sgtr_jax.weights.load import check_tensors, load_params, open_checkpoint, stores_another_head
+from sgtr_jax.weights.names import base_sources
 from sgtr_jax.weights.peft import load_adapter
 from sgtr_jax.weights.quantize import quantize_leaf
 
@@ -254,6 +255,7 @@ def load_model(
         raise InputError(f"dtype {dtype!r}: expected 'float32' or 'bfloat16'")
     folder = resolve_folder(str(path))
     spec = read_spec(folder)
+    check_weights(folder, spec)
     if mesh is None:
         devices = devices_for(MeshConfig())
         memory = device_memory(devices)
@@ -272,6 +274,15 @@ def load_model(
     load = load_converted if is_converted(folder) else load_params
     params = load(folder, spec, built, rules, np.dtype(dtype), quantize_leaf if int8 else None)
     return Model(str(path), folder, spec, params, built)
+
+
+def check_weights(folder: Path, spec: ModelSpec) -> None:
+    """Raise InputError if a folder's files do not hold the tensors that its config asks for. Reads headers only.
+
+    To be called before anything is made from the config's numbers, which may be absurd.
+    """
+    if not is_converted(folder):
+        check_tensors(open_checkpoint(folder), base_sources(spec), spec, str(folder))
 
 
 def stored_dtype(folder: Path) -> str:

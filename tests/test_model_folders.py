@@ -135,7 +135,8 @@ def test_marks_and_generation_keys_change_nothing() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"num_hidden_layers": 10**30}, {"num_hidden_layers": 10**8}, {"vocab_size": 10**18}, {"hidden_size": -32},
+        {"num_hidden_layers": 10**30}, {"num_hidden_layers": 10**8}, {"num_attention_heads": 2**30},
+        {"vocab_size": 10**18}, {"hidden_size": -32},
         {"hidden_size": True}, {"head_dim": "8"}, {"head_dim": 0}, {"head_dim": 10**20}, {"rope_theta": float("nan")},
         {"rope_theta": float("inf")}, {"rope_theta": 0}, {"rope_theta": "1e6"}, {"rms_norm_eps": float("nan")},
         {"rms_norm_eps": -1.0}, {"attention_dropout": 2}, {"eos_token_id": "2"}, {"eos_token_id": [[2]]},
@@ -146,6 +147,29 @@ def test_marks_and_generation_keys_change_nothing() -> None:
 def test_numbers_that_cannot_be(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="x: "):
         spec_from_config({**QWEN, **change}, "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_hidden_layers": 9999}, {"vocab_size": 2**31 - 1, "intermediate_size": 2**31 - 1}, {"head_dim": 10**6}],
+)
+def test_sizes_are_compared_with_the_files_before_anything_is_made(
+    tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(tmp_path / "m")
+    edit(tmp_path / "m" / "config.json", **change)
+
+    def never(*args: Any) -> None:
+        raise AssertionError("made something from the config's numbers")
+
+    monkeypatch.setattr("sgtr_jax.model.make_mesh", never)
+    monkeypatch.setattr("sgtr_jax.model.sampling_mesh", never)
+    monkeypatch.setattr("sgtr_jax.backends.jax.prepare", never)
+    with pytest.raises(InputError, match="tensor"):
+        sgtr_jax.load_model(tmp_path / "m")
+    config = TrainConfig.model_validate({"batch_examples": 1})
+    with pytest.raises(InputError, match="tensor"):
+        finetune_all([Finetune(str(tmp_path / "m"), (), [], config, tmp_path / "out")])
 
 
 def rewrite_header(path: Path, change: Any) -> None:

@@ -12,7 +12,7 @@ from sgtr_jax.backends.together import Together
 from sgtr_jax.data.batches import TokenizeReport
 from sgtr_jax.errors import RunError
 from sgtr_jax.mesh import TRAINING
-from sgtr_jax.model import Model, load_model, read_spec, resolve_folder
+from sgtr_jax.model import Model, check_weights, load_model, read_spec, resolve_folder
 from sgtr_jax.processes import check_same
 from sgtr_jax.tokenizer import load_tokenizer
 
@@ -37,6 +37,8 @@ def finetune_all(jobs: Sequence[Finetune], base: Model | None = None) -> list[To
     (name,) = {job.model for job in jobs}
     folder = resolve_folder(name)
     spec = read_spec(folder)
+    if base is None:
+        check_weights(folder, spec)
     tokenizer = base.tokenizer if base is not None else load_tokenizer(folder)
     prepared = [prepare(job, folder, spec, tokenizer) for job in jobs]
     told = [[one.identity, one.config.model_dump(mode="json"), one.resume_from] for one in prepared]

@@ -15,7 +15,7 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
 
 # Beyond these a number is a mistake, and reading on would take all memory.
-_MOST, _MOST_LAYERS = 2**31 - 1, 10_000
+_MOST, _MOST_LAYERS, _MOST_HEADS = 2**31 - 1, 10_000, 65_536
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "seed_oss": "SeedOssForCausalLM"}
 
@@ -135,7 +135,7 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
         )
     read = _Reader(config, where)
     _refuse_variants(config, where)
-    heads = read.integer("num_attention_heads")
+    heads = read.integer("num_attention_heads", most=_MOST_HEADS)
     hidden = read.integer("hidden_size")
     if config.get("head_dim") is not None:
         head_dim = read.integer("head_dim")
