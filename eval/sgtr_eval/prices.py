@@ -55,6 +55,7 @@ class Costs(Hooks):
     requests = 0
     dollars = 0.0
     in_batches: ClassVar[set[str]] = set()  # models asked at half price
+    dearest: ClassVar[dict[str, float]] = {}  # the dollars of the dearest request so far, by model
     ledger: ClassVar[Callable[[str, float], None] | None] = None  # is told the model and the dollars of each request
 
     async def on_model_usage(self, data: ModelUsageData) -> None:
@@ -69,6 +70,7 @@ class Costs(Hooks):
         dollars = cost_of(model, usage.input_tokens + cached, usage.output_tokens, model in cls.in_batches)
         if not math.isnan(dollars):
             cls.dollars += dollars
+            cls.dearest[model] = max(dollars, cls.dearest.get(model, 0.0))
             if cls.ledger is not None:
                 cls.ledger(model, dollars)
 
@@ -82,7 +84,7 @@ class Budget:
     def __init__(self, max_cost: float | None) -> None:
         self.max_cost = max_cost
         self._before = (Costs.requests, Costs.dollars)
-        self._held = self._dearest = 0.0
+        self._held = 0.0
 
     @property
     def requests(self) -> int:
@@ -105,8 +107,8 @@ class Budget:
             return
         check_priced(model)
         likely = cost_of(model, len(prompt) // _CHARACTERS, max_tokens, model in Costs.in_batches)
-        # A judge that thinks first uses all of its tokens, another one a few; what the dearest one has cost is known.
-        dollars = max(likely if max_tokens <= 100 else likely / 4, self._dearest)
+        # A judge that thinks first uses many of its tokens, another one a few; what the dearest one has cost is known.
+        dollars = max(likely if max_tokens <= 100 else likely / 4, Costs.dearest.get(model, 0.0))
         if self.spent + self._held + dollars > self.max_cost:
             yield False
             return
@@ -118,12 +120,9 @@ class Budget:
 
     def saw(self, model: str, prompt: str, output: ModelOutput) -> None:
         """A request was answered, now or earlier. One whose server counts no tokens is counted here."""
-        usage = output.usage
-        if usage is None:
+        if output.usage is None:
             usage = ModelUsage(input_tokens=len(prompt) // _CHARACTERS, output_tokens=len(output.completion))
             Costs.count(model, usage)
-        dollars = cost_of(model, usage.input_tokens, usage.output_tokens, model in Costs.in_batches)
-        self._dearest = max(self._dearest, 0.0 if math.isnan(dollars) else dollars)
 
 
 def check_priced(model: str) -> None:

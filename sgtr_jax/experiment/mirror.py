@@ -71,6 +71,20 @@ class Mirror:
         for path in [*files, folder / "recipe.json"]:
             self._upload(path, f"{there}/{path.relative_to(folder).as_posix()}", folder.name)
 
+    def fetch_file(self, path: Path) -> None:
+        """Bring a file of the run folder that is not here, if the mirror has it. Raises RunError."""
+        there = f"{self._root.rpartition('/')[0]}/{path.name}"
+        with reaching(self.address):
+            wanted = not path.exists() and self._files.exists(there)
+        if wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._move(lambda: self._files.get_file(there, str(path)), path.name)
+
+    def send_file(self, path: Path) -> None:
+        """Upload a file of the run folder, if it is here. Raises RunError."""
+        if path.is_file():
+            self._upload(path, f"{self._root.rpartition('/')[0]}/{path.name}", path.name)
+
     def send_report(self, folder: Path) -> None:
         """Upload a run's tables, figures and page. Raises RunError."""
         there = self._root.rpartition("/")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from sgtr_jax.data.fetch import without_downloads
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
-from sgtr_jax.experiment.cost import bill, rows_of, sampled_for, training_of
+from sgtr_jax.experiment.cost import bill, judging_of, rows_of, sampled_for, training_of
 from sgtr_jax.experiment.graph import Graph, build_graph
+from sgtr_jax.experiment.judge_check import spending_of
 from sgtr_jax.experiment.on_slice import OnSlice, on_slice
 from sgtr_jax.experiment.preflight import settled_problems
 from sgtr_jax.experiment.recipe import Recipe, in_order
+from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.model import read_spec, resolve_folder
@@ -64,9 +66,13 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
     for line in in_words(shared):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(_dollars_line(f"judging by {config.judge.model}", expected.judging), highlight=False)
+    spending = spending_of(config, config.folder)
+    if spending.left is not None:
+        console.print(_budget_line(spending, judging_of(config, missing)), highlight=False, soft_wrap=True)
     summary: dict[str, Any] = {
         "name": config.name, "model": config.model, "nodes": len(recipes), "done": len(recipes) - len(missing),
         "runs": len(trainings), "steps": steps, "judge_dollars": _rounded(expected.judging),
+        "judge_budget": spending.max_cost, "judge_spent": round(spending.spent, 4),
         "model_dollars": _rounded(expected.finetuning + expected.sampling),
         "shared": [one.to_json() for one in shared],
     }  # fmt: skip
@@ -109,6 +115,16 @@ def _dollars_line(what: str, dollars: float) -> str:
     if math.isnan(dollars):
         return f"{what}: no price in configs/prices.yaml"
     return f"{what}: about ${dollars:,.2f} (prices of {price_list()['as_of']})"
+
+
+def _budget_line(spending: Spending, expected: Mapping[str, float]) -> str:
+    needed, left = spending.still_needed(expected), spending.left
+    if math.isnan(needed) or left is None:
+        return "the budget for judging cannot be kept: the judge has no price in configs/prices.yaml"
+    words = spending.in_words(needed)
+    if needed <= left:
+        return f"{words}. It will do"
+    return f"{words}. `sgtr run` asks first, or needs --yes, and stops when it is spent"
 
 
 def _rounded(dollars: float) -> float | None:

@@ -25,6 +25,7 @@ from sgtr_jax.experiment.look import opened, stored_config
 from sgtr_jax.experiment.mirror import Mirror
 from sgtr_jax.experiment.preflight import check_ready, raise_all, settled_problems
 from sgtr_jax.experiment.recipe import Recipe, in_order
+from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.work import Outcome, make_missing
 from sgtr_jax.files import check_writable
@@ -129,6 +130,7 @@ def _missing(recipes: Sequence[Recipe], store: Store, mirror: Mirror | None) -> 
             for line in store.settle(recipes):
                 print(line, file=sys.stderr)
             if mirror is not None:
+                mirror.fetch_file(store.root.parent / LEDGER)
                 print(f"{mirror.address}: {mirror.fetch(recipes, store)} artifacts fetched", file=sys.stderr)
             missing = [recipe.fingerprint for recipe in recipes if not store.has(recipe)]
     wanted = set(from_first(missing))

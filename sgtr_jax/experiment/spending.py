@@ -33,9 +33,11 @@ class Spending:
         self.max_cost = judge.max_cost
         self._model, self._ledger = model, ledger
         self._by_artifact: dict[str, float] = {}
+        self._dearest = 0.0  # request
         for row in _rows(ledger) if ledger is not None else ():
             if row.judge == model:
                 self._add(row.artifact, row.dollars)
+                self._dearest = max(self._dearest, row.dollars)
 
     @property
     def spent(self) -> float:
@@ -49,7 +51,9 @@ class Spending:
 
     def still_needed(self, expected: Mapping[str, float]) -> float:
         """Dollars that are still to be spent, of those `expected` by artifact: replies that were paid for are kept."""
-        return sum(max(0.0, dollars - self._by_artifact.get(name, 0.0)) for name, dollars in expected.items())
+        # NaN, of a judge without a price, must not be lost in a comparison.
+        rest = [dollars - self._by_artifact.get(name, 0.0) for name, dollars in expected.items()]
+        return sum(dollars if math.isnan(dollars) else max(0.0, dollars) for dollars in rest)
 
     @contextlib.contextmanager
     def recorded(self, artifact: str) -> Iterator[None]:
@@ -71,17 +75,19 @@ class Spending:
                     file.write("\n" + json.dumps(row))
                     file.flush()
 
-            Costs.ledger = write
+            # What a request may cost is held back before it is sent, by the dearest one so far.
+            Costs.ledger, Costs.dearest = write, {self._model: self._dearest}
             try:
                 yield
             finally:
+                self._dearest = Costs.dearest[self._model]
                 Costs.ledger = None
 
     def over(self, label: str) -> str:
         """That the budget is spent, and what to do."""
         return (
-            f"{label}: the budget of ${self.max_cost:g} for judging is spent (${self.spent:.4g}); replies are kept, "
-            "and the same command with a higher judge.max_cost (--max-cost) goes on from there"
+            f"{label}: the budget of ${self.max_cost:g} for judging is used up (${self.spent:.4g} spent); replies are "
+            "kept, and the same command with a higher judge.max_cost (--max-cost) goes on from there"
         )
 
     def check(self, expected: Mapping[str, float], sure: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sgtr_jax.errors import InputError, Interrupted, RunError
 from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json
 from sgtr_jax.processes import all_or_none, is_first_process
@@ -83,6 +84,7 @@ def make_missing(
         todo = [recipe for recipe in todo if recipe not in settled]
         done += len(settled)
         if mirror is not None and is_first_process():
+            mirror.send_file(store.root.parent / LEDGER)
             for recipe in settled:
                 if store.has(recipe):
                     mirror.send(recipe, store)
