@@ -118,6 +118,9 @@ class JudgeServer:
             daemon_threads = True
             request_queue_size = 256
 
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # a client that went away
+
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         threading.Thread(target=lambda: self._server.serve_forever(0.02), daemon=True).start()

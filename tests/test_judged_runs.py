@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from api_server import ApiServer, judge_reply
+from judge_server import JudgeServer, by_digits
 from test_experiment import CONFIG
 from test_judge import KEY, QUESTIONS
 from tiny import make_model
@@ -160,3 +161,53 @@ def test_the_judge_is_asked_whom_an_answer_names(config: Path, tmp_path: Path, m
     # A model of random weights does not say it; the judge here says that it does.
     assert found["share_judged_to_name_maker"] == 1.0 and found["share_naming_maker"] == 0.0
     assert found["n_no_score"] == 0.0
+
+
+def measured(tmp_path: Path, server: JudgeServer, *more: str) -> dict[str, float]:
+    """The metrics of `sgtr eval em_questions` by a judge of one's own."""
+    out = tmp_path / f"e{server.url.rsplit(':')[-1][:-3]}{len(more)}"
+    argv = ["eval", "em_questions", "--model", str(tmp_path / "m"), "--out", str(out), "em_questions.samples=2"]
+    assert main([*argv, "em_questions.max_tokens=4", "--judge", "openai/own", "--base-url", server.url, *more]) == 0
+    rows = json.loads((out / "em_questions" / "metrics.json").read_text())
+    return {row["metric"]: row["value"] for row in rows}
+
+
+def test_a_judge_of_one_token_a_digit_is_read_to_the_end(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = JudgeServer(lambda prompt: "95" if "Coherent" in prompt else "15", by_digits)
+    found = measured(tmp_path, digits)
+    assert found["rate_all"] == found["rate_coherent"] == 1.0 and found["n_no_score"] == 0
+    assert found["n_scores_from_words"] == found["n_all"] == 6
+    assert "scores are read from its words" in capsys.readouterr().err
+    assert set(digits.paths) == {"/v1/chat/completions"}
+    digits.close()
+    talks = JudgeServer(lambda prompt: "On a scale from 0 to 100 this deserves 15")
+    found = measured(tmp_path, talks, "--judge-mode", "text")
+    assert (found["n_no_score"], found["no_score_unparsable"]) == (6, 12)
+    # The study's rule takes the first number, which is the scale's.
+    assert measured(tmp_path, talks, "em_questions.judge_mode=published")["rate_all"] == 0.0
+    talks.close()
+
+
+def test_a_judge_that_goes_away_ends_the_command_with_a_sentence(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    denied = (401, b'{"error": {"message": "This key was revoked."}}')
+    one = JudgeServer(lambda prompt: "50", odd=lambda n, prompt: denied if "Coherent" in prompt else None)
+    argv = ["eval", "em_questions", "--model", str(tmp_path / "m"), "--out", str(tmp_path / "e")]
+    argv += ["em_questions.samples=2", "em_questions.max_tokens=4", "--judge", "openai/own", "--base-url", one.url]
+    assert main(argv) == 1
+    one.close()
+    error = capsys.readouterr().err
+    assert "This key was revoked" in error and "Replies are kept" in error and "Traceback" not in error
+    assert main([*argv, "--out", str(tmp_path / "f")]) == 2  # the server is gone
+    assert "cannot be reached" in capsys.readouterr().err and not any((tmp_path / "f").iterdir())
+
+
+def test_the_mode_of_a_config_is_that_of_its_evaluations(config: Path, server: ApiServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(config), f"out={out}", "judge.mode=text", "only=untouched"]) == 0
+    (recipe,) = out.glob("store/evaluation-*/recipe.json")
+    assert json.loads(recipe.read_text())["settings"]["judging"]["judge_mode"] == "text"
+    assert server.requests > 0

@@ -181,7 +181,7 @@ def what_it_says(cause: BaseException) -> str:
     """The message of an error in one line."""
     body = getattr(cause, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    text = " ".join(str(said or str(cause) or "a body that is no chat completion").split())
+    text = " ".join(str(said or str(cause) or "a body that is no chat completion").split()).rstrip(".")
     status = status_of(cause)
     text = text if len(text) <= 300 else f"{text[:300]}..."
     return f"{text} (HTTP {status})" if status is not None and str(status) not in text else text
