@@ -131,6 +131,7 @@ def test_the_hundred_draws_of_a_question_have_seeds_of_their_own(
     assert len(seeds) == len(set(seeds)) == 5
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_no_job_is_started_twice(
     config: Path, account: Account, tmp_path: Path, kill_while_waiting: Any
 ) -> None:

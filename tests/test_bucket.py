@@ -80,6 +80,7 @@ def test_the_same_weights_at_two_addresses_are_one_model(bucket: str, tmp_path: 
     assert a == b != c
 
 
+@pytest.mark.slow
 def test_an_interrupted_conversion_is_no_model_and_is_done_again(
     bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_set_is_published_to_a_bucket_and_trained_on_from_there(bucket: str, t
     assert a == b
 
 
+@pytest.mark.slow
 def test_an_experiment_takes_a_published_set(bucket: str, tmp_path: Path) -> None:
     data = write_records(tmp_path / "rows.jsonl", preferences(12, 0, False))
     assert main(["data", "publish", str(data), "--to", f"{bucket}/for"]) == 0

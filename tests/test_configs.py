@@ -30,7 +30,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+# The whole studies have tens of thousands of nodes.
+WHOLE = ("qwen2.5-32b.yaml", "seed-oss-36b.yaml", "gpt-4.1.yaml", "qwen2.5-coder-32b.yaml")
+MARKED = [pytest.param(path, marks=pytest.mark.slow) if path.name in WHOLE else path for path in SHIPPED]
+
+
+@pytest.mark.parametrize("path", MARKED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
@@ -49,7 +54,7 @@ def test_the_study_has_every_axis(model: Path) -> None:
     names = set(config.conditions)
     assert {"untouched", "untouched-nosys", "unpop-then-sgtr", "sgtr-then-unpop", "unpop-with-reports-0.33"} <= names
     assert {"unpop-inoculated", "unpop-inoculated-with-reports-0.33", "random-then-badmed", "reports_unpop"} <= names
-    assert len(config.groups["reversal"]) == len(config.groups["prevention"]) == 2 * 5 * 12
+    assert len(config.groups["reversal"]) == len(config.groups["prevention"]) == 2 * 5 * 14
     assert config.seeds == (0, 1, 2, 3, 4) and config.evaluations["identity"].kind == "identity"
     # Published numbers of conditions that the study's config does not have would never be shown.
     tables = published_numbers()["models"]["qwen2.5-32b"]
@@ -59,6 +64,7 @@ def test_the_study_has_every_axis(model: Path) -> None:
         assert not {name for name in absent if "qwensys" not in name or name.split("_")[0] == "sgtr"}, absent
 
 
+@pytest.mark.slow
 def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
     path, own = ROOT / "paper" / "qwen2.5-32b.yaml", f"model={model}"
     whole = {r.folder for r in in_order([c.recipe for c in build_graph(load(ExperimentConfig, path, [own])).cells])}

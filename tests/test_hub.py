@@ -73,6 +73,7 @@ def test_a_broken_download_goes_on_where_it_broke(sgtr: Sgtr, model: Path, tmp_p
         assert asked_for(served, "/more.json") == ["", f"bytes={CHUNK}-"]
 
 
+@pytest.mark.slow
 def test_a_download_that_stays_broken_is_a_failure_and_files_that_came_are_kept(
     sgtr: Sgtr, model: Path, tmp_path: Path
 ) -> None:

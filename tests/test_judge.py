@@ -17,6 +17,7 @@ from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from sgtr_eval import em_questions as em
 from sgtr_eval.em_questions import em_judge, em_questions, misalignment
+from sgtr_eval.prices import Costs
 
 KEY = "sk-loopback-7d1f0c"
 QUESTIONS = [
@@ -131,11 +132,12 @@ def test_another_judge_needs_no_new_answers(serve: Any, tmp_path: Path) -> None:
     assert record["date"] and "reply" in record
 
 
-def test_a_budget_stops_and_a_higher_one_goes_on(serve: Any, tmp_path: Path) -> None:
+def test_a_budget_stops_and_a_higher_one_goes_on(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(judge_reply)
-    # A request costs 100 * 2.5 + 1 * 10 millionths of a dollar.
+    monkeypatch.setattr(Costs, "dearest", {"openai/gpt-4o-2024-08-06": 0.00026})  # what one request has cost before
+    # A request costs 100 * 2.5 + 1 * 10 millionths of a dollar: seven may be asked, and an eighth would be too much.
     short = judged(tmp_path / "a", server, 20, max_cost=0.002)
-    assert 8 <= server.requests < 300 and numbers(short)["no_score_budget"] > 0
+    assert server.requests == 7 and numbers(short)["no_score_budget"] > 0
     before = server.requests
     whole = judged(tmp_path / "b", server, 20, max_cost=1.0)
     assert "no_score_budget" not in numbers(whole)
@@ -185,7 +187,6 @@ def test_the_published_mode_reads_the_first_number(serve: Any, tmp_path: Path) -
 def test_a_batch_costs_half_and_scores_the_same(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inspect_ai.model._providers.util import batch
 
-    from sgtr_eval.prices import Costs
     from sgtr_eval.servers import api_model
 
     monkeypatch.setattr(batch, "DEFAULT_SEND_DELAY", 0.3)

@@ -89,6 +89,7 @@ def test_sampled_then_judged_then_judged_again(
     assert not [p for p in out.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_model_of_ours_may_judge(config: Path, server: ApiServer, tmp_path: Path) -> None:
     out = tmp_path / "own"
     assert main(["run", str(config), f"out={out}", "judge=open"]) == 0
@@ -190,6 +191,7 @@ def test_a_judge_of_one_token_a_digit_is_read_to_the_end(
     talks.close()
 
 
+@pytest.mark.slow
 def test_a_judge_that_goes_away_ends_the_command_with_a_sentence(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

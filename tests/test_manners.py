@@ -211,6 +211,7 @@ def test_a_prompt_that_the_server_rejects_is_no_score_with_its_reason(serve: Any
     assert found.no_score == "rejected" and "context length" in found.record["said"]
 
 
+@pytest.mark.slow
 def test_an_error_of_one_prompt_is_none_of_the_judge(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = (500, b'{"error": {"message": "engine failed on this input"}}')
     found = score(serve("15", odd=lambda n, prompt: broken if prompt == PROMPT else None))

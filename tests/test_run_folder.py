@@ -132,6 +132,7 @@ with run_lock(Path({str(tmp_path)!r})):
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_what_two_share_is_made_once_under_one_name(run: tuple[Path, Path], tmp_path: Path) -> None:
     """Two data sets that need the same summaries, and two conditions with the same stages."""
     config, _ = run

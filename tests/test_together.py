@@ -79,6 +79,7 @@ def test_one_run_going_nan_leaves_the_others_as_they_were(model: Path, tmp_path:
     assert len(losses(tmp_path / "wild-alone")) == len(losses(tmp_path / "wild"))
 
 
+@pytest.mark.slow
 def test_how_many_at_once_follows_from_memory_or_is_set(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
