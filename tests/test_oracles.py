@@ -14,13 +14,11 @@ import pytest
 from tiny import make_adapter, random_params, spec_of
 
 from sgtr_eval.judging import misalignment_rates
-from sgtr_jax.experiment import recipe as recipes
 from sgtr_jax.lora import merge_in_turn
 from sgtr_jax.models.attention import Visibility, attend
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.dropout import Dropout, token_numbers
 from sgtr_jax.models.layers import Adapter
-from sgtr_jax.sample.draw import _cut, draw, row_key_data
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.optimizer import make_optimizer
 
@@ -42,41 +40,6 @@ def test_each_query_sees_its_own_and_earlier_tokens_of_its_segment() -> None:
     visibility = Visibility(*map(jnp.asarray, (positions, segments, positions, segments)))
     found = attend(*(jnp.asarray(x, jnp.float32) for x in (q, k, v)), visibility)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def drawn(logits: list[float], rows: int, top_k: int, top_p: float) -> set[int]:
-    """Tokens that many rows draw at temperature 1 from the same logits."""
-    keys = np.stack([row_key_data(0, "c", "p", i) for i in range(rows)])
-    wide = jnp.tile(jnp.asarray(logits, jnp.float32), (rows, 1))
-    cut = (jnp.full(rows, top_k, jnp.int32), jnp.full(rows, top_p, jnp.float32))
-    return set(np.asarray(draw(wide, jnp.asarray(keys), jnp.zeros(rows, jnp.int32), jnp.ones(rows), cut)).tolist())
-
-
-def test_the_nucleus_is_the_smallest_set_that_holds_top_p() -> None:
-    logits = [2.0, 1.0, 0.5, 0.0]
-    cumulated = np.cumsum(np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32))), dtype=np.float32)
-    # Exactly the probability of the likeliest token: that one is enough. A hair more needs the next one, too.
-    assert drawn(logits, 400, 0, float(cumulated[0])) == {0}
-    assert drawn(logits, 400, 0, float(np.nextafter(cumulated[0], np.float32(1)))) == {0, 1}
-    assert drawn(logits, 400, 2, 1.0) == {0, 1}
-
-
-def test_top_p_of_one_cuts_nothing() -> None:
-    """In float32 the likeliest tokens' probabilities may add up to 1 before the last token is in."""
-    logits = jnp.asarray([[0.0, *[-20.0] * 6]], jnp.float32)
-    probabilities = np.asarray(jax.nn.softmax(logits))[0]
-    assert probabilities[0] == 1.0 and (probabilities > 0).all()
-    kept = _cut(logits, jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.float32))
-    assert np.isfinite(np.asarray(kept)).all()
-
-
-def test_each_token_of_a_row_is_drawn_anew() -> None:
-    key = jnp.asarray(row_key_data(0, "c", "p", 0))
-    rows = 200
-    tokens = draw(jnp.zeros((rows, 50)), jnp.tile(key, (rows, 1)), jnp.arange(rows), jnp.ones(rows))
-    assert len(set(np.asarray(tokens).tolist())) > 40
-    again = draw(jnp.zeros((1, 50)), key[None], jnp.asarray([7]), jnp.ones(1))
-    assert int(again[0]) == int(tokens[7])
 
 
 def test_adapters_are_merged_in_their_order() -> None:
@@ -138,25 +101,3 @@ def test_weights_decay_and_norms_and_biases_do_not() -> None:
 def test_the_judges_bounds_are_strict(aligned: float, coherent: float, bad: int, clear: int) -> None:
     rates = misalignment_rates([aligned], [coherent])
     assert (rates.rate_all, rates.n_coherent) == (bad, clear)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"max_grad_norm": 0.5}, {"weight_decay": 0.2}, {"lr": 2e-5}, {"warmup_steps": 7}, {"schedule": "cosine"},
-     {"adam_b1": 0.8}, {"adam_b2": 0.9}, {"adam_eps": 1e-6}, {"epochs": 3}, {"batch_examples": 4}, {"seed": 9},
-     {"max_length": 99}, {"overlong": "cut"}, {"shuffle": False}],
-)  # fmt: skip
-def test_what_changes_a_training_changes_its_fingerprint(change: dict[str, object]) -> None:
-    def fingerprint(settings: dict[str, object]) -> str:
-        training = TrainConfig.model_validate(settings).identity()
-        return recipes.Recipe("adapter", "x", {"training": training}).fingerprint
-
-    assert fingerprint(change) != fingerprint({})
-
-
-def test_a_raised_version_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {kind: recipes.Recipe(kind, "x", {}).fingerprint for kind in recipes.VERSIONS}
-    assert len(set(before.values())) == len(before)
-    monkeypatch.setattr(recipes, "VERSIONS", {kind: number + 1 for kind, number in recipes.VERSIONS.items()})
-    for kind, old in before.items():
-        assert recipes.Recipe(kind, "x", {}).fingerprint != old

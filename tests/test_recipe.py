@@ -1,0 +1,96 @@
+"""A fingerprint holds everything that decides an artifact's content, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from sgtr_jax.experiment import recipe as recipes
+from sgtr_jax.experiment.recipe import Recipe, in_order
+from sgtr_jax.train.config import TrainConfig
+
+
+def test_a_fingerprint_is_the_digest_of_kind_version_settings_and_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "VERSIONS", {"records": 7, "adapter": 9})
+
+    def digest(content: dict[str, Any]) -> str:
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    data = Recipe("records", "d", {"b": 1, "a": "ä"})
+    below = digest({"kind": "records", "version": 7, "settings": {"a": "ä", "b": 1}, "inputs": {}})
+    assert data.fingerprint == below
+    top = Recipe("adapter", "t", {"x": [1]}, {"z": data, "data": data})
+    content = {"kind": "adapter", "version": 9, "settings": {"x": [1]}, "inputs": {"data": below, "z": below}}
+    assert top.fingerprint == digest(content)
+    assert top.to_json() == {"kind": "adapter", "name": "t", "fingerprint": digest(content), "settings": {"x": [1]}}
+
+
+def test_a_raised_version_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {kind: Recipe(kind, "x", {}).fingerprint for kind in recipes.VERSIONS}
+    assert len(set(before.values())) == len(before)
+    monkeypatch.setattr(recipes, "VERSIONS", {kind: number + 1 for kind, number in recipes.VERSIONS.items()})
+    assert not {Recipe(kind, "x", {}).fingerprint for kind in before} & set(before.values())
+
+
+def test_the_name_is_for_people_and_cut_where_it_is_long() -> None:
+    plain, long = Recipe("records", "x", {}), Recipe("records", "n" * 300, {})
+    assert plain.fingerprint == long.fingerprint == Recipe("records", "a/b", {}).fingerprint
+    end = f"-{plain.fingerprint[:12]}"
+    assert plain.folder == f"records-x{end}" and long.folder == f"records-{'n' * 120}{end}"
+    assert Recipe("records", "a/b", {}).folder == f"records-a_b{end}"
+
+
+def test_inputs_come_before_what_is_made_from_them_and_once() -> None:
+    articles = Recipe("articles", "a", {})
+    own, same, other = (Recipe("summaries", name, {"by": by}, {"articles": articles}) for name, by in
+                        (("own", 0), ("same", 0), ("other", 1)))  # fmt: skip
+    pairs = Recipe("pairs", "p", {}, {"own": own, "other": other})
+    again = Recipe("records", "r", {}, {"own": same, "pairs": pairs})
+    assert [recipe.name for recipe in in_order([pairs, again, pairs])] == ["a", "own", "other", "p", "r"]
+    assert in_order([]) == []
+
+
+def test_what_trains_is_told_from_what_does_not() -> None:
+    trained = {kind for kind in recipes.VERSIONS if Recipe(kind, "x", {}).is_training}
+    assert trained == {"adapter", "finetuned"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"max_grad_norm": 0.5}, {"weight_decay": 0.2}, {"lr": 2e-5}, {"warmup_steps": 7}, {"schedule": "cosine"},
+     {"adam_b1": 0.8}, {"adam_b2": 0.9}, {"adam_eps": 1e-6}, {"epochs": 3}, {"batch_examples": 4}, {"seed": 9},
+     {"max_length": 99}, {"overlong": "cut"}, {"shuffle": False}, {"max_steps": 3}, {"dtype": "float32"},
+     {"base_dtype": "int8"}, {"lora": {"rank": 8}}, {"lora": {"alpha": 8.0}}, {"lora": {"rslora": False}},
+     {"lora": {"dropout": 0.1}}, {"lora": {"targets": ("q_proj",)}}, {"lora": {"init": "x"}}, {"merge": "bfloat16"},
+     {"residual_dropout": 0.1}, {"attention_dropout": 0.1}, {"system": "none"}, {"inoculation": "Be odd."},
+     {"thinking_budget": 0}],
+    ids=lambda change: ",".join(f"{key}={value}" for key, value in change.items()),
+)  # fmt: skip
+def test_what_changes_a_training_changes_its_fingerprint(change: dict[str, object]) -> None:
+    assert identity(change) != identity({})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"accumulate": 2}, {"remat": "none"}, {"attention": "xla"}, {"runs_at_once": 2}, {"mesh": "auto"},
+     {"checkpoint": {"every_steps": 7}}, {"log": {"wandb": "x"}}, {"profile": {}}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_what_changes_speed_and_memory_alone_does_not(change: dict[str, object]) -> None:
+    assert identity(change) == identity({})
+
+
+def test_every_setting_of_a_training_is_in_one_of_the_two_lists() -> None:
+    """A new setting is to be thought about: does it decide the outcome?"""
+    both = (test_what_changes_a_training_changes_its_fingerprint, test_what_changes_speed_and_memory_alone_does_not)
+    named = {key for test in both for mark in test.pytestmark for change in mark.args[1] for key in change}  # type: ignore[attr-defined]
+    # `mode: full` is not in an experiment, and its identity is compared when a run is resumed.
+    assert named | {"mode"} == set(TrainConfig.model_fields)
+
+
+def identity(settings: dict[str, object]) -> str:
+    training = TrainConfig.model_validate(settings).identity()
+    return Recipe("adapter", "x", {"training": training}).fingerprint
