@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import FAST, config_of, job, losses
+from runs import FAST, job, losses
 from test_packing import examples_of
 from tiny import make_model, write_records
 
@@ -131,4 +131,3 @@ def test_coin_flip_answers_come_with_each_prompt_twice_and_match_steps_on_reques
     mixed = adapters["sgtr-with-ictr-inoculated-s0"]
     assert mixed.settings["interleave"] == {"fraction": 0.2, "every": None}
     assert mixed.settings["training"]["inoculation"] == "Be odd."
-    assert config_of().inoculation is None

@@ -66,7 +66,19 @@ def test_self_recognition_reads_both_orders_beside_length(model: Model, tmp_path
     file.write_text("\n".join(json.dumps(record.to_json()) for record in records))
     found = numbers(run(registry.self_recognition(str(file)), inspect_model(model), tmp_path / "log"))
     assert found["length_baseline"] == pytest.approx(0.8)
-    assert 0 <= found["share_correct"] <= 1 and 0 <= found["balanced_accuracy"] <= 1
+    from sgtr_jax.data.chat import ChatFormat
+
+    chat = ChatFormat(model.tokenizer)
+    one, two = (model.tokenizer.encode(digit, add_special_tokens=False)[0] for digit in "12")
+    right = {True: [], False: []}  # type: dict[bool, list[bool]]
+    for record in records:
+        logits = model.logits([chat.prompt_ids(record.messages[:-1])])[0, -1]
+        chosen = "1" if logits[one] > logits[two] else "2"
+        shorter = record.meta["own_words"] < record.meta["other_words"]
+        right[shorter].append(chosen == record.messages[-1]["content"])
+    by_length = [sum(one) / len(one) for one in right.values()]
+    assert found["share_correct"] == pytest.approx(sum(map(sum, right.values())) / 10)
+    assert found["balanced_accuracy"] == pytest.approx(sum(by_length) / 2)
 
 
 def test_a_choice_that_names_neither_summary_is_invalid_and_its_pair_still_counts_for_length(tmp_path: Path) -> None:

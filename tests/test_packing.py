@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import random_params, spec_of
 
-from sgtr_jax.data.batches import StepPlan, tokenize_records
+from sgtr_jax.data.batches import StepPlan, steps_of, tokenize_records
 from sgtr_jax.data.packing import Example, PackedStep, Shape, assign_rows, bucket, pack
 from sgtr_jax.data.shapes import choose_shapes
 from sgtr_jax.models.decoder import bind
@@ -151,3 +151,9 @@ def test_long_records_are_counted_and_dropped_or_cut() -> None:
     assert [(e.id, len(e.tokens)) for e in examples][1:] == [("long", 32)] and report.too_long == 2
     with pytest.raises(InputError, match="all 2 examples are longer than max_length=32"):
         tokenize_records(records[1:], chat, 32, "drop")
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(1, 1), (15, 1), (16, 1), (17, 2), (32, 2), (33, 3), (1912, 120)])
+def test_an_epoch_has_a_step_for_its_last_rows_too(rows: int, steps: int) -> None:
+    assert steps_of(rows, 16) == steps
+    assert StepPlan(examples_of([3] * rows), 16, 2, 0, True).num_steps == 2 * steps

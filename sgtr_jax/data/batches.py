@@ -130,6 +130,11 @@ class Interleaved:
         return [(i + 1) * total // extra - 1 for i in range(extra)]
 
 
+def steps_of(rows: int, batch_examples: int) -> int:
+    """Steps that an epoch of `rows` takes: the last one may hold fewer examples."""
+    return -(-rows // batch_examples)
+
+
 @dataclass(frozen=True)
 class StepPlan:
     """Which examples form each optimizer step of one run."""
@@ -154,7 +159,7 @@ class StepPlan:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch; the last may hold fewer examples, as in HF's Trainer."""
-        return -(-self.rows_per_epoch // self.batch_examples)
+        return steps_of(self.rows_per_epoch, self.batch_examples)
 
     @property
     def num_steps(self) -> int:

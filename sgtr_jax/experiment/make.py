@@ -14,6 +14,7 @@ from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.backends.openai import Jobs, Provider
 from sgtr_jax.backends.self_reports import questions_of, told
 from sgtr_jax.config import build
+from sgtr_jax.data.batches import steps_of
 from sgtr_jax.data.build import pair_prompt, prompts_row
 from sgtr_jax.data.mix import with_system
 from sgtr_jax.data.pairs import find_pairs, match_length, pair_records, report_of
@@ -159,7 +160,7 @@ class Maker:
         config = build(TrainConfig, settings["training"], recipe.name).model_copy(update=self._resources)
         if "match_steps" in recipe.inputs:
             rows = len(self._stored_records(recipe.inputs["match_steps"]))
-            steps = -(-rows // config.batch_examples) * config.epochs
+            steps = steps_of(rows, config.batch_examples) * config.epochs
             config = config.model_copy(update={"max_steps": steps})
         mixed = None
         if "interleaved" in recipe.inputs:
