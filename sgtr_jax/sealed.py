@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,31 @@ def damage(folder: Path, whole: bool, names: Sequence[str] | None = None) -> lis
     absent = [f"{name} was never there" for name in names or () if name not in files]
     looked_at = files if names is None else {name: files[name] for name in names if name in files}
     return absent + compared(folder, looked_at, whole)
+
+
+def check_part(part: Path) -> None:
+    """Raise InputError if a folder is part of a finished one and has not the files that the record gives it.
+
+    The folder of an adapter, `<artifact>/adapter`, is one. A folder that no record above it names is not judged.
+    """
+    real = Path(os.path.realpath(part))  # the artifact of a link is where the link leads
+    record = real.parent / RECORD
+    if not record.is_file() or not _is_sealed(record):
+        return
+    known: Mapping[str, Any] = {
+        name: facts for name, facts in read_record(real.parent)[_FILES].items() if name.startswith(f"{real.name}/")
+    }
+    if found := compared(real.parent, known):
+        raise InputError(
+            f"{part}: the files are not those that {record} names: {'; '.join(found)}. Copy the whole artifact again "
+            "from where it is from, or run its experiment again, which makes it anew"
+        )
+
+
+def _is_sealed(record: Path) -> bool:
+    """Whether a file of the record's name is one of ours. Raises InputError if it cannot be read."""
+    data = parse_json(read_text(record), str(record))
+    return isinstance(data, dict) and SEAL in data
 
 
 def compared(folder: Path, files: Mapping[str, Any], whole: bool = True) -> list[str]:

@@ -47,12 +47,13 @@ def sample_to_file(
     check_target(out)
     if chains and config.merge is not None:
         raise InputError("merge: bfloat16 gives each chain a base of its own; sample them one by one with --adapter")
+    # An adapter that is damaged is refused before a model is loaded.
+    links = {key: [adapter_fingerprint(one) for one in chains.get(key, adapters)] for key in chains or ("",)}
     base = load_model(name, config.dtype, config.mesh)
     models = {key: base.with_adapters(folders) for key, folders in chains.items()}
     alone = base.with_adapters(adapters, config.merge is not None)
     chat = config.chat(base.tokenizer)
     digests = {key: model.chain_id for key, model in models.items()} or {"": alone.chain_id}
-    links = {key: [adapter_fingerprint(one) for one in chains.get(key, adapters)] for key in digests}
     rows = RowFile(out, _recipe(base, links, config.merge, prompts, draws, chat), named=bool(models))
     requests = make_requests(prompts, samples, draws, chat, list(models) or [None])
     missing = [request for request in requests if not rows.has(request)]

@@ -17,6 +17,7 @@ from sgtr_jax.lora import PROJECTIONS, LoraConfig
 from sgtr_jax.mesh import Rules, leaf_sharding, put
 from sgtr_jax.models.layers import Adapter
 from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.sealed import check_part
 from sgtr_jax.weights.load import assemble
 from sgtr_jax.weights.names import PEFT_PREFIX, adapter_modules, adapter_sources, parse_adapter_tensor
 from sgtr_jax.weights.peft_config import CONFIG, PeftConfig, read_peft_config
@@ -33,13 +34,19 @@ def read_adapter_config(folder: Path) -> LoraConfig:
 
     Where ranks differ by module, the rank is the largest one.
     """
-    config, modules = read_peft_config(folder), _modules(folder)
+    config, modules = _stored(folder)
     return _lora_config(config, modules)
+
+
+def _stored(folder: Path) -> tuple[PeftConfig, Modules]:
+    """What an adapter folder holds, the one way in which adapters are read. Raises InputError for a damaged one."""
+    check_part(folder)
+    return read_peft_config(folder), _modules(folder)
 
 
 def check_trainable(folder: Path) -> None:
     """Raise InputError for an adapter that training cannot go on with: its modules differ in rank, scale or layers."""
-    config, modules = read_peft_config(folder), _modules(folder)
+    config, modules = _stored(folder)
     layers = Counter(module.rpartition(".")[2] for module in modules)
     if config.rank_pattern or config.alpha_pattern or config.layers is not None or len(set(layers.values())) > 1:
         raise InputError(
@@ -54,7 +61,7 @@ def load_adapter(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules) -> tup
     Modules of a smaller rank are filled up with zeros, and B carries what their scale is other than the adapter's, so
     that the update is PEFT's. A layer that the adapter is not on has zeros.
     """
-    config, modules = read_peft_config(folder), _modules(folder)
+    config, modules = _stored(folder)
     lora = _lora_config(config, modules)
     _check_modules(config, modules, spec, folder)
     scale: Any = np.float32(lora.scale)  # a host value, which may go to the devices of many processes
