@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -27,6 +28,8 @@ from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, user_cache
 
 _READ = grain.ReadOptions(num_threads=16, prefetch_buffer_size=256)
+
+_REFUSED = re.compile(r"\b[a-z0-9_]+\(\) failed: ([^;]+)")  # `write() failed: No space left on device; writing ...`
 
 
 def publish(name: str, records: Sequence[Record], to: str, about: str, licence: str, shards: int | None) -> str:
@@ -70,6 +73,11 @@ def _write(root: epath.Path, records: Sequence[Record], about: str, licence: str
             builder.download_and_prepare(download_dir=unused, download_config=settings)
     except OSError as error:
         raise RunError(f"{root}: could not be written: {error.strerror or error}") from error
+    except RuntimeError as error:  # ArrayRecord's writer has no other for what the system refuses
+        refused = _REFUSED.search(str(error))
+        if refused is None:
+            raise
+        raise RunError(f"{root}: could not be written: {refused[1]}") from error
     return epath.Path(builder.data_dir)
 
 
