@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.PHONY: setup demo test parity lint slow docs topologies skypilot demo-processes browser notebook nano golden clean
+.PHONY: setup demo test parity lint slow docs topologies skypilot demo-processes browser notebook mutants nano golden clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -82,6 +82,14 @@ browser: .venv/.browser
 notebook: setup
 	$(BIN)/python -m pytest -q -m notebook
 
+# Whether the tests of ten modules find faults that are put into them (docs/checks.md; `make mutants ONLY=loss` for one).
+.venv/.mutants: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,mutants]"
+	touch $@
+
+mutants: .venv/.mutants
+	$(BIN)/python tests/mutants.py $(ONLY)
+
 # The demo model's weights and tokenizer, from nothing (half an hour on two CPU cores).
 nano: setup
 	$(BIN)/python -m sgtr_jax.nano.make --out sgtr_jax/nano/model
@@ -91,4 +99,4 @@ golden: .venv/.parity
 	$(BIN)/python tests/golden/make.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs .mutants
