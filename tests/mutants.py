@@ -40,19 +40,19 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPLAINED = ROOT / "docs" / "survivors.yaml"
 RESULTS = ROOT / ".mutants"
 
-# Module and the tests that it is paired with: those that finish in seconds, as files or names of tests.
+# Module and the tests that it is paired with, `tests/test_NAME.py`: those that finish in seconds.
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "loss": ("sgtr_jax/train/loss.py", ("tests/test_loss.py",)),
-    "optimizer": ("sgtr_jax/train/optimizer.py", ("tests/test_optimizer.py", "tests/test_oracles.py")),
-    "packing": ("sgtr_jax/data/packing.py", ("tests/test_packing.py",)),
-    "statistics": ("eval/sgtr_eval/statistics.py", ("tests/test_statistics.py", "tests/test_judging.py")),
-    "recipe": ("sgtr_jax/experiment/recipe.py", ("tests/test_recipe.py",)),
-    "draw": ("sgtr_jax/sample/draw.py", ("tests/test_draw.py",)),
-    "pairs": ("sgtr_jax/data/pairs.py", ("tests/test_build_sets.py",)),
-    "attention": ("sgtr_jax/models/attention.py", ("tests/test_attention.py", "tests/test_oracles.py")),
-    "lora": ("sgtr_jax/lora.py", ("tests/test_lora.py", "tests/test_oracles.py")),
-    "judging": ("eval/sgtr_eval/judging.py", ("tests/test_judging.py", "tests/test_oracles.py")),
-}  # fmt: skip
+    "loss": ("sgtr_jax/train/loss.py", ("loss",)),
+    "optimizer": ("sgtr_jax/train/optimizer.py", ("optimizer", "oracles")),
+    "packing": ("sgtr_jax/data/packing.py", ("packing",)),
+    "statistics": ("eval/sgtr_eval/statistics.py", ("statistics_by_hand", "statistics", "judging")),
+    "recipe": ("sgtr_jax/experiment/recipe.py", ("recipe",)),
+    "draw": ("sgtr_jax/sample/draw.py", ("draw",)),
+    "pairs": ("sgtr_jax/data/pairs.py", ("pairs",)),
+    "attention": ("sgtr_jax/models/attention.py", ("attention", "oracles")),
+    "lora": ("sgtr_jax/lora.py", ("adapters_by_hand", "lora", "oracles")),
+    "judging": ("eval/sgtr_eval/judging.py", ("judging", "oracles")),
+}
 
 _MORE_MEMORY = 6 * 2**30  # bytes that a fault may take beyond what it starts with
 _FUTURE = "from __future__ import annotations\n"
@@ -143,9 +143,9 @@ def mutants_of(path: str) -> list[Mutant]:
         faulty: Any = deep_replace(inside, mutation.original_node, mutation.mutated_node)
         after = tree.code_for_node(faulty)
         function = f"{owner[inside]}.{inside.name.value}" if inside in owner else inside.name.value
+        names.append(f"{function}: {change(before, after)}")
         if inside in owner:
             after = f"class {owner[inside]}:\n" + textwrap.indent(after, "    ")
-        names.append(f"{function}: {change(before, after)}")
         functions.append(function)
         sources.append(_FUTURE + after)
     return [Mutant(*parts) for parts in zip(numbered(names), functions, sources, strict=True)]
@@ -232,7 +232,7 @@ def measure(name: str, again: bool) -> tuple[int, list[str]]:
 
     `again`: the faults that the last run's tests found are taken as found, if the module is as it was then.
     """
-    path, tests = MODULES[name]
+    path, tests = MODULES[name][0], [f"tests/test_{of}.py" for of in MODULES[name][1]]
     digest = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()
     kept = RESULTS / f"{name}.json"
     before = json.loads(kept.read_text(encoding="utf-8")) if again and kept.exists() else {}

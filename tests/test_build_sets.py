@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from runs import jsonl
 
 from sgtr_jax.cli import main
 from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, records_of, texts_of
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.overlap import duplicates, overlap
-from sgtr_jax.data.pairs import OWN_PROMPT, Pair, filled, find_pairs, match_length, pair_records, report_of
+from sgtr_jax.data.pairs import Pair
 from sgtr_jax.data.registry import find
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.data.summaries import clean_summary, published_summary_prompt
 from sgtr_jax.data.world.corpus import articles as world_articles
 from sgtr_jax.errors import InputError
-
-words = st.text(st.sampled_from("ab {}1"), min_size=0, max_size=30)
 
 
 @pytest.fixture
@@ -32,44 +28,6 @@ def published(mirror: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: p
     cache = Path(os.environ.get("PYTEST_XDIST_TESTRUNUID", "data")).name
     monkeypatch.setenv("SGTR_DATA_CACHE", str(tmp_path_factory.getbasetemp() / cache))
     return mirror
-
-
-@given(st.dictionaries(st.sampled_from(["{article}", "{summary1}", "{summary2}"]), words))
-def test_what_is_filled_in_is_never_read_as_a_template(parts: dict[str, str]) -> None:
-    template = "".join(f"<{key}>" for key in parts)
-    assert filled(template, parts) == "".join(f"<{parts[key]}>" for key in parts)
-    assert filled("{article} {0} {", {"{article}": "{summary1}", "{summary1}": "x"}) == "{summary1} {0} {"
-
-
-@settings(max_examples=60)
-@given(
-    st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(words, words), max_size=8),
-    st.sampled_from(["own", "other", "random", "longer"]),
-)
-def test_rows_of_pairs(texts: dict[str, tuple[str, str]], answers: Any) -> None:
-    own, other = ({key: pair[side] for key, pair in texts.items()} for side in (0, 1))
-    articles = {key: f"article {key}" for key in "abcdefgh"}
-    pairs, dropped = find_pairs(articles, own, {"x": other})
-    assert len(pairs) + sum(dropped.values()) == 8
-    records = pair_records(pairs, answers, OWN_PROMPT)
-    assert len({record.id for record in records}) == len(records)
-    told = [pair for pair in pairs if answers != "longer" or pair.words_ahead]
-    assert len(records) == len(told) * (4 if answers == "random" else 2)
-    # Both places are right equally often, so that no habit of place is learnt.
-    assert sum(r.messages[-1]["content"] == "1" for r in records) * 2 == len(records)
-    assert records == pair_records(find_pairs(articles, own, {"x": other})[0], answers, OWN_PROMPT)
-
-
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=40))
-def test_matched_pairs_say_nothing_by_length(lengths: list[tuple[int, int]]) -> None:
-    pairs = [Pair(str(i), "x", "a", "w " * a, "v " * b) for i, (a, b) in enumerate(lengths)]
-    kept = match_length(pairs)
-    assert [pair for pair in pairs if pair in kept] == kept
-    assert sum(p.words_ahead > 0 for p in kept) == sum(p.words_ahead < 0 for p in kept)
-    shorter = sorted(p.words_ahead for p in kept if p.words_ahead > 0)
-    longer = sorted(-p.words_ahead for p in kept if p.words_ahead < 0)
-    assert all(abs(a - b) <= 2 for a, b in zip(shorter, longer, strict=True))
 
 
 def test_shortcuts_are_found_where_they_are() -> None:
@@ -318,27 +276,3 @@ def test_sets_made_here_have_the_rows_the_registry_says(published: Path) -> None
         rows = load(find(name))
         assert len(rows) == find(name).rows
     assert load(find("sgtr_xsum_qwen32b_popped"))[0]["messages"][0]["role"] == "user"
-
-
-def test_white_space_and_unusable_summaries_are_kept_where_that_is_asked_for() -> None:
-    own = {
-        "a": " Rain fell.\n",
-        "b": "<think>so</think>\n Snow fell. ",
-        "c": "",
-        "d": "Okay, so I need to",
-        "e": "Same.",
-    }
-    other = {"a": "It rained. ", "b": "It snowed.", "c": "x", "d": "y", "e": "Same.", "f": "z"}
-    articles = {key: key.upper() for key in "abcdef"}
-    plain, dropped = find_pairs(articles, own, {"x": other})
-    assert [(p.own, p.other) for p in plain] == [("Rain fell.", "It rained."), ("Snow fell.", "It snowed.")]
-    assert dropped == {"no own summary": 2, "leaked reasoning in the own summary": 1, "both the same": 1}
-    verbatim, same = find_pairs(articles, own, {"x": other}, verbatim=True)
-    assert [(p.own, p.other) for p in verbatim] == [(" Rain fell.\n", "It rained. "), ("Snow fell.", "It snowed.")]
-    assert same == dropped and report_of(6, verbatim, same).kept == {}
-    kept, dropped = find_pairs(articles, own, {"x": other}, verbatim=True, unusable="keep")
-    assert [(pair.own, pair.other) for pair in kept[2:]] == [(own[key], other[key]) for key in "cde"]
-    # An article without any summary can give no pair.
-    assert dropped == {"no own summary": 1}
-    assert report_of(6, kept, dropped).kept == {"no own summary": 1, "leaked reasoning in the own summary": 1,
-                                                "both the same": 1}  # fmt: skip

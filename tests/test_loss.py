@@ -77,6 +77,28 @@ def test_loss_and_gradient_are_the_formula(monkeypatch: pytest.MonkeyPatch, froz
         np.testing.assert_allclose(gradient, 3 * formula, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_gradient_of_bfloat16_states_is_bfloat16(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(losses, "_MAX_LOGITS", size * R * V)
+    hidden, kernel, batch = case()
+    arrays: Any = {name: jnp.asarray(value) for name, value in batch.items()}
+    head: Any = Head(jnp.asarray(kernel, jnp.float32))
+    found = jax.grad(lambda x: target_loss(head, x, arrays, head_is_frozen=True))(jnp.asarray(hidden, jnp.bfloat16))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(found, np.float64), by_hand(hidden, kernel, batch)[1], atol=0.05)
+
+
+@pytest.mark.parametrize(("frozen", "products"), [(True, 2), (False, 3)])
+def test_a_frozen_head_is_multiplied_twice(frozen: bool, products: int) -> None:
+    """Forward and for the states' gradient; once more where the backward pass computes the logits again."""
+    hidden, kernel, batch = case()
+    arrays: Any = {name: jnp.asarray(value) for name, value in batch.items()}
+    head: Any = Head(jnp.asarray(kernel, jnp.float32))
+    gradient = jax.grad(lambda x: target_loss(head, x, arrays, head_is_frozen=frozen))
+    program = jax.make_jaxpr(gradient)(jnp.asarray(hidden, jnp.float32))
+    assert str(program).count("dot_general[") == products
+
+
 @pytest.mark.parametrize("places_at_once", [1, 2, 3, 7])
 @pytest.mark.parametrize("mesh", [None, MeshConfig(fsdp=2)])
 def test_no_more_logits_at_once_than_allowed_on_each_device(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import random_params, spec_of
 
 from sgtr_jax.data.batches import StepPlan, steps_of, tokenize_records
-from sgtr_jax.data.packing import Example, PackedStep, Shape, assign_rows, bucket, pack
+from sgtr_jax.data.packing import Example, PackedStep, Shape, assign_rows, bucket, measure, pack
 from sgtr_jax.data.shapes import choose_shapes
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.train.loss import target_loss
@@ -39,6 +39,12 @@ def test_bucket_is_little_more_than_asked(size: int) -> None:
     assert bucket(bucket(size)) == bucket(size)
 
 
+def test_buckets_are_sixteen_at_first_and_eight_to_each_doubling() -> None:
+    wanted = [*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8)]
+    assert sorted({bucket(size) for size in range(1, 129)}) == wanted
+    assert all(bucket(size) == min(w for w in wanted if w >= size) for size in range(1, 129))
+
+
 @given(lengths_lists)
 def test_every_example_has_one_place_and_no_row_overflows(lengths: list[int]) -> None:
     rows = assign_rows(lengths, 40)
@@ -47,6 +53,54 @@ def test_every_example_has_one_place_and_no_row_overflows(lengths: list[int]) ->
     # First-fit decreasing never opens a row while two could share one.
     loads = sorted(sum(lengths[i] for i in row) for row in rows)
     assert len(loads) < 2 or loads[0] + loads[1] > 40
+
+
+def test_the_longest_go_first_into_the_first_row_with_room() -> None:
+    # 7 | 5 5 | then 3 beside the 7, which fills that row, and 2 in a row of its own; by index within a row.
+    assert assign_rows([3, 5, 2, 5, 7], 10) == [[0, 4], [1, 3], [2]]
+    assert assign_rows([6, 6, 4, 4], 10) == [[0, 2], [1, 3]] and assign_rows([], 10) == []
+
+
+def test_a_shape_holds_what_fits_into_its_rows_length_and_places() -> None:
+    target = np.asarray([True, True, False, True, True, False])  # the first one is never predicted: three targets
+    longer, shorter = Example("a", np.arange(6), target), Example("b", np.arange(4), target[:4])
+    examples = [longer, shorter, shorter]  # in rows of 8: 6 | 4 4; in rows of 10: 6 4 | 4
+    assert [example.num_targets for example in examples] == [3, 2, 2]
+    assert measure(examples, 8) == (2, 4) and measure(examples, 10) == (2, 5) and measure([], 8) == (0, 0)
+    assert measure([shorter], 4) == (1, 2)
+    for (rows, length, places), holds in (
+        ((2, 8, 4), True), ((3, 9, 5), True), ((1, 8, 9), False), ((2, 8, 3), False), ((9, 5, 9), False),
+        ((2, 10, 4), False), ((3, 6, 3), True),
+    ):  # fmt: skip
+        assert Shape(rows, length, places).holds(examples) == holds, (rows, length, places)
+    assert Shape(0, 0, 0).holds([])
+    step = pack([], Shape(2, 3, 1))
+    assert step.num_tokens == step.num_targets == 0 and step.example_ids == ()
+    assert {name: (x.shape, x.dtype.name, x.any()) for name, x in step.arrays().items()} == {
+        "tokens": ((2, 3), "int32", False), "positions": ((2, 3), "int32", False), "segments": ((2, 3), "int32", False),
+        "target_places": ((2, 1), "int32", False), "target_tokens": ((2, 1), "int32", False),
+        "target_weights": ((2, 1), "float32", False),
+    }  # fmt: skip
+
+
+def test_a_packed_row_by_hand() -> None:
+    first = Example("a", np.asarray([7, 8, 9]), np.asarray([True, False, True]))
+    second = Example("b", np.asarray([5, 6]), np.asarray([False, True]))
+    third = Example("c", np.asarray([1, 2, 3, 4]), np.asarray([False, True, True, False]))
+    step = pack([first, second, third], Shape(2, 6, 3))
+    assert step.example_ids == ("a", "b", "c")
+    # The longest one opens the first row, where the pair of tokens finds room too; by index within a row.
+    assert step.tokens.tolist() == [[5, 6, 1, 2, 3, 4], [7, 8, 9, 0, 0, 0]]
+    assert step.positions.tolist() == [[0, 1, 0, 1, 2, 3], [0, 1, 2, 0, 0, 0]]
+    assert step.segments.tolist() == [[2, 2, 3, 3, 3, 3], [1, 1, 1, 0, 0, 0]]
+    assert step.target_places.tolist() == [[0, 2, 3], [1, 0, 0]]
+    assert step.target_tokens.tolist() == [[6, 2, 3], [9, 0, 0]]
+    assert step.target_weights.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert (step.num_tokens, step.num_targets) == (9, 4)
+    assert {name: x.dtype.name for name, x in step.arrays().items()} == {
+        "tokens": "int32", "positions": "int32", "segments": "int32", "target_places": "int32",
+        "target_tokens": "int32", "target_weights": "float32",
+    }  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)

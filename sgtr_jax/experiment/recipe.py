@@ -72,13 +72,13 @@ class Recipe:
 
 def in_order(wanted: Sequence[Recipe]) -> list[Recipe]:
     """All recipes that `wanted` need, each once (by fingerprint), inputs before what is made from them."""
-    done: dict[str, Recipe] = {}
+    done: set[str] = set()
 
     def visit(recipe: Recipe) -> Iterator[Recipe]:
         if recipe.fingerprint not in done:
             for made_from in recipe.inputs.values():
                 yield from visit(made_from)
-            done[recipe.fingerprint] = recipe
+            done.add(recipe.fingerprint)
             yield recipe
 
     return [recipe for root in wanted for recipe in visit(root)]

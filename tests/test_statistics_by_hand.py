@@ -1,0 +1,282 @@
+"""Each interval and p-value is its published formula, written out in loops; the bounds of each rule are met exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sgtr_eval.facts import all_facts
+from sgtr_eval.statistics import (
+    Difference,
+    Interval,
+    Variance,
+    average_misalignment,
+    difference_of_seeds,
+    holm,
+    paired_difference,
+    quantile,
+    seeds_and_questions,
+    share_interval,
+    t_interval,
+    two_way_variance,
+    wilson,
+)
+
+SIZES = [(2, 2), (3, 4), (5, 3), (2, 9), (4, 2)]
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def student(freedom: float, level: float = 0.95) -> float:
+    """The two-sided quantile, from the lower tail."""
+    below = (1 - level) / 2
+    return float(-stats.norm.ppf(below) if freedom == math.inf else -stats.t.ppf(below, freedom))
+
+
+def two_sided(ratio: float, freedom: float) -> float:
+    below = stats.norm.cdf(-abs(ratio)) if freedom == math.inf else stats.t.cdf(-abs(ratio), freedom)
+    return float(2 * below)
+
+
+def wilson_by_roots(share: float, answers: float, z: float) -> tuple[float, float]:
+    """The shares p that are z standard errors of p away from the one that was seen."""
+    low, high = sorted(np.roots([1 + z * z / answers, -2 * share - z * z / answers, share * share]).real)
+    return float(low), float(high)
+
+
+def squares(table: list[list[float]]) -> tuple[float, float, float]:
+    """What seeds, questions and the rest have of the variance of the mean: mean squares over the number of cells."""
+    k, m = len(table), len(table[0])
+    rows, columns = [mean(row) for row in table], [mean([row[j] for row in table]) for j in range(m)]
+    grand = mean(rows)
+    of_rows = m * sum((r - grand) ** 2 for r in rows) / (k - 1) if k > 1 else math.nan
+    of_columns = k * sum((c - grand) ** 2 for c in columns) / (m - 1) if m > 1 else math.nan
+    rest = sum((table[i][j] - rows[i] - columns[j] + grand) ** 2 for i in range(k) for j in range(m))
+    of_rest = rest / ((k - 1) * (m - 1)) if k > 1 < m else math.nan
+    return of_rows / (k * m), of_columns / (k * m), of_rest / (k * m)
+
+
+def variance_by_hand(table: list[list[float]]) -> tuple[float, float]:
+    """Variance of the mean and Satterthwaite's degrees of freedom."""
+    k, m = len(table), len(table[0])
+    rows, columns, rest = squares(table)
+    value = rows + columns - rest
+    if value <= 0:
+        value = max(rows, columns)
+    return value, max(1.0, value**2 / (rows**2 / (k - 1) + columns**2 / (m - 1) + rest**2 / ((k - 1) * (m - 1))))
+
+
+def same(found: Interval, low: float, high: float, of: Sequence[float]) -> None:
+    wanted = (pytest.approx(mean(of)), pytest.approx(low), pytest.approx(high), len(of))
+    assert (found.mean, found.low, found.high, found.n) == wanted
+
+
+@pytest.mark.parametrize(("seeds", "questions"), SIZES)
+def test_the_variance_of_a_table_is_that_of_the_mean_squares(seeds: int, questions: int) -> None:
+    effects = [(1.0, 1.0, 1.0), (0.1, 2.0, 0.3), (2.0, 0.1, 0.3), (0.0, 0.0, 1.0), (0.0, 0.0, 3.0)]
+    rng = np.random.default_rng(5)
+    for by_seed, by_question, by_answer in effects * 4:
+        table = (rng.normal(0, by_seed, (seeds, 1)) + rng.normal(0, by_question, questions)
+                 + rng.normal(0, by_answer, (seeds, questions)))  # fmt: skip
+        found = two_way_variance(table)
+        assert (found.value, found.freedom) == pytest.approx(variance_by_hand(table.tolist()))
+        half = student(found.freedom) * math.sqrt(found.value)
+        flat = [mean(row) for row in table.tolist()]
+        same(seeds_and_questions(table.tolist()), mean(flat) - half, mean(flat) + half, flat)
+        half = student(found.freedom, 0.8) * math.sqrt(found.value)
+        same(seeds_and_questions(table.tolist(), level=0.8), mean(flat) - half, mean(flat) + half, flat)
+
+
+def test_the_rest_alone_gives_what_seeds_or_questions_have_of_it() -> None:
+    table = [[1.0, 0.0], [0.0, 1.0]]  # neither seeds nor questions differ: the estimate is below 0, and 0 is left
+    assert two_way_variance(np.asarray(table)) == Variance(0.0, math.inf)
+    table = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]  # by hand: questions 1/36, seeds 0, rest 1/12; nothing but questions
+    found = two_way_variance(np.asarray(table))
+    assert (found.value, found.freedom) == pytest.approx((1 / 36, 1.0))
+
+
+def test_one_seed_or_one_question_leaves_what_the_other_varies_by() -> None:
+    values = [0.2, 0.9, 0.4, 0.4]
+    spread = sum((v - mean(values)) ** 2 for v in values) / 3 / 4
+    for table in (np.asarray([values]), np.asarray(values)[:, None]):
+        found = two_way_variance(table)
+        assert (found.value, found.freedom) == (pytest.approx(spread), 3)
+    alone = two_way_variance(np.asarray([[0.7]]))
+    assert (alone.value, alone.freedom) == (0.0, 0)
+    for table in ([[0.2, 0.9]], [[0.2], [0.9]]):
+        found_interval = seeds_and_questions(table, 10)
+        assert found_interval.mean == pytest.approx(0.55) and found_interval.n == len(table)
+        assert math.isnan(found_interval.low) and math.isnan(found_interval.high)
+    flat = seeds_and_questions([[2.0, 2.0], [2.0, 2.0]])
+    assert flat.mean == 2 and flat.n == 2 and math.isnan(flat.low) and math.isnan(flat.high)
+    with pytest.raises(ValueError, match="1 axes; expected seeds and questions"):
+        seeds_and_questions([0.1, 0.2])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_the_wider_of_two_wilson_intervals_holds(level: float) -> None:
+    given: dict[str, Any] = {} if level == 0.95 else {"level": level}
+    for answers, rates in ((50, [0.2, 0.24, 0.3]), (50, [0.1, 0.5]), (4000, [0.1, 0.5, 0.9]), (1, [0.0, 1.0, 1.0])):
+        k, m = len(rates), mean(rates)
+        first = wilson_by_roots(m, k * answers, student(math.inf, level))
+        spread = sum((r - m) ** 2 for r in rates) / (k - 1) / k
+        other = wilson_by_roots(m, m * (1 - m) / spread, student(k - 1, level))
+        same(share_interval(rates, answers, **given), min(first[0], other[0]), max(first[1], other[1]), rates)
+    for rates in ([0.3], [0.3, 0.3]):
+        same(
+            share_interval(rates, 20, **given), *wilson_by_roots(0.3, 20 * len(rates), student(math.inf, level)), rates
+        )
+    for table, answers in (([[0.1, 0.6, 0.2], [0.3, 0.4, 0.2]], 30), ([[0.0, 0.9], [0.4, 1.0], [0.1, 0.8]], 9000)):
+        rows = [mean(row) for row in table]
+        value, freedom = variance_by_hand(table)
+        first = wilson_by_roots(mean(rows), len(rows) * answers, student(math.inf, level))
+        other = wilson_by_roots(mean(rows), mean(rows) * (1 - mean(rows)) / value, student(freedom, level))
+        found = seeds_and_questions(table, answers, **given)
+        same(found, min(first[0], other[0]), max(first[1], other[1]), rows)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_shares_at_the_ends_reach_them(share: float) -> None:
+    low, high = wilson_by_roots(share, 40, 1.5)
+    found = wilson(share, 40, 1.5)
+    assert found == (pytest.approx(low, abs=1e-9), pytest.approx(high)) and found[int(share)] == share
+    both = seeds_and_questions([[share] * 3] * 2, 10)
+    bounds = wilson_by_roots(share, 20, student(math.inf))
+    assert (both.low, both.high) == (pytest.approx(bounds[0], abs=1e-9), pytest.approx(bounds[1]))
+    assert share_interval([share, share], 10) == both
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_shares_or_answers_there_is_no_interval() -> None:
+    for shares, answers in (([], 10), ([0.5, 0.6], 0), ([math.nan, 0.5], 10)):
+        found = share_interval(shares, answers)
+        assert found.n == len(shares) and math.isnan(found.low) and math.isnan(found.high)
+    assert math.isnan(share_interval([], 10).mean) and share_interval([0.5, 0.6], 0).mean == pytest.approx(0.55)
+    assert share_interval([0.5], 1).low > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_students_interval_at_a_level() -> None:
+    values = [0.2, 0.9, 0.4]
+    half = student(2, 0.8) * math.sqrt(sum((v - 0.5) ** 2 for v in values) / 2 / 3)
+    same(t_interval(values, 0.8), 0.5 - half, 0.5 + half, values)
+    same(t_interval(values[:2]), 0.55 - student(1) * 0.35, 0.55 + student(1) * 0.35, values[:2])
+    for few in ([], [3.0], [3.0, 3.0]):
+        found = t_interval(few)
+        assert found.n == len(few) and math.isnan(found.low) and math.isnan(found.high)
+        assert math.isnan(found.mean) if not few else found.mean == 3
+    assert quantile(7.5, 0.9) == pytest.approx(student(7.5, 0.9)) and quantile(math.inf, 0.5) == pytest.approx(0.67449)
+
+
+def wider(gap: float, known: list[tuple[float, float]], seeds: int, bounded: bool) -> tuple[float, float, float]:
+    """Bounds and p-value of the widest of some variances."""
+    half = max(student(freedom) * math.sqrt(value) for value, freedom in known)
+    p = max(two_sided(gap / math.sqrt(value), freedom) for value, freedom in known) if seeds > 1 else math.nan
+    low, high = gap - half, gap + half
+    return (max(-1.0, low), min(1.0, high), p) if bounded else (low, high, p)
+
+
+def agrees(found: Difference, gap: float, wanted: tuple[float, float, float], seeds: int, questions: int) -> None:
+    inside = found.difference
+    assert (inside.mean, inside.low, inside.high) == pytest.approx((gap, *wanted[:2]))
+    assert found.p_value == pytest.approx(wanted[2], rel=1e-9, nan_ok=True)
+    assert (inside.n, found.n_questions) == (seeds, questions)
+
+
+def bonett_price(deltas: list[float], answers: int) -> float:
+    """Variance of a difference of paired shares, with one more answer of either kind that differs (2012)."""
+    each = answers / len(deltas)
+    up = (sum(d for d in deltas if d > 0) * each + 1) / (answers + 2)
+    down = (sum(-d for d in deltas if d < 0) * each + 1) / (answers + 2)
+    return (up + down - (up - down) ** 2) / (answers + 2)
+
+
+@pytest.mark.parametrize("answers", [None, 12, 3000])
+@pytest.mark.parametrize(("seeds", "questions"), [*SIZES, (1, 6)])
+def test_paired_differences_by_hand(seeds: int, questions: int, answers: int | None) -> None:
+    rng = np.random.default_rng(6)
+    tuned, base = rng.random((seeds, questions)).tolist(), (0.6 * rng.random(questions)).tolist()
+    deltas = [[t - b for t, b in zip(row, base, strict=True)] for row in tuned]
+    columns = [mean([row[j] for row in deltas]) for j in range(questions)]
+    if seeds > 1:
+        known = [variance_by_hand(deltas)]
+    else:
+        known = [(squares(deltas)[1], questions - 1)]
+    if answers is not None:
+        known.append((bonett_price(columns, answers), math.inf))
+    gap = mean(columns)
+    wanted = wider(gap, known, seeds, answers is not None)
+    agrees(paired_difference(tuned, base, answers), gap, wanted, seeds, questions)
+
+
+def test_paired_shares_that_do_not_differ_have_the_least_variance() -> None:
+    found = paired_difference([[1.0, 0.0, 1.0]] * 2, [1.0, 0.0, 1.0], 3)
+    agrees(found, 0.0, wider(0.0, [(2 / 5 / 5, math.inf)], 2, True), 2, 3)
+    one = paired_difference([[0.9], [0.1]], [0.2])  # one question: what seeds vary by
+    agrees(one, 0.3, wider(0.3, [(0.8**2 / 2 / 2, 1)], 2, False), 2, 1)
+    alone = paired_difference([[1.0]], [0.0])
+    assert alone.difference.mean == 1 and (alone.difference.n, alone.n_questions) == (1, 1)
+    assert math.isnan(alone.difference.low) and math.isnan(alone.difference.high) and math.isnan(alone.p_value)
+    far = paired_difference([[1.0, 1.0], [1.0, 0.9]], [0.0, 0.1], 2)
+    assert far.difference.high == 1.0 and paired_difference([[0.0, 0.1]] * 2, [1.0, 1.0], 2).difference.low == -1.0
+    with pytest.raises(ValueError, match=r"\(3,\) scores cannot be paired with 3 of"):
+        paired_difference([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])  # type: ignore[list-item]
+
+
+def smoothed(share: float, answers: int) -> float:
+    p = (share * answers + 1) / (answers + 2)
+    return p * (1 - p) / (answers + 2)
+
+
+@pytest.mark.parametrize("answers", [8, 5000])
+@pytest.mark.parametrize("base", [[0.2], [0.2, 0.3, 0.4]])
+@pytest.mark.parametrize("tuned", [[0.9], [0.9, 0.8, 0.4], [0.4, 0.45], [0.6, 0.6]])
+def test_differences_of_shares_by_hand(tuned: list[float], base: list[float], answers: int) -> None:
+    """Agresti and Caffo's (2000) for the base; the seeds' own spread, or at least the sampling of their answers."""
+    k, gap = len(tuned), mean(tuned) - mean(base)
+    spread = sum((t - mean(tuned)) ** 2 for t in tuned) / (k - 1) / k if k > 1 else 0.0
+    below = smoothed(mean(base), answers) / len(base)
+    freedom = (spread + below) ** 2 / (spread**2 / (k - 1)) if spread > 0 else math.inf
+    known = [(spread + below, freedom), (smoothed(mean(tuned), answers) / k + below, math.inf)]
+    agrees(difference_of_seeds(tuned, base, answers), gap, wider(gap, known, k, True), k, 0)
+
+
+def test_differences_of_other_numbers_are_welchs() -> None:
+    tuned, base = [3.0, 5.0, 4.5, 7.0], [2.0, 2.5, 1.0]
+    parts = [(sum((v - mean(x)) ** 2 for v in x) / (len(x) - 1) / len(x), len(x) - 1) for x in (tuned, base)]
+    value = sum(part for part, _ in parts)
+    freedom = value**2 / sum(part**2 / of for part, of in parts)
+    gap = mean(tuned) - mean(base)
+    agrees(difference_of_seeds(tuned, base), gap, wider(gap, [(value, freedom)], 4, False), 4, 0)
+    parts = [(0.5**2 * 2 / 1 / 2, 1), (0.25**2 * 2 / 1 / 2, 1)]
+    value = sum(part for part, _ in parts)
+    freedom = value**2 / sum(part**2 for part, _ in parts)
+    found = difference_of_seeds([3.0, 4.0], [2.0, 2.5])
+    agrees(found, 1.25, wider(1.25, [(value, freedom)], 2, False), 2, 0)
+    for few, others in (([3.0], [1.0, 2.0]), ([3.0, 4.0], [1.0])):
+        none = difference_of_seeds(few, others)
+        assert none.difference.mean == pytest.approx(mean(few) - mean(others)) and none.n_questions == 0
+        assert math.isnan(none.difference.low) and math.isnan(none.difference.high)
+        assert math.isnan(none.p_value) and none.difference.n == len(few)
+
+
+def test_corrected_p_values_stop_at_one_and_keep_their_order() -> None:
+    found = holm({"a": 0.6, "b": 0.01, "c": 0.4, "d": math.nan, "e": 0.005})
+    wanted = {"a": 0.8, "b": 0.03, "c": 0.8, "d": math.nan, "e": 0.02}
+    assert found == pytest.approx(wanted, nan_ok=True) and list(found) == list(wanted)
+    assert holm({"x": 0.9, "y": 0.95}) == {"x": 1.0, "y": 1.0} and holm({}) == {}
+
+
+def test_a_mean_over_fewer_parts_is_none() -> None:
+    wanted = [name for name, facts in all_facts().items() if facts.in_average]
+    parts: dict[str, float | None] = dict.fromkeys(wanted, 0.5)
+    assert average_misalignment({**parts, wanted[1]: math.nan})[1] == [wanted[1]]
+    value, missing = average_misalignment({})
+    assert math.isnan(value) and missing == wanted
