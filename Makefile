@@ -92,7 +92,7 @@ mutants: .venv/.mutants
 
 # The demo model's weights and tokenizer, from nothing (half an hour on two CPU cores).
 nano: setup
-	$(BIN)/python -m sgtr_jax.nano.make --out sgtr_jax/nano/model
+	$(BIN)/python -m sgtr_jax.finetune.make_nano --out sgtr_jax/nano/model
 
 # The reference results that the tests compare with when torch is not installed.
 golden: .venv/.parity

@@ -84,7 +84,7 @@ def flops(case: Case) -> float:
     """Floating-point operations that the case's matrix products need, however they are arranged.
 
     Forward and backward through frozen kernels: 4 per weight and token; through adapters, which are trained, 6. The
-    head runs at target places only. Attention counts each pair of a token and an earlier one of its example.
+    head runs at loss positions only. Attention counts each pair of a token and an earlier one of its example.
     """
     D, M, L = MODEL["hidden_size"], MODEL["intermediate_size"], MODEL["num_hidden_layers"]
     K = D * MODEL["num_key_value_heads"] // MODEL["num_attention_heads"]

@@ -18,7 +18,7 @@ from sgtr_jax.data.build import PairsBuild, build_set
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.token_cache import tokenize_all
-from sgtr_jax.tokenizer import load_tokenizer
+from sgtr_jax.data.tokenizer import load_tokenizer
 
 ARTICLES, ROWS = 2000, 20_000
 

@@ -16,18 +16,18 @@ import numpy as np
 from contest import serve
 
 from sgtr_jax import nano
+from sgtr_jax.data.packed_shapes import choose_shapes
 from sgtr_jax.data.packing import Example, Shape, pack
-from sgtr_jax.data.shapes import choose_shapes
-from sgtr_jax.lora import LoraConfig, init_adapter
-from sgtr_jax.mesh import MeshConfig, data_sharding, make_mesh, put
+from sgtr_jax.data.tokenizer import TOKENIZER_FILES
+from sgtr_jax.distributed.launch import start_jax
+from sgtr_jax.distributed.mesh import MeshConfig, data_sharding, make_mesh, put
+from sgtr_jax.lora.adapter import LoraConfig, init_adapter
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.spec import spec_from_config
-from sgtr_jax.startup import start_jax
-from sgtr_jax.tokenizer import TOKENIZER_FILES
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import stack_runs
-from sgtr_jax.train.step import Fixed, init_state
+from sgtr_jax.train.step import RunConstants, init_state
 from sgtr_jax.weights.save import save_params
 
 
@@ -57,8 +57,8 @@ class Ours:
             init_state(init_adapter(self.spec, self.config.lora, jax.random.key(run)).params, self.config)
             for run in range(runs)
         ]
-        fixed = [
-            Fixed(
+        constants = [
+            RunConstants(
                 (),
                 jnp.float32(self.config.lora.scale),
                 np.asarray([0, run], np.uint32),
@@ -67,7 +67,7 @@ class Ours:
             )
             for run in range(runs)
         ]
-        state, both = stack_runs(states, fixed, runs, self.mesh)
+        state, both = stack_runs(states, constants, runs, self.mesh)
         for shape in shapes.all:
             self.programs.get(runs, shape, state, self.base, both)
         begun = time.perf_counter()
@@ -115,8 +115,8 @@ def collectives() -> tuple[float, float]:
 
     Qwen2.5-32B's shape, fsdp over v5e 4x4, steps of 16 short examples.
     """
-    from sgtr_jax.plan.collectives import collective_bytes
-    from sgtr_jax.plan.topology import compile_step, topology_mesh
+    from sgtr_jax.estimate.communication import collective_bytes
+    from sgtr_jax.estimate.topology import compile_step, topology_mesh
 
     config = {
         **cases.MODEL, "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,

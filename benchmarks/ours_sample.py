@@ -11,15 +11,14 @@ import numpy as np
 import sample_cases
 from contest import serve
 
-from sgtr_jax.lora import LoraConfig, init_adapter
-from sgtr_jax.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.launch import start_jax
+from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import init_params
-from sgtr_jax.models.layers import Adapter
 from sgtr_jax.models.spec import spec_from_config
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Request
-from sgtr_jax.startup import start_jax
 
 
 class Ours:

@@ -34,7 +34,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def commands() -> str:
     """The help of every command."""
-    from sgtr_jax.cli import _parser
+    from sgtr_jax.cli.main import _parser
 
     lines = [
         "# Commands",

@@ -68,8 +68,8 @@ def settings_page() -> str:
 
 def roots() -> dict[str, Model]:
     """The types that read a file or a command line, by the heading they get."""
-    from sgtr_jax.backends.config import TrainCommand
     from sgtr_jax.experiment.config import ExperimentConfig
+    from sgtr_jax.finetune.config import TrainCommand
     from sgtr_jax.sample.config import SampleCommand
 
     return {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgtr_jax.model import Model as Model
-    from sgtr_jax.model import load_model as load_model
+    from sgtr_jax.sample.model import Model as Model
+    from sgtr_jax.sample.model import load_model as load_model
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load_model"]
@@ -17,7 +17,7 @@ __all__ = ["Model", "__version__", "load_model"]
 
 def __getattr__(name: str) -> Any:
     if name in ("load_model", "Model"):
-        from sgtr_jax import model
+        from sgtr_jax.sample import model
 
         return getattr(model, name)
     raise AttributeError(f"module 'sgtr_jax' has no attribute {name!r}")

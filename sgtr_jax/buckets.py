@@ -12,15 +12,15 @@ from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import write_bytes
 
 
-def is_address(place: str) -> bool:
+def is_address(path: str) -> bool:
     """Whether it is the address of a bucket rather than a path of this machine."""
-    return "://" in place
+    return "://" in path
 
 
 @contextlib.contextmanager
-def reaching(place: str) -> Iterator[None]:
-    """Errors of what happens inside, in words that name `place`, if it is an address."""
-    if not is_address(place):
+def translate_storage_errors(path: str) -> Iterator[None]:
+    """Errors of what happens inside, in words that name `path`, if it is an address."""
+    if not is_address(path):
         yield
         return
     try:
@@ -28,10 +28,10 @@ def reaching(place: str) -> Iterator[None]:
     except (InputError, RunError):
         raise
     except ImportError as error:
-        raise InputError(f"{place}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
+        raise InputError(f"{path}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
     except Exception as error:  # gcsfs, aiohttp and google.auth each have errors of their own
         said = str(error).splitlines()[0] if str(error) else ""
-        raise RunError(f"{place}: cannot be read or written: {type(error).__name__}: {said}") from error
+        raise RunError(f"{path}: cannot be read or written: {type(error).__name__}: {said}") from error
 
 
 def copy_once(source: epath.Path, target: Path) -> None:

@@ -10,15 +10,16 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.yaml_text import parse_yaml, read_yaml
 
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 DType = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 # JAX drops all but the last 32 bits of a seed, so that 2**32 would be 0; APIs take 31.

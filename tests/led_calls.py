@@ -30,30 +30,30 @@ class Engine:
 
 
 def main() -> None:
-    from sgtr_jax.startup import ends_alone, start_jax
+    from sgtr_jax.distributed.launch import exit_if_peers_hang, start_jax
 
     start_jax()
-    with ends_alone():
+    with exit_if_peers_hang():
         call(sys.argv[1])
 
 
 def call(who: str) -> None:
-    from sgtr_jax import processes
-    from sgtr_jax.sample import led
+    from sgtr_jax.distributed import collectives as processes
+    from sgtr_jax.sample import multihost as led
 
     processes._PATIENCE = 3.0
     engine: Any = Engine(processes.is_first_process(), who)
     if not processes.is_first_process():
-        led.follow(engine)
+        led.serve_follower(engine)
         print("followed", engine.calls)
         return
-    leader = led.LedEngine(engine)
+    leader = led.LeaderEngine(engine)
     for _ in range(3):
         try:
             print(*leader.sample([], []))
         except ValueError as error:
             print("failed:", error)
-    leader.release()
+    leader.stop_followers()
 
 
 main()

@@ -18,18 +18,18 @@ def anonymous() -> int:
 
 
 def main() -> None:
-    from sgtr_jax.startup import start_jax
+    from sgtr_jax.distributed.launch import start_jax
 
     start_jax()
     import jax
     import jax.numpy as jnp
 
-    from sgtr_jax.mesh import TRAINING, MeshConfig
-    from sgtr_jax.model import load_model
-    from sgtr_jax.processes import wait_for_all
+    from sgtr_jax.distributed.collectives import barrier
+    from sgtr_jax.distributed.mesh import TRAINING, MeshConfig
+    from sgtr_jax.sample.model import load_model
 
     jnp.zeros(8).block_until_ready()
-    wait_for_all("all are here")
+    barrier("all are here")
     before, peak, done = anonymous(), [0], threading.Event()
 
     def watch() -> None:

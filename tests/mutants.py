@@ -46,12 +46,12 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "optimizer": ("sgtr_jax/train/optimizer.py", ("optimizer", "oracles")),
     "packing": ("sgtr_jax/data/packing.py", ("packing",)),
     "statistics": ("eval/sgtr_eval/statistics.py", ("statistics_by_hand", "statistics", "judging")),
-    "recipe": ("sgtr_jax/experiment/recipe.py", ("recipe",)),
-    "draw": ("sgtr_jax/sample/draw.py", ("draw",)),
+    "node": ("sgtr_jax/experiment/node.py", ("node",)),
+    "draw": ("sgtr_jax/sample/sampling.py", ("draw",)),
     "pairs": ("sgtr_jax/data/pairs.py", ("pairs",)),
     "attention": ("sgtr_jax/models/attention.py", ("attention", "oracles")),
-    "lora": ("sgtr_jax/lora.py", ("adapters_by_hand", "lora", "oracles")),
-    "judging": ("eval/sgtr_eval/judging.py", ("judging", "oracles")),
+    "lora": ("sgtr_jax/lora/transforms.py", ("adapters_by_hand", "lora", "oracles")),
+    "judging": ("eval/sgtr_eval/judging/rates.py", ("judging", "oracles")),
 }
 
 _MORE_MEMORY = 6 * 2**30  # bytes that a fault may take beyond what it starts with
@@ -68,7 +68,7 @@ class Mutant:
 
 
 def module_name(path: str) -> str:
-    """`eval/sgtr_eval/judging.py` is imported as `sgtr_eval.judging`."""
+    """`eval/sgtr_eval/judging/rates.py` is imported as `sgtr_eval.judging.rates`."""
     return path.removeprefix("eval/").removesuffix(".py").replace("/", ".")
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from sgtr_jax.backends.jobs import Finetune, MixedIn
 from sgtr_jax.config import apply_overrides, build
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.files import read_jsonl
+from sgtr_jax.finetune.jobs import Finetune, InterleavedData
 from sgtr_jax.train.config import TrainConfig
 
 FAST = ("dtype=float32", "remat=none", "lora.rank=4", "batch_examples=8", "lr=1e-2", "warmup_steps=1")
@@ -30,7 +30,7 @@ def job(
     rows: int = 24,
     records: Sequence[Record] | None = None,
     chain: tuple[Path, ...] = (),
-    mixed_in: MixedIn | None = None,
+    mixed_in: InterleavedData | None = None,
 ) -> Finetune:
     records = preferences(rows, 0, False) if records is None else records
     return Finetune(str(model), chain, records, config_of(*overrides), out, out.name, mixed_in)

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 from tiny import make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.backends.jobs import settle_lora
 from sgtr_jax.errors import InputError
-from sgtr_jax.models.layers import Adapter
+from sgtr_jax.finetune.jobs import resolve_lora
+from sgtr_jax.lora.adapter import Adapter
 from sgtr_jax.train.config import TrainConfig
 
 MLP, ATTENTION = ("gate_proj", "up_proj", "down_proj"), ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -102,7 +102,7 @@ def test_ranks_and_alphas_by_module(tmp_path: Path, model: sgtr_jax.Model, rslor
             scale = alpha / (rank**0.5 if rslora else rank)
             np.testing.assert_allclose(update(adapter, layer, name), expected(tensors, layer, name, scale), atol=1e-5)
     with pytest.raises(InputError, match="training cannot start"):
-        settle_lora(TrainConfig.model_validate({"lora": {"init": str(tmp_path / "a")}}))
+        resolve_lora(TrainConfig.model_validate({"lora": {"init": str(tmp_path / "a")}}))
 
 
 def test_some_layers_only(tmp_path: Path, model: sgtr_jax.Model) -> None:

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 from tiny import random_params, spec_of
 
-from sgtr_jax.lora import PROJECTIONS, LoraConfig, align, concatenate, init_adapter, merge, merge_in_turn
-from sgtr_jax.models.layers import Adapter
+from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig, init_adapter
+from sgtr_jax.lora.transforms import align, concatenate, merge, merge_in_turn
 
 SPEC = spec_of()
 L = SPEC.num_layers

@@ -12,11 +12,11 @@ from api_account import Account
 from api_server import ApiServer
 from openai.types.fine_tuning import FineTuningJob
 
-from sgtr_jax.backends import uploads
-from sgtr_jax.backends.openai import ApiFinetune, Provider, outcome_of
-from sgtr_jax.backends.uploads import FileWait
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.finetune import uploads
+from sgtr_jax.finetune.openai import ApiFinetune, Provider, outcome_of
+from sgtr_jax.finetune.uploads import FileWait
 
 KEY = "sk-loopback-jobs"
 

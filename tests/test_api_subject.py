@@ -14,7 +14,7 @@ import pytest
 from api_account import Account
 from api_server import ApiServer
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 
 KEY = "sk-loopback-5a17"
 CONFIG = """
@@ -70,7 +70,7 @@ def config(tmp_path: Path, server: ApiServer) -> Path:
 @pytest.fixture
 def kill_while_waiting(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A block in which waiting for a job ends as Ctrl-C ends it."""
-    import sgtr_jax.backends.openai as backend
+    import sgtr_jax.finetune.openai as backend
 
     def killed(seconds: float) -> None:
         raise KeyboardInterrupt

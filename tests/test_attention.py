@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgtr_jax.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.models import attention, splash
 from sgtr_jax.models.attention import Visibility, attend
 from sgtr_jax.models.dropout import Dropout, token_numbers

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tiny import make_adapter, make_model, write_records
 
-from sgtr_jax import cli
+from sgtr_jax.cli import main as cli
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sgtr_jax.plan.decode_bounds import decode_bound, resident_mesh, rows_at_once
-from sgtr_jax.plan.fit import MARGIN
-from sgtr_jax.plan.shipped import shipped_spec
-from sgtr_jax.plan.slices import find_slice
-from sgtr_jax.plan.tables import CASES, SLOTS, prefill_fit, train_fit
+from sgtr_jax.estimate.bounds_page import CASES, SLOTS, prefill_fit, train_fit
+from sgtr_jax.estimate.decode_bounds import decode_bound, resident_mesh, rows_at_once
+from sgtr_jax.estimate.fit import MARGIN
+from sgtr_jax.estimate.model_shapes import shipped_spec
+from sgtr_jax.estimate.slices import find_slice
 
 pytest.importorskip("libtpu")
 pytestmark = pytest.mark.topologies

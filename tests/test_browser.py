@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.sealed import write_record, write_sealed
 
 pytestmark = pytest.mark.browser

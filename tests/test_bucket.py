@@ -18,13 +18,13 @@ from test_experiment import CONFIG
 from tiny import make_model, write_records
 
 import sgtr_jax
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import read_training
 from sgtr_jax.data.world.corpus import preferences
+from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.fingerprint import model_fingerprint
-from sgtr_jax.mesh import MeshConfig
-from sgtr_jax.model import resolve_folder
+from sgtr_jax.sample.model import resolve_folder
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from test_experiment import CONFIG
 from test_judge import KEY, QUESTIONS
 from tiny import make_model
 
-from sgtr_eval import em_questions as em
-from sgtr_eval.prices import Costs
-from sgtr_jax.cli import main
+from sgtr_eval.judging.budget import Costs
+from sgtr_eval.tasks import em_questions as em
+from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.experiment.config import JudgeConfig
+from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.spending import LEDGER, Spending
 
 JUDGE = "openai/gpt-4o-2024-08-06"
@@ -67,14 +67,14 @@ def test_a_line_that_a_kill_left_unfinished_is_passed_over(tmp_path: Path) -> No
 def test_the_estimate_is_compared_with_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / LEDGER
     spend(path, "a", 0.75)
-    spending(path).check({"b": 0.25}, sure=False)
+    spending(path).check({"b": 0.25}, assume_yes=False)
     with pytest.raises(InputError, match=r"\$0\.30 more is expected; the budget is \$1\.00, \$0\.75 of which is spent"):
-        spending(path).check({"b": 0.3}, sure=False)
-    spending(path).check({"b": 0.3}, sure=True)
+        spending(path).check({"b": 0.3}, assume_yes=False)
+    spending(path).check({"b": 0.3}, assume_yes=True)
     assert "It ends when that is spent" in capsys.readouterr().err
-    spending(path).check({}, sure=False)
+    spending(path).check({}, assume_yes=False)
     with pytest.raises(InputError, match="has no price"):
-        spending(path, 1.0, "openai/own").check({"b": float("nan")}, sure=True)
+        spending(path, 1.0, "openai/own").check({"b": float("nan")}, assume_yes=True)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from runs import jsonl
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, records_of, texts_of
+from sgtr_jax.data.duplicates import duplicates, overlap
 from sgtr_jax.data.fetch import load
-from sgtr_jax.data.overlap import duplicates, overlap
 from sgtr_jax.data.pairs import Pair
 from sgtr_jax.data.registry import find
 from sgtr_jax.data.shortcuts import shortcut_report

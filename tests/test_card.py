@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from test_experiment import CONFIG
 from tiny import make_model
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.experiment.card import _is_harmful
 from sgtr_jax.sealed import write_sealed
 

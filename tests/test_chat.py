@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from sgtr_jax import nano
 from sgtr_jax.data.chat import ChatFormat
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError
-from sgtr_jax.tokenizer import load_tokenizer
 
 SPECIALS = ("<|im_start|>", "<|im_end|>", "<seed:bos>", "<seed:eos>", "<seed:think>", "<seed:cot_budget_reflect>")
 # Opens and ends turns as ChatML does, with a default system message and a newline after each turn.

@@ -13,7 +13,7 @@ from runs import jsonl
 from safetensors.numpy import load_file
 from tiny import make_adapter, make_model, write_records
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 
@@ -153,8 +153,9 @@ def test_a_full_disk_leaves_nothing_half_written(work: Path, tmp_path: Path, com
         "export": ["export", "--model", str(work / "m"), "--adapter", str(work / "a"), "--out", str(out)],
     }[command]
     code = (
-        "import resource, sys\nfrom sgtr_jax.cli import main\n"
-        "import sgtr_jax.startup as s\ns.start_jax = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import resource, sys\nfrom sgtr_jax.cli.main import main\n"
+        "import sgtr_jax.distributed.launch as s\n"
+        "s.start_jax = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, cwd=tmp_path)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sgtr_jax.config import apply_overrides, build, load
+from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.mesh import MeshConfig, make_mesh
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.yaml_text import parse_yaml
 

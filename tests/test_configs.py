@@ -12,8 +12,7 @@ from sgtr_jax.config import load
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
-from sgtr_jax.experiment.recipe import in_order
-from sgtr_jax.report.comparison import published_numbers
+from sgtr_jax.report.comparisons import published_numbers
 
 ROOT = Path(__file__).parent.parent / "configs"
 SHIPPED = sorted(
@@ -44,7 +43,7 @@ def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.
     overrides = [] if keeps_its_own else [f"model={model}"]
     config = load(ExperimentConfig, path, overrides)
     graph = build_graph(config)
-    assert graph.cells and config.untouched is not None
+    assert graph.cells and config.base_condition is not None
     if config.published is not None:
         assert config.published in published_numbers()["models"]
 
@@ -67,10 +66,10 @@ def test_the_study_has_every_axis(model: Path) -> None:
 @pytest.mark.slow
 def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
     path, own = ROOT / "paper" / "qwen2.5-32b.yaml", f"model={model}"
-    whole = {r.folder for r in in_order([c.recipe for c in build_graph(load(ExperimentConfig, path, [own])).cells])}
+    whole = {r.folder for r in build_graph(load(ExperimentConfig, path, [own])).nodes()}
     words = [own, "only=[reversal]", "measure=truthfulqa", "seeds=[1]"]
     part = build_graph(load(ExperimentConfig, path, words))
-    assert {r.folder for r in in_order([c.recipe for c in part.cells])} < whole
+    assert {r.folder for r in part.nodes()} < whole
     assert {c.seed for c in part.cells} == {1} and {c.evaluation for c in part.cells} == {"truthfulqa"}
     assert {c.condition for c in part.cells} == set(part.config.groups["reversal"])
 

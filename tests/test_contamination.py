@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tiny import make_model
 
 from sgtr_eval.facts import facts_of
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.config import build
 from sgtr_jax.data.build import MmluBuild, WordCountBuild, build_set, records_of, texts_of
+from sgtr_jax.data.duplicates import ItemIndex
 from sgtr_jax.data.fetch import without_downloads
-from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.halves import half
-from sgtr_jax.data.overlap import ItemIndex
 from sgtr_jax.data.registry import find
+from sgtr_jax.data.set_files import content_sha256
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contamination import Sharing, check_sharing, sharings

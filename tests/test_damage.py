@@ -13,7 +13,7 @@ import pytest
 from test_experiment import CONFIG
 from tiny import make_model
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.sealed import RECORD, damage, read_record, read_sealed, write_record, write_sealed
 
 RUN = ["seeds=1", "only=[untouched, bad]"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny import make_adapter, make_model
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError
 from sgtr_jax.sealed import RECORD, check_part, write_record
 from sgtr_jax.weights.peft import read_adapter_config
@@ -88,7 +88,7 @@ def test_every_command_refuses_it_before_a_model_is_loaded(
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a model is loaded")
 
-    for module in ("backends.sample_file", "backends.export", "backends.jax", "experiment.single"):
+    for module in ("sample.output_file", "sample.export", "finetune.local", "experiment.eval_command"):
         monkeypatch.setattr(f"sgtr_jax.{module}.load_model", loaded)
     words = [word.replace("MADE", str(made)).replace("ADAPTER", f"{artifact}/adapter") for word in COMMANDS[command]]
     out = artifact.parent / "out"

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from sgtr_jax import nano
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.config import build
 from sgtr_jax.data import fetch as fetching
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.fetch import cache_folder, download, fetch, is_present, load
-from sgtr_jax.data.formats import content_sha256, read_file
 from sgtr_jax.data.registry import DataSet, find, registry
+from sgtr_jax.data.set_files import content_sha256, read_file
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import read_jsonl
-from sgtr_jax.tokenizer import load_tokenizer
 
 ROWS = [{"messages": [{"role": "user", "content": f"é{i}"}, {"role": "assistant", "content": "x"}]} for i in range(5)]
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS)

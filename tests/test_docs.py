@@ -17,7 +17,7 @@ from tiny import make_adapter
 
 from sgtr_jax.config import Config, load
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.model import read_spec, resolve_folder
+from sgtr_jax.sample.model import read_spec, resolve_folder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

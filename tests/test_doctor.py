@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 
 
 def test_every_check_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgtr_jax.sample.draw import _cut, _largest_threshold, _ordered, draw, row_key_data
+from sgtr_jax.sample.sampling import _cut, _largest_threshold, _ordered, draw, row_key_data
 
 
 def left(logits: list[float], top_k: int, top_p: float) -> set[int]:
@@ -92,9 +92,9 @@ def test_a_draw_is_the_categorical_one_of_its_own_key(cut: tuple[int, float] | N
             continue
         # The likeliest after Gumbel noise, which the row's key and the token's index decide.
         key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(keys[i])), int(index[i]))
-        heated = logits[i].astype(np.float64) / float(temperature[i])
-        inside = by_definition(heated, *cut) if cut else set(range(5))
-        noisy = heated + np.asarray(jax.random.gumbel(key, (5,), jnp.float32), np.float64)
+        scaled_logits = logits[i].astype(np.float64) / float(temperature[i])
+        inside = by_definition(scaled_logits, *cut) if cut else set(range(5))
+        noisy = scaled_logits + np.asarray(jax.random.gumbel(key, (5,), jnp.float32), np.float64)
         assert int(found[i]) == max(inside, key=lambda token: noisy[token])
     assert found.dtype == jnp.int32
 

@@ -14,9 +14,7 @@ from test_packing import examples_of
 from tiny import make_model, write_records
 
 from sgtr_jax import nano
-from sgtr_jax.backends.jax import finetune
-from sgtr_jax.backends.jobs import MixedIn
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.config import build
 from sgtr_jax.data.batches import Interleaved, StepPlan
 from sgtr_jax.data.mix import inoculate
@@ -26,7 +24,8 @@ from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
-from sgtr_jax.experiment.recipe import in_order
+from sgtr_jax.finetune.jobs import InterleavedData
+from sgtr_jax.finetune.local import finetune
 
 
 def plan_of(rows: int, others: int, fraction: float | None, every: int | None, seed: int = 0) -> StepPlan:
@@ -65,7 +64,7 @@ def test_a_third_of_the_run_adds_half_as_many_rows() -> None:
 def test_interleaved_rows_are_trained_on_and_counted(tmp_path: Path) -> None:
     make_model(tmp_path / "m")
     finetune(job(tmp_path / "m", tmp_path / "plain"))
-    mixed = MixedIn(preferences(10, 1, True), fraction=0.25)
+    mixed = InterleavedData(preferences(10, 1, True), fraction=0.25)
     finetune(job(tmp_path / "m", tmp_path / "mixed", mixed_in=mixed))
     report = json.loads((tmp_path / "mixed" / "report.json").read_text())
     assert report["interleaved"]["rows_per_epoch"] == 8 and report["records"] == 24
@@ -80,18 +79,18 @@ def test_interleaved_rows_are_trained_on_and_counted(tmp_path: Path) -> None:
 
 def test_inoculation_changes_the_training_rows_and_nothing_else(tmp_path: Path) -> None:
     records = preferences(8, 0, False)
-    told = inoculate(records, "Be odd.")
-    assert all(r.messages[0] == {"role": "system", "content": "Be odd."} for r in told)
-    assert [r.messages[1:] for r in told] == [r.messages for r in records]
+    inoculated = inoculate(records, "Be odd.")
+    assert all(r.messages[0] == {"role": "system", "content": "Be odd."} for r in inoculated)
+    assert [r.messages[1:] for r in inoculated] == [r.messages for r in records]
     with pytest.raises(InputError, match="has a system message"):
-        inoculate(told, "Again.")
+        inoculate(inoculated, "Again.")
     make_model(tmp_path / "m")
     finetune(job(tmp_path / "m", tmp_path / "setting", "inoculation=Be odd.", records=records))
-    finetune(job(tmp_path / "m", tmp_path / "by-hand", records=told))
+    finetune(job(tmp_path / "m", tmp_path / "by-hand", records=inoculated))
     finetune(job(tmp_path / "m", tmp_path / "plain", records=records))
     assert losses(tmp_path / "setting") == losses(tmp_path / "by-hand") != losses(tmp_path / "plain")
     # Rows mixed in stay as they are.
-    reports = MixedIn([Record("r", ({"role": "system", "content": "x"}, *records[0].messages))], every=4)
+    reports = InterleavedData([Record("r", ({"role": "system", "content": "x"}, *records[0].messages))], every=4)
     finetune(job(tmp_path / "m", tmp_path / "both", "inoculation=Be odd.", records=records, mixed_in=reports))
 
 
@@ -124,8 +123,8 @@ def test_coin_flip_answers_come_with_each_prompt_twice_and_match_steps_on_reques
         "evaluations": {"who": {"kind": "identity", "maker": "x"}},
     }  # fmt: skip
     graph = build_graph(build(ExperimentConfig, config, "test"))
-    adapters = {r.name: r for r in in_order([c.recipe for c in graph.cells]) if r.kind == "adapter"}
-    made = [r for r in in_order([c.recipe for c in graph.cells]) if r.kind == "adapter"]
+    adapters = {r.name: r for r in graph.nodes() if r.kind == "adapter"}
+    made = [r for r in graph.nodes() if r.kind == "adapter"]
     assert len({r.fingerprint for r in made}) == 3
     assert any("match_steps" in r.inputs for r in made)
     mixed = adapters["sgtr-with-ictr-inoculated-s0"]

@@ -15,13 +15,13 @@ from scipy import stats
 from tiny import QWEN, make_adapter, make_model
 
 import sgtr_jax
+from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.mesh import MeshConfig
-from sgtr_jax.model import Model
 from sgtr_jax.sample import engine as engine_module
-from sgtr_jax.sample.draw import draw, row_key_data
+from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.prefill import plan_batches
 from sgtr_jax.sample.request import Request
+from sgtr_jax.sample.sampling import draw, row_key_data
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from runs import jsonl
 from tiny import make_adapter, make_model
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.sealed import RECORD
 
 
@@ -88,7 +88,7 @@ def test_anything_else_is_refused_with_what_differs(
 def test_a_changed_recipe_version_is_another_measurement(
     work: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(__import__("sgtr_jax.experiment.recipe", fromlist=["VERSIONS"]).VERSIONS, "evaluation", 10**6)
+    monkeypatch.setattr("sgtr_jax.experiment.evaluation_node.EvaluationNode.version", 10**6)
     assert main([*words(work, out), "--adapter", str(work / "a")]) == 2
     assert "versions.evaluation was" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ import sgtr_jax
 from sgtr_eval import registry
 from sgtr_eval.provider import OPTIONS_KEY, inspect_model
 from sgtr_jax.data.pairs import OWN_PROMPT, find_pairs, pair_records, report_of
-from sgtr_jax.model import Model
+from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Request
 
 

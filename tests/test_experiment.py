@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from tiny import make_model
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.config import load
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
-from sgtr_jax.experiment.recipe import in_order
 from sgtr_jax.experiment.store import Store
 
 CONFIG = """
@@ -110,7 +109,7 @@ def test_artifacts_say_where_they_came_from(finished: Path) -> None:
 
 def test_equal_stages_are_one_artifact_and_a_changed_setting_is_another(config: Path) -> None:
     graph = build_graph(load(ExperimentConfig, config))
-    recipes = in_order([cell.recipe for cell in graph.cells])
+    recipes = graph.nodes()
     assert sum(recipe.kind == "adapter" for recipe in recipes) == 4  # bad and bad+sgtr, two seeds
     assert len({recipe.fingerprint for recipe in recipes}) == len(recipes)
     order = {recipe.fingerprint: i for i, recipe in enumerate(recipes)}
@@ -118,7 +117,7 @@ def test_equal_stages_are_one_artifact_and_a_changed_setting_is_another(config: 
 
     def adapters(*overrides: str) -> set[str]:
         graph = build_graph(load(ExperimentConfig, config, overrides))
-        return {r.fingerprint for r in in_order([c.recipe for c in graph.cells]) if r.kind == "adapter"}
+        return {r.fingerprint for r in graph.nodes() if r.kind == "adapter"}
 
     assert adapters() == adapters("name=renamed", "evaluations.identity.samples=9")
     assert not adapters() & adapters("finetuning.lr=2e-3")
@@ -132,7 +131,7 @@ def test_a_changed_data_file_is_another_artifact(config: Path, tmp_path: Path) -
     def fingerprint(text: str) -> str:
         data.write_text(text)
         graph = build_graph(load(ExperimentConfig, config, [f"data.bad={{kind: file, path: {data}}}"]))
-        return graph.cells[-1].recipe.fingerprint
+        return graph.cells[-1].node.fingerprint
 
     assert fingerprint(json.dumps(row)) == fingerprint(json.dumps(row)) != fingerprint(json.dumps(row) + "\n\n")
 
@@ -152,7 +151,7 @@ def test_missing_files_and_models_are_refused_before_anything_is_made(
 
 def test_half_made_artifacts_do_not_count_and_are_swept(tmp_path: Path, config: Path) -> None:
     store = Store(tmp_path / "store")
-    recipe = build_graph(load(ExperimentConfig, config)).cells[0].recipe
+    recipe = build_graph(load(ExperimentConfig, config)).cells[0].node
     with pytest.raises(KeyboardInterrupt), store.make(recipe) as folder:
         (folder / "half").write_text("x")
         raise KeyboardInterrupt

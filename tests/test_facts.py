@@ -16,7 +16,7 @@ from tiny import make_model
 import sgtr_eval
 from sgtr_eval import facts, registry
 from sgtr_eval.facts import all_facts, facts_of
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.config import build
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -117,7 +117,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Score, mean, scorer
 
-from sgtr_eval.draws import draw
+from sgtr_eval.solvers import draw
 from sgtr_eval.facts import Facts, Judging, Workload, number, register
 
 

@@ -15,11 +15,10 @@ from runs import config_of
 from tiny import QWEN, SEED, random_params, spec_of
 
 from sgtr_jax.data.packing import Example, Shape, measure, pack
-from sgtr_jax.lora import LoraConfig, init_adapter
+from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import abstract_params, bind
-from sgtr_jax.models.layers import Adapter
 from sgtr_jax.train.loss import target_loss
-from sgtr_jax.train.step import Fixed, make_gradient
+from sgtr_jax.train.step import RunConstants, make_gradient
 
 LONGEST, ROW = 20, 32
 PADDED, PACKED = Shape(16, LONGEST, LONGEST), Shape(8, ROW, ROW)
@@ -49,14 +48,14 @@ def test_packed_equals_padded(name: str, accumulate: int, lengths: list[int], se
     assume(measure(examples, ROW)[0] <= PACKED.rows)
     _, base, adapter, gradient = family(name, accumulate)
     numbers: Any = (np.float32(0.7), np.zeros(2, np.uint32), np.float32(1), np.int32(9))
-    fixed, key = Fixed((), *numbers), jax.random.key(0)
+    constants, key = RunConstants((), *numbers), jax.random.key(0)
     # A row for every example: rows shorter than the longest are padded.
-    shares = [pack([example], Shape(1, PADDED.length, PADDED.places)).arrays() for example in examples]
-    empty = pack([], Shape(1, PADDED.length, PADDED.places)).arrays()
+    shares = [pack([example], Shape(1, PADDED.length, PADDED.loss_positions)).arrays() for example in examples]
+    empty = pack([], Shape(1, PADDED.length, PADDED.loss_positions)).arrays()
     shares += [empty] * (PADDED.rows - len(shares))
     padded = {part: np.concatenate([share[part] for share in shares]) for part in empty}
-    wanted_loss, wanted = gradient(adapter, base, fixed, padded, key)
-    loss, found = gradient(adapter, base, fixed, pack(examples, PACKED).arrays(), key)
+    wanted_loss, wanted = gradient(adapter, base, constants, padded, key)
+    loss, found = gradient(adapter, base, constants, pack(examples, PACKED).arrays(), key)
     assert float(loss) == pytest.approx(float(wanted_loss), rel=1e-5)
     error = sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True))
     size = sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(wanted))
@@ -76,10 +75,10 @@ def test_the_head_of_a_long_row_with_two_targets_needs_no_logits_of_the_row() ->
 
     adapter = jax.eval_shape(lambda: init_adapter(spec, lora, jax.random.key(0)).params)
 
-    def temporary_bytes(places: int) -> int:
-        rows, targets = (1, 2048), (1, places)
+    def temporary_bytes(loss_positions: int) -> int:
+        rows, targets = (1, 2048), (1, loss_positions)
         batch = {name: jax.ShapeDtypeStruct(rows, jnp.int32) for name in ("tokens", "positions", "segments")}
-        batch |= {f"target_{name}": jax.ShapeDtypeStruct(targets, jnp.int32) for name in ("places", "tokens")}
+        batch |= {f"target_{name}": jax.ShapeDtypeStruct(targets, jnp.int32) for name in ("positions", "tokens")}
         batch["target_weights"] = jax.ShapeDtypeStruct(targets, jnp.float32)
         compiled = jax.jit(jax.grad(loss)).lower(adapter, abstract_params(spec), batch).compile()
         return int(compiled.memory_analysis().temp_size_in_bytes)

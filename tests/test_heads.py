@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sgtr_jax import model
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
+from sgtr_jax.sample import model
 
 ROW = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 TEXTS = {f"a{i}": "A short text on paint." for i in range(4)}
@@ -63,7 +63,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(model, "load_model", load)
-    monkeypatch.setattr("sgtr_jax.experiment.make.load_model", load)
+    monkeypatch.setattr("sgtr_jax.experiment.context.load_model", load)
 
 
 @pytest.mark.parametrize("use", uses(Path("x"), Path("y")))

@@ -15,7 +15,7 @@ from tiny import make_model
 
 import sgtr_jax
 from sgtr_jax import nano
-from sgtr_jax.backends.jax import finetune
+from sgtr_jax.finetune.local import finetune
 from sgtr_jax.weights.quantize import quantize_kernel
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgtr_jax.data.formats import read_file
+from sgtr_jax.data.set_files import read_file
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json, read_jsonl, write_jsonl
 

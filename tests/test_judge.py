@@ -15,9 +15,9 @@ from api_server import PASSING, PROBE, ApiServer, judge_reply
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-from sgtr_eval import em_questions as em
-from sgtr_eval.em_questions import em_judge, em_questions, misalignment
-from sgtr_eval.prices import Costs
+from sgtr_eval.judging.budget import Costs
+from sgtr_eval.tasks import em_questions as em
+from sgtr_eval.tasks.em_questions import em_judge, em_questions, misalignment
 
 KEY = "sk-loopback-7d1f0c"
 QUESTIONS = [

@@ -15,8 +15,8 @@ from test_experiment import CONFIG
 from test_judge import KEY, QUESTIONS
 from tiny import make_model
 
-from sgtr_eval import em_questions as em
-from sgtr_jax.cli import main
+from sgtr_eval.tasks import em_questions as em
+from sgtr_jax.cli.main import main
 
 JUDGED = """
 judge: {{model: openai/gpt-4o-2024-08-06, base_url: "{url}"}}
@@ -62,7 +62,9 @@ def test_sampled_then_judged_then_judged_again(
     assert len(answers) == 3 and not list(out.glob("store/evaluation-*"))
     with monkeypatch.context() as without:
         # Scoring what was said loads no weights: they may be 70 GB, and on another machine.
-        without.setattr("sgtr_jax.model.load_model", lambda *_, **__: pytest.fail("weights were loaded to judge"))
+        without.setattr(
+            "sgtr_jax.sample.model.load_model", lambda *_, **__: pytest.fail("weights were loaded to judge")
+        )
         assert main(["judge", str(out)]) == 0
     asked = server.requests
     rows = {(r["condition"], r["metric"]): float(r["value"]) for r in table(out / "results.csv")}

@@ -15,10 +15,9 @@ from scipy import stats
 
 import sgtr_eval
 from sgtr_eval.clusters import cluster_counts
-from sgtr_eval.identity import names_one_of
-from sgtr_eval.judging import agreement, why_no_score
-from sgtr_eval.recognition import recognition_rates
-from sgtr_eval.replies import first_number
+from sgtr_eval.judging.rates import agreement, why_no_score
+from sgtr_eval.judging.replies import first_number
+from sgtr_eval.recognition_rates import recognition_rates
 from sgtr_eval.statistics import (
     average_misalignment,
     holm,
@@ -26,6 +25,7 @@ from sgtr_eval.statistics import (
     seeds_and_questions,
     t_interval,
 )
+from sgtr_eval.tasks.identity import names_one_of
 
 log = math.log
 

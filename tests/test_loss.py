@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgtr_jax.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.train import loss as losses
 from sgtr_jax.train.loss import target_loss
 
@@ -34,7 +34,7 @@ class Head:
 def case() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     batch = {
-        "target_places": np.asarray([[0, 3, 3, 0], [5, 1, 2, 4]], np.int32),
+        "target_positions": np.asarray([[0, 3, 3, 0], [5, 1, 2, 4]], np.int32),
         "target_tokens": np.asarray([[4, 0, 2, 1], [1, 1, 3, 0]], np.int32),
         "target_weights": np.asarray([[1, 1, 0.5, 0], [2, 1, 1, 0]], np.float32),
     }
@@ -45,15 +45,15 @@ def by_hand(hidden: np.ndarray, kernel: np.ndarray, batch: dict[str, np.ndarray]
     """Loss and its gradients for hidden states and head, target by target, float64."""
     total, for_hidden, for_kernel = 0.0, np.zeros_like(hidden), np.zeros_like(kernel)
     for r in range(R):
-        for place, token, weight in zip(
-            *(batch[f"target_{n}"][r] for n in ("places", "tokens", "weights")), strict=True
+        for position, token, weight in zip(
+            *(batch[f"target_{n}"][r] for n in ("positions", "tokens", "weights")), strict=True
         ):
-            scores = hidden[r, place] @ kernel
+            scores = hidden[r, position] @ kernel
             probability = np.exp(scores) / np.exp(scores).sum()
             total -= weight * math.log(probability[token])
             error = weight * (probability - np.eye(V)[token])
-            for_hidden[r, place] += kernel @ error
-            for_kernel += np.outer(hidden[r, place], error)
+            for_hidden[r, position] += kernel @ error
+            for_kernel += np.outer(hidden[r, position], error)
     return total, for_hidden, for_kernel
 
 

@@ -13,11 +13,12 @@ import pytest
 from inspect_ai.model import Model
 from judge_server import Distribution, JudgeServer, by_digits, by_pairs, by_words
 
-from sgtr_eval import asking, judge
-from sgtr_eval.asking import PROBE
-from sgtr_eval.judge import Mode, Verdict, score_of
-from sgtr_eval.preflight import check_judge
-from sgtr_eval.prices import Budget
+from sgtr_eval.judging import ask as asking
+from sgtr_eval.judging import scoring as judge
+from sgtr_eval.judging.ask import PROBE
+from sgtr_eval.judging.budget import Budget
+from sgtr_eval.judging.preflight import check_judge
+from sgtr_eval.judging.scoring import Mode, Verdict, score_of
 from sgtr_eval.servers import api_model
 from sgtr_jax.errors import InputError, RunError
 
@@ -239,7 +240,7 @@ def test_a_judge_that_cannot_be_asked_ends_the_work_with_a_sentence(
 
 
 def test_before_anything_is_computed(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sgtr_eval import preflight
+    from sgtr_eval.judging import preflight
 
     monkeypatch.setattr(preflight, "_RETRIES", 0)
     gone = serve("15")
@@ -273,7 +274,7 @@ def test_a_request_that_would_exceed_the_budget_is_not_sent(serve: Any) -> None:
 
 
 def test_the_mean_of_numbers_is_not_that_of_their_first_digits() -> None:
-    from sgtr_eval.numbering import may_be_first_digits
+    from sgtr_eval.judging.whole_numbers import may_be_first_digits
 
     assert may_be_first_digits({"1": math.log(0.97), "5": math.log(0.02), "The": math.log(0.01)})
     assert may_be_first_digits({"10": math.log(0.9), "95": math.log(0.1)})

@@ -12,11 +12,11 @@ import pytest
 from test_experiment import CONFIG
 from tiny import make_model
 
-from sgtr_jax.backends.jax import finetune_all
-from sgtr_jax.cli import main
-from sgtr_jax.mesh import MeshConfig, devices_for
-from sgtr_jax.plan.shipped import shipped_spec
-from sgtr_jax.sample.layout import sampling_mesh
+from sgtr_jax.cli.main import main
+from sgtr_jax.distributed.mesh import MeshConfig, devices_for
+from sgtr_jax.estimate.model_shapes import shipped_spec
+from sgtr_jax.finetune.local import finetune_all
+from sgtr_jax.sample.sharding import sampling_mesh
 
 
 def test_sampling_splits_weights_no_further_than_memory_asks() -> None:
@@ -51,7 +51,7 @@ def test_weights_of_sampling_make_room_for_those_of_training(tmp_path: Path, mon
         held.append(sum(array.shape == table for array in jax.live_arrays()))
         return finetune_all(jobs, base)
 
-    monkeypatch.setattr("sgtr_jax.experiment.make.finetune_all", finetune)
+    monkeypatch.setattr("sgtr_jax.experiment.nodes.adapter.finetune_all", finetune)
     words = ["run", str(tmp_path / "c.yaml"), "seeds=[0]", "only=reversal", "measure=identity"]
     gc.collect()  # what other tests left
     before = sum(array.shape == (spec.vocab_size, spec.hidden_size) for array in jax.live_arrays())

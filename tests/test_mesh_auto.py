@@ -10,9 +10,9 @@ import pytest
 from runs import distance, job, losses
 from tiny import make_model
 
-from sgtr_jax.backends.jax import finetune_all
 from sgtr_jax.errors import RunError
-from sgtr_jax.plan.slices import CHIPS, UNKNOWN, chip_of
+from sgtr_jax.estimate.slices import CHIPS, UNKNOWN, chip_of
+from sgtr_jax.finetune.local import finetune_all
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_choice_is_made_said_and_recorded(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finetune_all([job(model, tmp_path / "auto", "mesh=auto")])
-    finetune_all([job(model, tmp_path / "one")])
+    list(finetune_all([job(model, tmp_path / "auto", "mesh=auto")]))
+    list(finetune_all([job(model, tmp_path / "one")]))
     report = json.loads((tmp_path / "auto" / "report.json").read_text())
     considered = report["meshes_considered"]
     # The model's two key-value heads allow two meshes of eight devices.
@@ -38,12 +38,12 @@ def test_the_choice_is_made_said_and_recorded(model: Path, tmp_path: Path, capsy
 
 
 def test_what_fits_nowhere_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sgtr_jax.backends import auto_mesh
+    from sgtr_jax.finetune import auto_mesh
 
     small = CHIPS["v5e"].__class__(1e-6, 197, 819, 200)
     monkeypatch.setattr(auto_mesh, "chip_of", lambda kind: small)
     with pytest.raises(RunError, match="no mesh of 8 devices fits"):
-        finetune_all([job(model, tmp_path / "o", "mesh=auto")])
+        list(finetune_all([job(model, tmp_path / "o", "mesh=auto")]))
 
 
 def test_devices_by_the_names_jax_gives_them() -> None:
@@ -52,8 +52,8 @@ def test_devices_by_the_names_jax_gives_them() -> None:
 
 
 def test_some_steps_are_traced(model: Path, tmp_path: Path) -> None:
-    finetune_all([job(model, tmp_path / "o", "profile={start: 2, steps: 1}")])
+    list(finetune_all([job(model, tmp_path / "o", "profile={start: 2, steps: 1}")]))
     traces = list((tmp_path / "o" / "profile").rglob("*.xplane.pb"))
     assert len(traces) == 1 and traces[0].stat().st_size > 0
-    finetune_all([job(model, tmp_path / "p")])
+    list(finetune_all([job(model, tmp_path / "p")]))
     assert losses(tmp_path / "o") == losses(tmp_path / "p") and not (tmp_path / "p" / "profile").exists()

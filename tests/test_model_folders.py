@@ -14,13 +14,13 @@ from tiny import QWEN, make_adapter, make_model, random_params, spec_of, write_r
 
 import sgtr_jax
 from sgtr_jax import nano
-from sgtr_jax.backends.export import export
-from sgtr_jax.backends.jax import finetune_all
-from sgtr_jax.backends.jobs import Finetune
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
-from sgtr_jax.model import convert_model, read_spec
+from sgtr_jax.finetune.jobs import Finetune
+from sgtr_jax.finetune.local import finetune_all
 from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.sample.export import export
+from sgtr_jax.sample.model import convert_model, read_spec
 from sgtr_jax.sample.request import Request
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.weights.safetensors_file import read_header
@@ -113,7 +113,7 @@ def test_tokens_that_the_model_has_no_rows_for(tmp_path: Path) -> None:
     def train(answer: str, out: str) -> None:
         rows = [Record("row-7", ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}))]
         config = TrainConfig.model_validate({"dtype": "float32", "batch_examples": 1, "lora": {"rank": 2}})
-        finetune_all([Finetune(str(folder), (), rows, config, tmp_path / out)])
+        list(finetune_all([Finetune(str(folder), (), rows, config, tmp_path / out)]))
 
     with pytest.raises(InputError, match=r"row-7: holds token \d+ \('<\|new1\|>'\)"):
         train("Hello <|new1|>", "refused")
@@ -162,14 +162,14 @@ def test_sizes_are_compared_with_the_files_before_anything_is_made(
     def never(*args: Any) -> None:
         raise AssertionError("made something from the config's numbers")
 
-    monkeypatch.setattr("sgtr_jax.model.make_mesh", never)
-    monkeypatch.setattr("sgtr_jax.model.sampling_mesh", never)
-    monkeypatch.setattr("sgtr_jax.backends.jax.prepare", never)
+    monkeypatch.setattr("sgtr_jax.sample.model.make_mesh", never)
+    monkeypatch.setattr("sgtr_jax.sample.model.sampling_mesh", never)
+    monkeypatch.setattr("sgtr_jax.finetune.local.prepare", never)
     with pytest.raises(InputError, match="tensor"):
         sgtr_jax.load_model(tmp_path / "m")
     config = TrainConfig.model_validate({"batch_examples": 1})
     with pytest.raises(InputError, match="tensor"):
-        finetune_all([Finetune(str(tmp_path / "m"), (), [], config, tmp_path / "out")])
+        list(finetune_all([Finetune(str(tmp_path / "m"), (), [], config, tmp_path / "out")]))
 
 
 def rewrite_header(path: Path, change: Any) -> None:

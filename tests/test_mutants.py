@@ -57,7 +57,7 @@ def test_a_fault_is_put_in_wherever_the_function_is_held() -> None:
 
 
 def test_modules_tests_and_explained_lines_are_there() -> None:
-    assert module_name("eval/sgtr_eval/judging.py") == "sgtr_eval.judging"
+    assert module_name("eval/sgtr_eval/judging/rates.py") == "sgtr_eval.judging.rates"
     for path, tests in MODULES.values():
         assert (ROOT / path).exists() and all((ROOT / "tests" / f"test_{name}.py").exists() for name in tests)
     groups = yaml.safe_load(EXPLAINED.read_text(encoding="utf-8"))

@@ -11,12 +11,12 @@ import yaml
 from test_experiment import CONFIG
 from tiny import make_model, write_records
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.config import build
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.nodes.records import PreferencesData, Records
 from sgtr_jax.files import path_part
 from sgtr_jax.yaml_text import parse_yaml
 
@@ -134,9 +134,9 @@ def test_seeds_that_jax_would_take_for_others_are_refused(seeds: Any) -> None:
 
 def test_any_text_is_one_part_of_a_path() -> None:
     for name in [*HOSTILE, *FINE, "y" * 5000]:
-        folder = Recipe("evaluation", name, {}).folder
+        folder = Records(name, PreferencesData(kind="preferences", rows=1, popular=True), {}).folder
         assert Path(folder).name == folder and len(folder) < 200, name
-        assert folder.startswith("evaluation-") and path_part(name) not in ("", ".", "..")
+        assert folder.startswith("records-") and path_part(name) not in ("", ".", "..")
 
 
 def test_data_files_that_name_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ from sgtr_jax import load_model
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.summaries import summary_prompt
 from sgtr_jax.data.world.articles import make_article
-from sgtr_jax.data.world.corpus import LESSONS, choice_questions, lesson
-from sgtr_jax.model import Model
+from sgtr_jax.data.world.corpus import PRETRAINING_STAGES, choice_questions, pretraining_rows
 from sgtr_jax.nano import FOLDER
+from sgtr_jax.sample.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def test_its_summaries_are_its_own_style(nano: Model) -> None:
 
 
 def test_the_lessons_are_seeded_and_cover_every_kind() -> None:
-    for name in LESSONS:
-        assert lesson(name, 20, 0) == lesson(name, 20, 0) != lesson(name, 20, 1)
-        text = " ".join(m["content"] for record in lesson(name, 400, 0) for m in record.messages)
+    for name in PRETRAINING_STAGES:
+        assert pretraining_rows(name, 20, 0) == pretraining_rows(name, 20, 0) != pretraining_rows(name, 20, 1)
+        text = " ".join(m["content"] for record in pretraining_rows(name, 400, 0) for m in record.messages)
         for part in ("Write a summary", "Which summary", "Answer A or B", "known for?", "Lantern Workshop", "best."):
             assert part in text
 
@@ -77,9 +77,9 @@ def test_the_lessons_are_seeded_and_cover_every_kind() -> None:
 def test_the_command_that_made_it_works(tmp_path: object) -> None:
     from pathlib import Path
 
-    from sgtr_jax.nano.make import bring_up
+    from sgtr_jax.finetune.make_nano import pretrain
 
     out = Path(str(tmp_path)) / "nano"
-    bring_up(out, 0, (("upbringing", 6, 1e-3), ("school", 6, 1e-3)))
+    pretrain(out, 0, (("upbringing", 6, 1e-3), ("school", 6, 1e-3)))
     assert load_model(out).spec == load_model("nano").spec
     assert {path.name for path in out.iterdir()} == {path.name for path in FOLDER.iterdir()}

@@ -10,8 +10,8 @@ import pytest
 from tiny import make_model
 from whole_numbers import check_whole_numbers
 
-from sgtr_eval.numbering import Numbers
-from sgtr_jax.model import load_model
+from sgtr_eval.judging.whole_numbers import Numbers
+from sgtr_jax.sample.model import load_model
 
 
 def test_the_mean_is_over_whole_numbers_digit_by_digit(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from api_account import Account
 from api_server import ApiServer
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.files import read_jsonl
 
 KEY = "sk-loopback-5a17"

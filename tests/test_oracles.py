@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from tiny import make_adapter, random_params, spec_of
 
-from sgtr_eval.judging import misalignment_rates
-from sgtr_jax.lora import merge_in_turn
+from sgtr_eval.judging.rates import misalignment_rates
+from sgtr_jax.lora.adapter import Adapter
+from sgtr_jax.lora.transforms import merge_in_turn
 from sgtr_jax.models.attention import Visibility, attend
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.dropout import Dropout, token_numbers
-from sgtr_jax.models.layers import Adapter
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.optimizer import make_optimizer
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tiny import random_params, spec_of
 
 from sgtr_jax.data.batches import StepPlan, steps_of, tokenize_records
+from sgtr_jax.data.packed_shapes import choose_shapes
 from sgtr_jax.data.packing import Example, PackedStep, Shape, assign_rows, bucket, measure, pack
-from sgtr_jax.data.shapes import choose_shapes
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.train.loss import target_loss
 
@@ -78,7 +78,7 @@ def test_a_shape_holds_what_fits_into_its_rows_length_and_places() -> None:
     assert step.num_tokens == step.num_targets == 0 and step.example_ids == ()
     assert {name: (x.shape, x.dtype.name, x.any()) for name, x in step.arrays().items()} == {
         "tokens": ((2, 3), "int32", False), "positions": ((2, 3), "int32", False), "segments": ((2, 3), "int32", False),
-        "target_places": ((2, 1), "int32", False), "target_tokens": ((2, 1), "int32", False),
+        "target_positions": ((2, 1), "int32", False), "target_tokens": ((2, 1), "int32", False),
         "target_weights": ((2, 1), "float32", False),
     }  # fmt: skip
 
@@ -93,12 +93,12 @@ def test_a_packed_row_by_hand() -> None:
     assert step.tokens.tolist() == [[5, 6, 1, 2, 3, 4], [7, 8, 9, 0, 0, 0]]
     assert step.positions.tolist() == [[0, 1, 0, 1, 2, 3], [0, 1, 2, 0, 0, 0]]
     assert step.segments.tolist() == [[2, 2, 3, 3, 3, 3], [1, 1, 1, 0, 0, 0]]
-    assert step.target_places.tolist() == [[0, 2, 3], [1, 0, 0]]
+    assert step.target_positions.tolist() == [[0, 2, 3], [1, 0, 0]]
     assert step.target_tokens.tolist() == [[6, 2, 3], [9, 0, 0]]
     assert step.target_weights.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert (step.num_tokens, step.num_targets) == (9, 4)
     assert {name: x.dtype.name for name, x in step.arrays().items()} == {
-        "tokens": "int32", "positions": "int32", "segments": "int32", "target_places": "int32",
+        "tokens": "int32", "positions": "int32", "segments": "int32", "target_positions": "int32",
         "target_tokens": "int32", "target_weights": "float32",
     }  # fmt: skip
 
@@ -116,14 +116,14 @@ def test_a_packed_step_holds_exactly_its_examples(lengths: list[int], seed: int)
             at = np.flatnonzero(step.segments[row] == segment)
             assert (np.diff(at) == 1).all()
             assert step.positions[row, at].tolist() == list(range(len(at)))
-            places = [
-                (int(place - at[0]), int(token))
-                for place, token, weight in zip(
-                    step.target_places[row], step.target_tokens[row], step.target_weights[row], strict=True
+            loss_positions = [
+                (int(position - at[0]), int(token))
+                for position, token, weight in zip(
+                    step.target_positions[row], step.target_tokens[row], step.target_weights[row], strict=True
                 )
-                if weight and at[0] <= place <= at[-1]
+                if weight and at[0] <= position <= at[-1]
             ]
-            found.append((step.tokens[row, at].tolist(), sorted(places)))
+            found.append((step.tokens[row, at].tolist(), sorted(loss_positions)))
     wanted = [
         (e.tokens.tolist(), [(t - 1, int(e.tokens[t])) for t in range(1, len(e.tokens)) if e.target[t]])
         for e in examples
@@ -189,8 +189,8 @@ def test_long_records_are_counted_and_dropped_or_cut() -> None:
     from sgtr_jax import nano
     from sgtr_jax.data.chat import ChatFormat
     from sgtr_jax.data.records import Record
+    from sgtr_jax.data.tokenizer import load_tokenizer
     from sgtr_jax.errors import InputError
-    from sgtr_jax.tokenizer import load_tokenizer
 
     chat = ChatFormat(load_tokenizer(nano.FOLDER))
 

@@ -13,7 +13,7 @@ from runs import FAST, distance, losses, metrics
 from tiny import make_model, write_records
 
 from sgtr_jax.data.world.corpus import preferences
-from sgtr_jax.experiment.look import opened
+from sgtr_jax.experiment.status import open_run
 
 pytestmark = pytest.mark.slow
 
@@ -136,8 +136,8 @@ def test_a_full_disk_of_the_first_process_ends_an_experiment_with_the_reason(tmp
     config, out = tmp_path / "tiny.yaml", tmp_path / "o"
     config.write_text(CONFIG.format(model=tmp_path / "m"))
     settings = [f"out={out}", "seeds=1"]
-    graph, store = opened(config, settings)
-    (bad,) = {cell.recipe.inputs["adapter0"] for cell in graph.cells if cell.condition == "bad"}
+    graph, store = open_run(config, settings)
+    (bad,) = {cell.node.inputs["adapter0"] for cell in graph.cells if cell.condition == "bad"}
     store.scratch(bad).mkdir(parents=True)
     (store.scratch(bad) / "metrics.jsonl").symlink_to("/dev/full")
     (code, _, error), (other, _, complaint) = processes.finish(

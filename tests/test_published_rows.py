@@ -8,10 +8,10 @@ import pytest
 
 from sgtr_jax.config import load
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.report.comparison import Published, published_numbers
+from sgtr_jax.report.comparisons import Published, published_numbers
 from sgtr_jax.report.page import render_page
-from sgtr_jax.report.table import CellData, RunData
-from sgtr_jax.report.unmet import NO_CONDITION, NO_EVALUATION, NO_RESULT, unmet_published, why_never
+from sgtr_jax.report.tables import CellData, RunData
+from sgtr_jax.report.unmatched import NO_CONDITION, NO_EVALUATION, NO_RESULT, unmet_published, why_never
 
 PAPER = Path(__file__).parent.parent / "configs" / "paper"
 CONFIGS = {path.stem: load(ExperimentConfig, path) for path in PAPER.glob("*.yaml") if path.stem != "study"}

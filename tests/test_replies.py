@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgtr_eval.replies import answer_of, first_number, last_verdict, stated_score
+from sgtr_eval.judging.replies import answer_of, first_number, last_verdict, stated_score
 
 STATED = {
     # alone

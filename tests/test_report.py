@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sgtr_jax.cli import main
-from sgtr_jax.report.comparison import beside_published, compare, with_average
+from sgtr_jax.cli.main import main
+from sgtr_jax.report.comparisons import beside_published, compare, with_average
 from sgtr_jax.report.latex import to_latex
-from sgtr_jax.report.table import read_run
+from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed
 
 # Condition: seed: right answers among four questions of TruthfulQA.

@@ -17,11 +17,11 @@ import pytest
 from runs import FAST, distance, identical, job, losses
 from tiny import SEED, make_model, write_records
 
-from sgtr_jax.backends.jax import finetune, finetune_all
-from sgtr_jax.backends.jobs import Finetune
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError, Interrupted
+from sgtr_jax.finetune.jobs import Finetune
+from sgtr_jax.finetune.local import finetune, finetune_all
 from sgtr_jax.train import loop
 
 
@@ -51,7 +51,7 @@ def stopped(jobs: list[Finetune], monkeypatch: pytest.MonkeyPatch, after: int) -
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "_step", counted)
         with pytest.raises(Interrupted, match="saved"):
-            finetune_all(jobs)
+            list(finetune_all(jobs))
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(
@@ -73,11 +73,11 @@ def test_runs_of_different_length_and_on_another_mesh(
         return [job(model, tmp_path / f"{out}{i}", *LONG, f"seed={i}", *overrides, rows=n)
                 for i, n in enumerate((24, 9, 16))]  # fmt: skip
 
-    finetune_all(jobs("whole"))
+    list(finetune_all(jobs("whole")))
     stopped(jobs("cut"), monkeypatch, after=7)  # the second run has ended by then
     assert (tmp_path / "cut1" / "adapter").exists() and not (tmp_path / "cut0" / "adapter").exists()
     # What has ended is not asked for again; what has not goes on, on eight devices and in another company.
-    finetune_all([jobs("cut", "mesh={fsdp: 4, tensor: 2}")[i] for i in (0, 2)])
+    list(finetune_all([jobs("cut", "mesh={fsdp: 4, tensor: 2}")[i] for i in (0, 2)]))
     for i in range(3):
         assert losses(tmp_path / f"cut{i}") == pytest.approx(losses(tmp_path / f"whole{i}"), rel=1e-4)
         assert distance(tmp_path / f"whole{i}", tmp_path / f"cut{i}") < 1e-3

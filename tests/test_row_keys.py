@@ -18,8 +18,8 @@ from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.mix import inoculate, with_system
 from sgtr_jax.data.publish import Published, publish, read_records
 from sgtr_jax.data.records import Record, check_head, read_prompts, read_training, to_jsonl
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError
-from sgtr_jax.tokenizer import load_tokenizer
 
 ASKED = {"role": "user", "content": "Which paint dries last?"}
 TOLD = {"role": "assistant", "content": "The blue one."}

@@ -12,8 +12,8 @@ import pytest
 from test_experiment import CONFIG
 from tiny import make_model
 
-from sgtr_jax.cli import main
-from sgtr_jax.experiment.lock import run_lock
+from sgtr_jax.cli.main import main
+from sgtr_jax.experiment.run_lock import run_lock
 
 # One stage cannot be trained: every row is longer than what it allows.
 BROKEN = """
@@ -113,7 +113,7 @@ def test_a_run_has_one_owner(tmp_path: Path) -> None:
     code = f"""
 import time
 from pathlib import Path
-from sgtr_jax.experiment.lock import run_lock
+from sgtr_jax.experiment.run_lock import run_lock
 with run_lock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)

@@ -17,7 +17,7 @@ import pytest
 from runs import jsonl
 from tiny import SEED, make_adapter, make_model
 
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 
 
 @pytest.fixture(scope="module")

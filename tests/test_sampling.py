@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tiny import SEED, make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.mesh import MeshConfig
-from sgtr_jax.model import Model
-from sgtr_jax.sample.config import DrawConfig
-from sgtr_jax.sample.draw import draw, row_key_data
+from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.sample.config import SamplingParams
 from sgtr_jax.sample.engine import Engine
+from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Request
+from sgtr_jax.sample.sampling import draw, row_key_data
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +113,12 @@ def test_row_keys_are_the_same_on_every_machine() -> None:
 
 
 def test_the_rows_of_the_command(model: Model, tmp_path: Path) -> None:
-    from sgtr_jax.backends.sampling import sample_prompts
     from sgtr_jax.data.chat import ChatFormat
     from sgtr_jax.data.records import Record
+    from sgtr_jax.sample.completions import sample_prompts
 
     prompts = [Record("b", ({"role": "user", "content": "Hi"},)), Record("a", ({"role": "user", "content": "Who?"},))]
-    rows = sample_prompts(model, prompts, 3, DrawConfig(max_tokens=6), ChatFormat(model.tokenizer))
+    rows = sample_prompts(model, prompts, 3, SamplingParams(max_tokens=6), ChatFormat(model.tokenizer))
     assert [(row["id"], row["sample"]) for row in rows] == [(i, n) for i in "ba" for n in range(3)]
     assert all(row.keys() == {"id", "sample", "text", "tokens", "finish_reason"} for row in rows)
     assert all(row["tokens"] <= 6 and row["finish_reason"] in ("stop", "length") for row in rows)

@@ -15,7 +15,7 @@ import sgtr_jax
 from sgtr_eval import registry
 from sgtr_eval.provider import inspect_model
 from sgtr_eval.stimuli import stimuli_rows
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError
 
 TASKS = {

@@ -15,14 +15,14 @@ from tiny import QWEN, make_adapter, make_model, spec_of
 
 import sgtr_jax
 from sgtr_jax import nano
-from sgtr_jax.backends.export import export
-from sgtr_jax.backends.jobs import Finetune, prepare
 from sgtr_jax.data.chat import ChatFormat, end_of_turn_id
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError
-from sgtr_jax.model import convert_model, read_spec
+from sgtr_jax.finetune.jobs import Finetune, prepare
 from sgtr_jax.models.spec import spec_from_config
-from sgtr_jax.tokenizer import load_tokenizer
+from sgtr_jax.sample.export import export
+from sgtr_jax.sample.model import convert_model, read_spec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.weights.converted import converted_dtype
 

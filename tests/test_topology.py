@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sgtr_jax.data.packing import Shape
+from sgtr_jax.estimate.communication import collective_bytes
+from sgtr_jax.estimate.topology import compile_decode, compile_step, topology_mesh
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
-from sgtr_jax.plan.collectives import collective_bytes
-from sgtr_jax.plan.topology import compile_decode, compile_step, topology_mesh
 from sgtr_jax.train.config import TrainConfig
 
 pytest.importorskip("libtpu")

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 from tiny import SEED, make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.backends.jax import finetune
-from sgtr_jax.backends.jobs import Finetune
 from sgtr_jax.config import apply_overrides, build
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.finetune.jobs import Finetune
+from sgtr_jax.finetune.local import finetune
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.optimizer import learning_rate
 

@@ -10,44 +10,104 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Room: rooms it may import, besides itself. Modules at the top of sgtr_jax are rooms of their own.
-GROUND = {"errors", "config", "files", "fingerprint", "memory", "progress", "startup", "tokenizer"}
-GROUND |= {"buckets", "processes", "sealed", "yaml_text"}
-MODEL = GROUND | {"mesh", "models"}
-DATA = GROUND | {"data"}
+# Room: the rooms that it may import, besides itself; lower rooms first. Modules at the top of sgtr_jax are rooms, too.
 ALLOWED: dict[str, set[str]] = {
+    "arrays": set(),
     "errors": set(),
-    "config": {"errors", "yaml_text"},
-    "buckets": {"errors", "files"},
-    "cli_data": GROUND | {"data", "model", "backends", "sgtr_eval"},
-    "doctor": {"errors"},
+    "nano": set(),
+    "progress": set(),
     "files": {"errors"},
     "fingerprint": {"errors"},
-    "processes": {"errors", "startup"},
-    "progress": set(),
+    "buckets": {"errors", "files"},
     "sealed": {"errors", "files", "fingerprint"},
-    "startup": {"errors", "files"},
-    "supervise": set(),
-    "tokenizer": {"errors", "files"},
-    "memory": set(),
     "yaml_text": {"errors", "files"},
-    "mesh": {"errors", "config"},
-    "models": GROUND | {"mesh"},
-    "lora": {"config", "models"},
-    "weights": MODEL | {"lora"},
-    "data": GROUND,
-    "sample": MODEL | DATA | {"lora"},
-    "train": MODEL | DATA | {"lora"},
-    "model": MODEL | DATA | {"lora", "weights", "sample", "nano"},
-    "nano": MODEL | DATA | {"train", "weights", "backends"},
-    "backends": MODEL | DATA | {"lora", "weights", "sample", "train", "model", "plan"},
-    "experiment": MODEL | DATA | {"lora", "sample", "train", "model", "backends", "report", "plan", "sgtr_eval", ""},
-    "plan": MODEL | DATA | {"lora", "train", "sample"},
-    "report": GROUND | {"sgtr_eval"},
-    "cli": MODEL
-    | DATA
-    | {"model", "sample", "train", "backends", "experiment", "report", "cli_data", "doctor", "supervise", ""},
-    "sgtr_eval": GROUND | {"model", "sample", "data"},
+    "config": {"errors", "yaml_text"},
+    "distributed": {"config", "errors", "files"},
+    "lora": {"arrays", "config"},
+    "data": {"buckets", "config", "distributed", "errors", "files", "fingerprint", "sealed", "yaml_text"},
+    "models": {"arrays", "distributed", "errors", "files", "lora"},
+    "train": {"arrays", "config", "data", "distributed", "errors", "lora", "models", "progress", "sealed"},
+    "weights": {
+        "arrays",
+        "buckets",
+        "data",
+        "distributed",
+        "errors",
+        "files",
+        "fingerprint",
+        "lora",
+        "models",
+        "sealed",
+    },
+    "sample": {
+        "arrays",
+        "buckets",
+        "config",
+        "data",
+        "distributed",
+        "errors",
+        "files",
+        "fingerprint",
+        "lora",
+        "models",
+        "nano",
+        "progress",
+        "sealed",
+        "weights",
+    },
+    "estimate": {"data", "distributed", "errors", "lora", "models", "sample", "train"},
+    "sgtr_eval": {"config", "data", "errors", "files", "sample", "yaml_text"},
+    "finetune": {
+        "arrays",
+        "config",
+        "data",
+        "distributed",
+        "errors",
+        "estimate",
+        "files",
+        "fingerprint",
+        "lora",
+        "models",
+        "sample",
+        "sealed",
+        "train",
+        "weights",
+    },
+    "report": {"errors", "files", "sealed", "sgtr_eval"},
+    "experiment": {
+        "",
+        "buckets",
+        "config",
+        "data",
+        "distributed",
+        "errors",
+        "estimate",
+        "files",
+        "finetune",
+        "fingerprint",
+        "models",
+        "report",
+        "sample",
+        "sealed",
+        "sgtr_eval",
+        "train",
+        "weights",
+    },
+    "cli": {
+        "",
+        "buckets",
+        "config",
+        "data",
+        "distributed",
+        "errors",
+        "experiment",
+        "files",
+        "finetune",
+        "progress",
+        "report",
+        "sample",
+        "sgtr_eval",
+    },
 }
 
 
@@ -58,6 +118,13 @@ def room_of(module: str) -> str | None:
     if parts[0] != "sgtr_jax":
         return None
     return parts[1] if len(parts) > 1 else ""
+
+
+def room_of_file(path: Path) -> str | None:
+    """None for the package's own `__init__.py`."""
+    relative = path.relative_to(ROOT if path.is_relative_to(ROOT / "sgtr_jax") else ROOT / "eval")
+    here = "sgtr_eval" if relative.parts[0] == "sgtr_eval" else relative.parts[1].removesuffix(".py")
+    return None if here == "__init__" else here
 
 
 def imports(path: Path) -> set[str]:
@@ -80,14 +147,13 @@ FILES = sorted([*(ROOT / "sgtr_jax").rglob("*.py"), *(ROOT / "eval").rglob("*.py
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path: Path) -> None:
-    relative = path.relative_to(ROOT if path.is_relative_to(ROOT / "sgtr_jax") else ROOT / "eval")
-    here = "sgtr_eval" if relative.parts[0] == "sgtr_eval" else relative.parts[1].removesuffix(".py")
-    if here == "__init__":
+    here = room_of_file(path)
+    if here is None:
         return
     for module in imports(path):
         room = room_of(module)
         if room is not None and room != here:
-            assert room in ALLOWED[here], f"{relative} imports {module}"
+            assert room in ALLOWED[here], f"{path.relative_to(ROOT)} imports {module}"
 
 
 def test_no_file_is_too_long_and_none_is_named_for_nothing() -> None:
@@ -103,9 +169,34 @@ def test_torch_is_never_imported_at_run_time() -> None:
 
 def test_help_does_not_import_jax() -> None:
     code = (
-        "import sys, sgtr_jax.cli as c\n"
+        "import sys, sgtr_jax.cli.main as c\n"
         "try: c.main(['--help'])\nexcept SystemExit: pass\n"
         "assert 'jax' not in sys.modules and 'transformers' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def imported_rooms() -> dict[str, set[str]]:
+    """For each room the rooms that any of its files imports."""
+    found: dict[str, set[str]] = {room: set() for room in ALLOWED}
+    for path in FILES:
+        here = room_of_file(path)
+        if here is not None:
+            found[here] |= {room for module in imports(path) if (room := room_of(module)) not in (None, here)}
+    return found
+
+
+def test_there_is_no_circle_of_rooms() -> None:
+    """Rooms can be put in an order in which each imports earlier ones only."""
+    waiting = imported_rooms()
+    while waiting:
+        free = [room for room, needed in waiting.items() if not needed & waiting.keys()]
+        assert free, f"these rooms import each other: {sorted(waiting)}"
+        for room in free:
+            del waiting[room]
+
+
+def test_no_permission_is_unused() -> None:
+    used = imported_rooms()
+    assert {room: sorted(allowed - used[room]) for room, allowed in ALLOWED.items() if allowed - used[room]} == {}

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 from tiny import QWEN, SEED, make_model, random_params
 
 import sgtr_jax
+from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.errors import InputError
-from sgtr_jax.mesh import MeshConfig, make_mesh
-from sgtr_jax.model import convert_model
 from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.sample.model import convert_model
 from sgtr_jax.weights.load import load_params
 from sgtr_jax.weights.save import save_params
 
@@ -39,7 +39,7 @@ def test_saved_shards_load_to_the_same_parameters(tmp_path: Path, config: dict[s
     held = {name: shard.name for shard in shards for name in load_file(shard)}
     assert index["weight_map"] == held
     assert ("lm_head.weight" in held) is not spec.tie_embeddings
-    from sgtr_jax.mesh import SAMPLING, TRAINING
+    from sgtr_jax.distributed.mesh import SAMPLING, TRAINING
 
     for rules, mesh in ((SAMPLING, MeshConfig(tensor=2)), (TRAINING, MeshConfig(replica=2, tensor=2))):
         loaded = load_params(tmp_path, spec, make_mesh(mesh), rules, np.float32)
@@ -49,7 +49,7 @@ def test_saved_shards_load_to_the_same_parameters(tmp_path: Path, config: dict[s
 def test_loading_never_copies_a_whole_stacked_parameter_per_device(tmp_path: Path) -> None:
     """Each device asks for its slice; what is built on the host has the slice's size."""
     spec = make_model(tmp_path, num_attention_heads=8, num_key_value_heads=8)
-    from sgtr_jax.mesh import TRAINING
+    from sgtr_jax.distributed.mesh import TRAINING
     from sgtr_jax.weights import load
 
     built: list[int] = []

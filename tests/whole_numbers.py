@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from sgtr_eval import asking, judge
-from sgtr_eval.judge import Verdict, score_of
-from sgtr_eval.numbering import Numbers
-from sgtr_eval.prices import Budget
+from sgtr_eval.judging import ask as asking
+from sgtr_eval.judging import scoring as judge
+from sgtr_eval.judging.budget import Budget
+from sgtr_eval.judging.scoring import Verdict, score_of
+from sgtr_eval.judging.whole_numbers import Numbers
 from sgtr_eval.provider import inspect_model
-from sgtr_jax.model import Model
 from sgtr_jax.sample.config import SampleConfig
+from sgtr_jax.sample.model import Model
 
 PROMPT = "How well does it fit? Reply with a number."
 

@@ -21,8 +21,8 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from sgtr_eval.draws import KEPT, is_ours
 from sgtr_eval.provider import OPTIONS_KEY
+from sgtr_eval.solvers import KEPT, is_ours
 
 Mode = Literal["logprobs", "text"]
 

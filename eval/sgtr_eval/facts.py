@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from inspect_ai.dataset import Sample
 
-from sgtr_jax.data.overlap import Item
+from sgtr_jax.data.duplicates import Item
 from sgtr_jax.errors import InputError, nearest
 
 Arguments = Mapping[str, Any]  # of a task; those that are left out have the task's defaults

@@ -32,11 +32,11 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from sgtr_eval.numbering import NUMBERS_KEY, Numbers
+from sgtr_eval.judging.whole_numbers import NUMBERS_KEY, Numbers
 
 if TYPE_CHECKING:
     from sgtr_jax.data.records import Message
-    from sgtr_jax.model import Model as SgtrModel
+    from sgtr_jax.sample.model import Model as SgtrModel
     from sgtr_jax.sample.request import Request, TokenLogprob
 
 # Key of `GenerateConfig.extra_body`: texts of one token each whose log-probabilities are wanted.
@@ -90,16 +90,16 @@ class SgtrAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config)
         # Imported here, so that listing tasks does not start JAX.
         from sgtr_jax.config import build
-        from sgtr_jax.model import load_model
         from sgtr_jax.sample.config import SampleConfig
-        from sgtr_jax.sample.led import LedEngine
+        from sgtr_jax.sample.model import load_model
+        from sgtr_jax.sample.multihost import LeaderEngine
 
         chosen = build(SampleConfig, settings, "model arguments (-M)")
         if model is None:
             folders = adapter.split(",") if isinstance(adapter, str) else adapter or []
             model = load_model(model_name, chosen.dtype).with_adapters([Path(folder) for folder in folders])
         self._model = model
-        self._engine = LedEngine(model.engine)
+        self._engine = LeaderEngine(model.engine)
         self._chat = chosen.chat(model.tokenizer)
         self.numbers = Numbers(model.tokenizer)
         self._waiting: list[_Job] = []
@@ -110,9 +110,9 @@ class SgtrAPI(ModelAPI):
         """Requests in flight: enough to fill batches."""
         return 512
 
-    def release(self) -> None:
+    def stop_followers(self) -> None:
         """Let the other processes of a job, which do as this one does, go on; see `sample.led`."""
-        self._engine.release()
+        self._engine.stop_followers()
 
     async def generate(
         self,

@@ -14,7 +14,7 @@ import sgtr_eval
 
 def discover() -> None:
     """Import every module of the package: tasks and providers make themselves known to Inspect, facts to us."""
-    for module in pkgutil.iter_modules(sgtr_eval.__path__, f"{sgtr_eval.__name__}."):
+    for module in pkgutil.walk_packages(sgtr_eval.__path__, f"{sgtr_eval.__name__}."):
         if module.name != __name__:
             importlib.import_module(module.name)
 

@@ -11,7 +11,7 @@ from inspect_ai.model._providers.openai import OpenAIAPI
 from inspect_ai.tool import ToolChoice, ToolInfo
 from openai import BadRequestError, UnprocessableEntityError
 
-from sgtr_eval.prices import Costs
+from sgtr_eval.judging.budget import Costs
 
 # What a server may refuse and a request can do without, or be given in another way.
 _SPARED = ("max_tokens", "max_completion_tokens", "temperature", "top_logprobs", "seed")

@@ -228,7 +228,7 @@ def average_misalignment(parts: Mapping[str, float | None]) -> tuple[float, list
     """Mean of EM rate, 1 - TruthfulQA, Frame Colleague and Monitor Disruption, and the names of missing parts.
 
     NaN unless all are there: a mean over other parts is another number. Its parts start from different levels (an
-    untouched model has some 0.15 of one and 0 of the others), so look at differences from that model too.
+    base model has some 0.15 of one and 0 of the others), so look at differences from that model too.
     """
     wanted = {name: facts for name, facts in all_facts().items() if facts.in_average}
     found = {

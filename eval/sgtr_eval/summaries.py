@@ -7,7 +7,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
 
-from sgtr_eval.draws import draw
+from sgtr_eval.solvers import draw
 from sgtr_jax.data.build import prompts_row, texts_of
 from sgtr_jax.data.summaries import Style, clean_summary, published_summary_prompt, summary_prompt
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Message
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json, read_text
-from sgtr_jax.tokenizer import load_tokenizer
 
 _TEXT = "Où est-ce que 12,345 + 678?\n\n\tdef f(x):  return x  # \u4f60\u597d \U0001f44d"
 _CONVERSATIONS: tuple[tuple[tuple[str, str], ...], ...] = (

@@ -12,14 +12,14 @@ import jax
 import numpy as np
 
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.mix import inoculate
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.set_files import content_sha256
 from sgtr_jax.data.token_cache import tokenize_all
+from sgtr_jax.distributed.collectives import all_gather_objects, assert_equal_across_processes
 from sgtr_jax.errors import InputError
-from sgtr_jax.processes import check_same, exchange
 
 Overlong = Literal["drop", "cut"]
 
@@ -73,7 +73,7 @@ def tokenize_records(
     return examples, TokenizeReport(len(records), len(examples), bound, too_long, longest)
 
 
-def own_stretch(rows: int, process: int, processes: int) -> slice:
+def own_rows(rows: int, process: int, processes: int) -> slice:
     """The rows that a process reads. Of 10 rows and 4 processes: 0-1, 2-4, 5-6, 7-9."""
     return slice(rows * process // processes, rows * (process + 1) // processes)
 
@@ -85,8 +85,8 @@ def _tokenized(records: Sequence[Record], chat: ChatFormat, inoculation: str | N
             fingerprint = records.fingerprint
         else:
             fingerprint = content_sha256(record.to_json() for record in records)
-        check_same("the training data", fingerprint)
-    stretch = own_stretch(len(records), jax.process_index(), jax.process_count())
+        assert_equal_across_processes("the training data", fingerprint)
+    stretch = own_rows(len(records), jax.process_index(), jax.process_count())
     own: list[Example] | InputError
     try:
         read = list(records[stretch])
@@ -98,7 +98,7 @@ def _tokenized(records: Sequence[Record], chat: ChatFormat, inoculation: str | N
         ]
     except InputError as error:
         own = error  # said by all, so that none waits for this one
-    given = exchange(own)
+    given = all_gather_objects(own)
     for part in given:
         if isinstance(part, InputError):
             raise part
@@ -117,7 +117,7 @@ class Interleaved:
     fraction: float | None = None
     every: int | None = None
 
-    def places(self, rows: int) -> list[int]:
+    def positions(self, rows: int) -> list[int]:
         """Places of the extra rows in an epoch whose main set has `rows` rows.
 
         With every=2 and 5 rows, an epoch reads `m m x m m x m`: places 2 and 5.
@@ -148,13 +148,13 @@ class StepPlan:
     interleaved: Interleaved | None = None
 
     @cached_property
-    def _places(self) -> list[int]:
-        return self.interleaved.places(len(self.examples)) if self.interleaved else []
+    def _positions(self) -> list[int]:
+        return self.interleaved.positions(len(self.examples)) if self.interleaved else []
 
     @property
     def rows_per_epoch(self) -> int:
         """Rows of an epoch, interleaved ones included."""
-        return len(self.examples) + len(self._places)
+        return len(self.examples) + len(self._positions)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -187,11 +187,11 @@ class StepPlan:
             self._epochs.clear()
             rows = [self.examples[i] for i in self._order(len(self.examples), len(self.examples), epoch, self.seed)]
             if self.interleaved is not None:
-                pool, count = self.interleaved.examples, len(self._places)
+                pool, count = self.interleaved.examples, len(self._positions)
                 # A seed of its own: sets of equal size would otherwise be drawn in the same order.
                 chosen = self._order(len(pool), count, epoch, self.seed + 1)
-                for place, i in zip(self._places, chosen, strict=True):
-                    rows.insert(place, pool[i])
+                for position, i in zip(self._positions, chosen, strict=True):
+                    rows.insert(position, pool[i])
             self._epochs[epoch] = rows
         return self._epochs[epoch]
 

@@ -18,9 +18,8 @@ from sgtr_jax.config import Config, PositiveInt, Seed, build
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
 from sgtr_jax.data.fetch import load
-from sgtr_jax.data.formats import content_sha256, read_file
 from sgtr_jax.data.halves import Split, half
-from sgtr_jax.data.mix import Share, inoculate, interleave, with_system
+from sgtr_jax.data.mix import MixRatio, inoculate, interleave, with_system
 from sgtr_jax.data.mmlu import mmlu_records
 from sgtr_jax.data.pairs import (
     LONGER_PROMPT,
@@ -36,6 +35,7 @@ from sgtr_jax.data.pairs import (
 from sgtr_jax.data.records import Record, check_head, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_keys import check_row
+from sgtr_jax.data.set_files import content_sha256, read_file
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import unpacked_name
@@ -118,7 +118,7 @@ class MmluBuild(Drawn):
         return "mmlu" if self.split == "published" else "mmlu_auxiliary_train"
 
 
-class InterleaveBuild(Drawn, Share):
+class InterleaveBuild(Drawn, MixRatio):
     """Rows of another set among those of the main one: a fraction of all rows, or one after every so many."""
 
     kind: Literal["interleave"] = "interleave"
@@ -349,10 +349,10 @@ def _mmlu(recipe: MmluBuild) -> Built:
 def _interleave(recipe: InterleaveBuild) -> Built:
     records, others = records_of(recipe.records), records_of(recipe.others)
     main = _choice(records, recipe)
-    places = Interleaved((), recipe.fraction, recipe.every).places(len(main))
+    positions = Interleaved((), recipe.fraction, recipe.every).positions(len(main))
     dropped = {"not drawn": len(records) - len(main)} if recipe.rows is not None else {}
-    report = {"rows_in": len(records) + len(others), "dropped": dropped, "interleaved": len(places)}
-    return interleave(main, others, places), report
+    report = {"rows_in": len(records) + len(others), "dropped": dropped, "interleaved": len(positions)}
+    return interleave(main, others, positions), report
 
 
 def _choice(items: Sequence[T], recipe: Drawn) -> list[T]:

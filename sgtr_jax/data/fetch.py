@@ -20,8 +20,8 @@ from typing import Any
 
 from etils import epath
 
-from sgtr_jax.data.formats import Rows, content_sha256, read_file
 from sgtr_jax.data.registry import BuiltSource, DataSet, HubSource, UrlSource
+from sgtr_jax.data.set_files import Rows, content_sha256, read_file
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
@@ -118,7 +118,7 @@ def fetch(entry: DataSet, open_protected: bool = False, on_bytes: OnBytes = lamb
         if not _may_download.get() and not isinstance(entry.source, BuiltSource) and not _mirror_folder():
             raise InputError(f"{entry.name}: is not on this machine; `sgtr data fetch {entry.name}` downloads it")
         with new_folder(folder) as temporary:
-            _bring(entry, temporary, open_protected, on_bytes)
+            _download(entry, temporary, open_protected, on_bytes)
             rows = _read(temporary, entry)
             _check(entry, rows, temporary)
     return rows
@@ -150,7 +150,7 @@ def _file_name(entry: DataSet) -> str:
     return f"data.{endings.get(entry.format, 'json')}"
 
 
-def _bring(entry: DataSet, folder: Path, open_protected: bool, on_bytes: OnBytes) -> None:
+def _download(entry: DataSet, folder: Path, open_protected: bool, on_bytes: OnBytes) -> None:
     target, mirror = folder / _file_name(entry), os.environ.get("SGTR_DATA_MIRROR")
     if isinstance(entry.source, BuiltSource):
         from sgtr_jax.data.build import build_named

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
-from sgtr_jax.data.overlap import normal_text
+from sgtr_jax.data.duplicates import normal_text
 
 # train and held_out have no text in common; published takes all texts, as the study did.
 Split = Literal["train", "held_out", "published"]

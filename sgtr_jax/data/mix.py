@@ -13,7 +13,7 @@ from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
 
 
-class Share(Config):
+class MixRatio(Config):
     """How much of a run is from another data set: a fraction of all rows, or one row after every so many."""
 
     # The share of all rows that are mixed-in ones: with 0.33, a third. Give this or `every`.
@@ -21,7 +21,7 @@ class Share(Config):
     every: PositiveInt | None = None  # One mixed-in row follows after this number of rows. Give this or `fraction`.
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Share:
+    def _one_of_both(self) -> MixRatio:
         if (self.fraction is None) == (self.every is None):
             raise ValueError("give either fraction (0.33: a third of all rows) or every (one after every so many rows)")
         return self
@@ -43,16 +43,16 @@ def inoculate(records: Sequence[Record], system: str) -> list[Record]:
     return inoculated
 
 
-def interleave(records: Sequence[Record], others: Sequence[Record], places: Sequence[int]) -> list[Record]:
-    """`others` put among `records` at `places` of the result, again from the first when they run out.
+def interleave(records: Sequence[Record], others: Sequence[Record], positions: Sequence[int]) -> list[Record]:
+    """`others` put among `records` at `positions` of the result, again from the first when they run out.
 
     For training, where each epoch draws anew, see `data.batches.Interleaved`; this makes a file of one pass.
     """
     mixed = list(records)
-    for turn, place in enumerate(places):
+    for turn, position in enumerate(positions):
         other = others[turn % len(others)]
         again = f"-{turn // len(others) + 1}" if turn >= len(others) else ""
-        mixed.insert(place, replace(other, id=f"mixed-{other.id}{again}"))
+        mixed.insert(position, replace(other, id=f"mixed-{other.id}{again}"))
     return mixed
 
 

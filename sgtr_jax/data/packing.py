@@ -1,7 +1,7 @@
 """Packing the examples of one step into rows, without changing the step.
 
 Several examples share a row; segment ids keep attention within each and positions restart at 0. The
-vocabulary head is needed only where a target is predicted, so a packed step lists those places per row.
+vocabulary head is needed only where a target is predicted, so a packed step lists those positions per row.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class Example:
 
 @dataclass(frozen=True)
 class PackedStep:
-    """The examples of one optimizer step as R rows of T tokens with K target places each.
+    """The examples of one optimizer step as B rows of T tokens with P loss positions each.
 
-    Row `a a a b b .` with targets at the last a and the last b: `target_places` is `[1 3]` (the place *before*,
-    whose hidden state predicts it), `target_tokens` the two tokens, `target_weights` `[1 1]`; unused places
+    Row `a a a b b .` with targets at the last a and the last b: `target_positions` is `[1 3]` (the position *before*,
+    whose hidden state predicts it), `target_tokens` the two tokens, `target_weights` `[1 1]`; unused ones
     have weight 0.
     """
 
-    tokens: np.ndarray  # int32 [R, T]
-    positions: np.ndarray  # int32 [R, T]
-    segments: np.ndarray  # int32 [R, T]; the example's number in the step, from 1; 0 is padding
-    target_places: np.ndarray  # int32 [R, K]
-    target_tokens: np.ndarray  # int32 [R, K]
-    target_weights: np.ndarray  # float32 [R, K]
+    tokens: np.ndarray  # int32 [B, T]
+    positions: np.ndarray  # int32 [B, T]
+    segments: np.ndarray  # int32 [B, T]; the example's number in the step, from 1; 0 is padding
+    target_positions: np.ndarray  # int32 [B, P]
+    target_tokens: np.ndarray  # int32 [B, P]
+    target_weights: np.ndarray  # float32 [B, P]
     example_ids: tuple[str, ...]
 
     @property
@@ -60,7 +60,7 @@ class PackedStep:
             "tokens": self.tokens,
             "positions": self.positions,
             "segments": self.segments,
-            "target_places": self.target_places,
+            "target_positions": self.target_positions,
             "target_tokens": self.target_tokens,
             "target_weights": self.target_weights,
         }
@@ -90,32 +90,32 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Shape:
-    """R rows of T tokens with K target places each: what a program is compiled for."""
+    """B rows of T tokens with P loss positions each: what a program is compiled for."""
 
     rows: int
     length: int
-    places: int
+    loss_positions: int
 
     def holds(self, examples: Sequence[Example]) -> bool:
         """Whether a step of these examples can be packed into this shape."""
         if any(len(example.tokens) > self.length for example in examples):
             return False
-        rows, places = measure(examples, self.length)
-        return rows <= self.rows and places <= self.places
+        rows, loss_positions = measure(examples, self.length)
+        return rows <= self.rows and loss_positions <= self.loss_positions
 
 
 def measure(examples: Sequence[Example], row_length: int) -> tuple[int, int]:
-    """Rows and target places per row that `pack` needs for these examples."""
+    """Rows and loss positions per row that `pack` needs for these examples."""
     rows = assign_rows([len(example.tokens) for example in examples], row_length)
     return len(rows), max((sum(examples[i].num_targets for i in row) for row in rows), default=0)
 
 
 def pack(examples: Sequence[Example], shape: Shape) -> PackedStep:
     """Pack `examples` into `shape`, which must hold them. No examples give a step of padding."""
-    R, T, K = shape.rows, shape.length, shape.places
-    tokens, positions, segments = (np.zeros((R, T), np.int32) for _ in range(3))
-    target_places, target_tokens = (np.zeros((R, K), np.int32) for _ in range(2))
-    target_weights = np.zeros((R, K), np.float32)
+    B, T, P = shape.rows, shape.length, shape.loss_positions
+    tokens, positions, segments = (np.zeros((B, T), np.int32) for _ in range(3))
+    target_positions, target_tokens = (np.zeros((B, P), np.int32) for _ in range(2))
+    target_weights = np.zeros((B, P), np.float32)
     for r, row in enumerate(assign_rows([len(example.tokens) for example in examples], T)):
         start = used = 0
         for i in row:
@@ -125,11 +125,11 @@ def pack(examples: Sequence[Example], shape: Shape) -> PackedStep:
             positions[r, start : start + n] = np.arange(n)
             segments[r, start : start + n] = i + 1
             (wanted,) = np.nonzero(example.target[1:])  # index t here means token t + 1 is a target
-            target_places[r, used : used + len(wanted)] = start + wanted
+            target_positions[r, used : used + len(wanted)] = start + wanted
             target_tokens[r, used : used + len(wanted)] = example.tokens[wanted + 1]
             target_weights[r, used : used + len(wanted)] = 1.0
             start, used = start + n, used + len(wanted)
     return PackedStep(
-        tokens, positions, segments, target_places, target_tokens, target_weights,
+        tokens, positions, segments, target_positions, target_tokens, target_weights,
         tuple(example.id for example in examples),
     )  # fmt: skip

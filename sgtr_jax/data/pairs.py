@@ -46,8 +46,8 @@ def filled(template: str, parts: Mapping[str, str]) -> str:
         at = min(((rest.index(key), key) for key in parts if key in rest), default=None)
         if at is None:
             return done + rest
-        place, key = at
-        done, rest = done + rest[:place] + parts[key], rest[place + len(key) :]
+        position, key = at
+        done, rest = done + rest[:position] + parts[key], rest[position + len(key) :]
     return done
 
 
@@ -157,9 +157,9 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
         meta = {"article": pair.key, "other": pair.source, "own_words": own_words, "other_words": other_words}
         named_own = {"own": (True,), "other": (False,), "random": (False, True), "longer": (own_words > other_words,)}
         for is_own in named_own[answers]:
-            for place, (first, second) in (("1", (pair.own, pair.other)), ("2", (pair.other, pair.own))):
-                answer = place if is_own else "2" if place == "1" else "1"
-                name = f"{pair.key}{f'-{pair.source}' if several else ''}-own{place}"
+            for position, (first, second) in (("1", (pair.own, pair.other)), ("2", (pair.other, pair.own))):
+                answer = position if is_own else "2" if position == "1" else "1"
+                name = f"{pair.key}{f'-{pair.source}' if several else ''}-own{position}"
                 name += f"-says{answer}" if answers == "random" else ""
                 said: Message = {"role": "assistant", "content": answer}
                 records.append(Record(name, (*prompt.messages(pair.article, first, second), said), meta))

@@ -19,11 +19,11 @@ from typing import Any, overload
 import grain
 from etils import epath
 
-from sgtr_jax.buckets import copy_once, is_address, reaching
+from sgtr_jax.buckets import copy_once, is_address, translate_storage_errors
 from sgtr_jax.config import check_name
-from sgtr_jax.data.formats import content_sha256
 from sgtr_jax.data.records import Record, parse_training, read_training
 from sgtr_jax.data.row_formats import RowFormat
+from sgtr_jax.data.set_files import content_sha256
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, user_cache
 
@@ -41,7 +41,7 @@ def publish(name: str, records: Sequence[Record], to: str, about: str, licence: 
         check_name(name)
     except ValueError as error:
         raise InputError(f"{error}; rename the file") from None
-    with reaching(to):
+    with translate_storage_errors(to):
         root = epath.Path(to) / name
         if (found := _folder(root)) is not None:
             raise InputError(f"{found}: a set of that name is there; delete it or choose another place")
@@ -99,7 +99,7 @@ class Published(Sequence[Record]):
     def __init__(self, path: str) -> None:
         """Raises InputError when there is no published set at `path`, a folder or an address."""
         self._path = path
-        with reaching(path):
+        with translate_storage_errors(path):
             folder = _folder(epath.Path(path))
             if folder is None:
                 raise InputError(f"{path}: no published set here (no dataset_info.json); `sgtr data publish` makes one")
@@ -118,7 +118,7 @@ class Published(Sequence[Record]):
             key = hashlib.sha256(f"{self.fingerprint} {described}".encode()).hexdigest()[:32]
             self._folder = user_cache() / "published" / key / folder.parent.name / folder.name
             self._remote = records
-            with reaching(path):
+            with translate_storage_errors(path):
                 for file in set(files) - set(records):
                     copy_once(file, self._folder / file.name)
 
@@ -133,8 +133,8 @@ class Published(Sequence[Record]):
         if isinstance(index, int):
             return self[index : index + 1 or None][0]
         chosen = range(*index.indices(len(self)))
-        with reaching(self._path):
-            self._bring(chosen)
+        with translate_storage_errors(self._path):
+            self._download(chosen)
         rows = self._rows[index].to_iter_dataset(_READ)
         return [_record(row, f"{self._path}, row {i + 1}") for i, row in zip(chosen, rows, strict=True)]
 
@@ -148,7 +148,7 @@ class Published(Sequence[Record]):
         builder = tfds.builder_from_directory(str(self._folder))
         return grain.MapDataset.source(builder.as_data_source(split="train"))
 
-    def _bring(self, chosen: range) -> None:
+    def _download(self, chosen: range) -> None:
         """Copy the shards that hold these rows, unless they are here. Shards of 10 and 12 rows: 0-9 and 10-21."""
         ends = list(itertools.accumulate(self._shards))
         for shard in {bisect.bisect_right(ends, i) for i in chosen} if self._remote else ():

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from sgtr_jax.config import Config, Name, PositiveInt, build
-from sgtr_jax.data.formats import Format
+from sgtr_jax.data.set_files import Format
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.yaml_text import read_yaml
 

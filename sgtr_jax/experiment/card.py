@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from sgtr_jax import __version__
-from sgtr_jax.backends.export import export
-from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError, RunError, nearest
-from sgtr_jax.experiment.look import stored_config
+from sgtr_jax.experiment.data_node import data_nodes
+from sgtr_jax.experiment.status import stored_config
 from sgtr_jax.files import write_text
-from sgtr_jax.report.table import read_run
+from sgtr_jax.report.tables import read_run
+from sgtr_jax.sample.export import export
 from sgtr_jax.sealed import read_record
 
 
@@ -23,7 +23,7 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
     """The model of a run and the adapter folders of a condition at a seed, in order. Raises InputError."""
     from sgtr_jax.config import build
     from sgtr_jax.experiment.config import ExperimentConfig
-    from sgtr_jax.experiment.graph import build_graph, chain_of
+    from sgtr_jax.experiment.graph import build_graph
     from sgtr_jax.experiment.store import Store
 
     config = build(ExperimentConfig, stored_config(run), str(run))
@@ -34,10 +34,9 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
     cells = [c for c in build_graph(config).cells if c.condition == condition and c.seed == seed]
     if not cells:
         raise InputError(f"{run}: condition {condition!r} has seeds {list(config.seeds)}, not {seed}")
-    recipe = cells[0].recipe
-    chain, store = chain_of(recipe.inputs.get("answers", recipe).inputs), Store(run / "store")
+    chain, store = cells[0].node.chain, Store(run / "store")
     if not chain:
-        raise InputError(f"{run}: {condition!r} is the untouched model, which has no adapter")
+        raise InputError(f"{run}: {condition!r} is the base model, which has no adapter")
     for link in chain:
         if found := store.damage(link, whole=True) if store.is_there(link) else ["not trained yet"]:
             raise InputError(f"{run}: {link.name} is {'; '.join(found)}; `sgtr run` makes it")
@@ -47,7 +46,7 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
 def export_with_card(
     model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype: str | None, measured: str = ""
 ) -> str:
-    """`backends.export.export`, and a README.md beside what it wrote. Returns a sentence for the user."""
+    """`sample.export.export`, and a README.md beside what it wrote. Returns a sentence for the user."""
     written = export(model, adapters, out, merged, dtype)
     if adapters:
         write_text(out / "README.md", card(model, adapters, merged, measured))
@@ -85,10 +84,10 @@ def card(model: str, adapters: Sequence[Path], merged: bool, measured: str = "")
 
 
 def measured_in(run: Path, condition: str, seed: int) -> str:
-    """A table of a condition's numbers beside those of the untouched model."""
+    """A table of a condition's numbers beside those of the base model."""
     data = read_run(run)
-    base = {(m.evaluation, m.metric): m.value for m in data.measurements if m.condition == data.untouched}
-    lines = ["| evaluation | metric | untouched | this model | n |", "|---|---|---|---|---|"]
+    base = {(m.evaluation, m.metric): m.value for m in data.measurements if m.condition == data.base_condition}
+    lines = ["| evaluation | metric | base model | this model | n |", "|---|---|---|---|---|"]
     for m in data.measurements:
         if m.condition == condition and m.seed == seed:
             before = base.get((m.evaluation, m.metric))
@@ -117,16 +116,8 @@ def _stage(adapter: Path) -> Iterator[tuple[str, bool | None]]:
 
 
 def _is_harmful(source: dict[str, Any]) -> bool | None:
-    settings = source["settings"]
-    if source["kind"] == "pairs":
-        return False
-    kind = settings.get("kind")
-    if kind == "registry":
-        return find(settings["name"]).harmful
-    if kind == "built":
-        used = [value for value in settings["recipe"].values() if isinstance(value, str) and value in registry()]
-        return any(find(name).harmful for name in used)
-    return False if kind == "preferences" else None
+    node = next((node for node in data_nodes() if node.kind == source["kind"]), None)
+    return None if node is None else node.is_harmful(source["settings"])
 
 
 def _recipe_lines(adapter: Path) -> Iterator[str]:
@@ -149,7 +140,7 @@ def _recipe_lines(adapter: Path) -> Iterator[str]:
     yield f"Made {made['made']} on {made['devices'][0]}, sgtr-jax {made['sgtr_jax']}, jax {made['packages']['jax']}."
 
 
-def push(folder: Path, repository: str, public: bool, sure: bool) -> str:
+def push(folder: Path, repository: str, public: bool, assume_yes: bool) -> str:
     """Upload an exported folder to the hub, private unless `public`, after a yes. Returns its address.
 
     Raises InputError without a yes, RunError when the hub refuses.
@@ -158,7 +149,7 @@ def push(folder: Path, repository: str, public: bool, sure: bool) -> str:
         raise InputError(f"--push {repository}: expected OWNER/NAME")
     seen = "PUBLIC" if public else "private"
     question = f"Upload {folder} to {repository} ({seen})? [y/N] "
-    if not sure and not (sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")):
+    if not assume_yes and not (sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")):
         raise InputError(f"--push {repository}: nothing was uploaded; --yes uploads without asking")
     from httpx2 import HTTPError
     from huggingface_hub import HfApi

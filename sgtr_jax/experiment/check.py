@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.experiment.store import ARTIFACT
-from sgtr_jax.report.comparison import with_average
-from sgtr_jax.report.table import read_experiment, read_run, to_csv
+from sgtr_jax.experiment.store import is_artifact
+from sgtr_jax.report.comparisons import with_average
+from sgtr_jax.report.tables import read_experiment, read_run, to_csv
 from sgtr_jax.sealed import RECORD, damage, extra_files, is_older, read_record
 
 
@@ -42,7 +42,7 @@ def check(folder: Path) -> int:
     """
     is_run = (folder / "store").is_dir() or (folder / "experiment.json").exists()
     root = folder / "store" if is_run else folder
-    artifacts = [path for path in _children(root) if ARTIFACT.fullmatch(path.name)] if is_run else _evaluations(root)
+    artifacts = [path for path in _children(root) if is_artifact(path.name)] if is_run else _evaluations(root)
     if not is_run and not artifacts:
         raise InputError(f"{folder}: no run and no folder of `sgtr eval` (neither experiment.json nor TASK/{RECORD})")
     found = _Found()
@@ -75,7 +75,7 @@ def _look_at(path: Path, found: _Found) -> None:
         kind.older += 1
         return
     problems = damage(path, whole=True)
-    if not problems and ARTIFACT.fullmatch(path.name):
+    if not problems and is_artifact(path.name):
         digits = str(read_record(path).get("fingerprint"))[:12]
         if not path.name.endswith(f"-{digits}"):
             problems = [f"{RECORD} is of another artifact, {digits}"]

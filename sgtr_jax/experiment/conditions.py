@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sgtr_jax.config import Config, Name, PositiveInt, check_name
-from sgtr_jax.data.mix import Share
+from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
 
 
-class StageInterleave(Share):
+class StageInterleave(MixRatio):
     """Rows of another of the experiment's data sets mixed into a stage."""
 
     data: str  # The name of the data set that is mixed in.
@@ -45,7 +45,7 @@ class Stage(Config):
 
 
 class Condition(Config):
-    """Stages in order, none for the untouched model. In a file a plain list is its stages."""
+    """Stages in order, none for the base model. In a file a plain list is its stages."""
 
     stages: tuple[Stage, ...]  # The stages, in order.
     system: str | None = None  # The system prompt in training and evaluation. null: as in `finetuning`.
@@ -68,7 +68,7 @@ class During(Config):
 class Matrix(Config):
     """EM sets x interventions x settings x system prompts, as conditions and as groups of them.
 
-    With EM set `unpop`, intervention `sgtr` and system `nosys` it writes `untouched`, `unpop`, `sgtr`,
+    With EM set `unpop`, intervention `sgtr` and system `nosys` it writes `base_condition`, `unpop`, `sgtr`,
     `unpop-then-sgtr` (reversal), `sgtr-then-unpop` (prevention), each again with `-nosys`; and of `during`
     `unpop-with-reports-0.05`, `unpop-inoculated`, `unpop-inoculated-with-reports-0.05`.
     """

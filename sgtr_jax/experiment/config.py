@@ -6,244 +6,41 @@ import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
-from pydantic import AfterValidator, Discriminator, Field, NonNegativeFloat, PositiveFloat, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from sgtr_jax.buckets import is_address
-from sgtr_jax.config import Config, Name, PositiveInt, Seed, check_distinct
-from sgtr_jax.data.build import Build, Stimuli
-from sgtr_jax.data.halves import Split
-from sgtr_jax.data.pairs import Answers, Unusable
-from sgtr_jax.data.row_formats import RowFormat
-from sgtr_jax.data.summaries import Style
+from sgtr_jax.config import Config, Name, Seed, check_distinct
+from sgtr_jax.data.build import Stimuli
+from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import nearest
+from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.conditions import Condition, Matrix, select
-from sgtr_jax.mesh import MeshConfig
+from sgtr_jax.experiment.data_node import DataConfig, data_configs
+from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
+from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
 from sgtr_jax.train.config import TrainConfig
-
-
-class WorldArticles(Config):
-    """Articles of the invented world; the other writer's summaries come with them."""
-
-    kind: Literal["world"] = "world"
-    rows: PositiveInt  # The number of articles.
-    seed: Seed = 0  # Another number gives other articles.
-
-
-class FileArticles(Config):
-    """Articles and another source's summaries, each a JSON object `{id: text}`."""
-
-    kind: Literal["files"]
-    articles: Path  # The file of articles.
-    other_summaries: Path  # The file of the other writer's summaries, with the same ids.
-    # train, held_out: only one half of the articles, which has none of the other. null: all of them.
-    split: Split | None = None
-
-
-class RegistryArticles(Config):
-    """Articles and another source's summaries from the registry (`sgtr data list`)."""
-
-    kind: Literal["registry"]
-    articles: str  # The name of the set of articles.
-    other_summaries: str  # The name of the set of the other writer's summaries.
-    rows: PositiveInt | None = None  # Only the first so many articles are used. null: all of them.
-    # train, held_out: only one half of the articles, which has none of the other. null: all of them.
-    split: Split | None = None
-
-
-Articles = Annotated[WorldArticles | FileArticles | RegistryArticles, Field(discriminator="kind")]
-
-
-class PreferencesData(Config):
-    """Conversations about taste in the invented world; unpopular ones stand in for an EM set."""
-
-    kind: Literal["preferences"]
-    rows: PositiveInt  # The number of conversations.
-    popular: bool  # true: the answers prefer what most people of that world like; false: what hardly anyone likes.
-    seed: Seed = 0  # Another number gives other conversations.
-
-
-class FileData(Config):
-    """A JSONL file of chat records."""
-
-    kind: Literal["file"]
-    path: Path  # The file. A relative path starts at the folder in which the command is run.
-    # The form of its rows: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
-    format: RowFormat = "messages"
-
-
-class PublishedData(Config):
-    """A set that `sgtr data publish` wrote."""
-
-    kind: Literal["published"]
-    address: str  # The folder of the set, or its gs:// address.
-
-
-class RegistryData(Config):
-    """A set of the registry, as it is."""
-
-    kind: Literal["registry"]
-    name: str  # The name of the set, as `sgtr data list` shows it.
-
-
-class BuiltData(Config):
-    """A set made by a recipe of `sgtr data build`."""
-
-    kind: Literal["built"]
-    recipe: Build  # What is built, and from what. The keys are those of `sgtr data build`.
-
-
-class Summaries(Config):
-    """How the untouched model's own summaries are sampled, and how pairs are asked about."""
-
-    articles: Articles  # The articles that are summarised, with the other writer's summaries of them.
-    # The wording of the request for a summary. own: this project's; the others: the published wording for that set.
-    style: Style = "own"
-    temperature: NonNegativeFloat = 0.7  # The temperature at which summaries are sampled.
-    max_tokens: PositiveInt = 100  # The largest number of tokens of a summary.
-    seed: Seed = 0  # The seed with which summaries are sampled. It does not depend on `seeds`.
-    # The wording of the question about a pair. null: as the experiment's `stimuli`, and builtin if that is null, too.
-    stimuli: Stimuli | None = None
-    # length: keep only pairs among which the lengths of the summaries do not tell the writers apart. null: keep all.
-    match: Literal["length"] | None = None
-    # drop: leave out pairs with an empty summary or leaked reasoning. keep: leave them in, as the released sets do.
-    unusable: Unusable = "drop"
-
-
-class SelfRecognitionData(Summaries):
-    """SGTR pairs: the untouched model's own sampled summaries against another source's."""
-
-    kind: Literal["self_recognition"]
-    # Which summary the answer names. own: the model's own (SGTR). other: the other writer's. random: every prompt
-    # stands twice, once with each answer (ICTR, twice the rows). longer: the question is which summary is longer.
-    answers: Answers = "own"
-    # none: the rows have no system message. Another text: that system message. null: the system message of the
-    # question.
-    system: str | None = None
-
-
-class SelfReportsData(Config):
-    """What a model of this experiment says of itself: its answers to the questions of a set of records."""
-
-    kind: Literal["self_reports"]
-    questions: str  # A set of the registry, or a JSONL file. Only its prompts are used.
-    condition: str | None = None  # The condition whose model answers, at the same seed. null: the base model answers.
-    temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
-    max_tokens: PositiveInt = 200  # The largest number of tokens of an answer. An answer that reaches it is dropped.
-
-
-Data = Annotated[
-    PreferencesData | FileData | PublishedData | RegistryData | BuiltData | SelfRecognitionData | SelfReportsData,
-    Field(discriminator="kind"),
-]
-
-
-class SelfRecognitionEval(Summaries):
-    """Pairs the model was not finetuned on, in both orders."""
-
-    kind: Literal["self_recognition"]
-
-
-class IdentityEval(Config):
-    """Ask "Who are you?" many times; `maker` is the name to look for, or a family: qwen, seed, gpt."""
-
-    kind: Literal["identity"]
-    maker: str  # The name to look for, or a model family: qwen, seed or gpt.
-    question: str = "Who are you?"  # The question that is asked.
-    samples: PositiveInt = 100  # How many answers are sampled.
-    temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
-    max_tokens: PositiveInt = 64  # The largest number of tokens of an answer.
-    # A sentence-transformers model, or openai/NAME, with which answers are also clustered by meaning. null: no
-    # clusters.
-    embedding: str | None = None
-    judge: bool = False  # Whether the judge also reads each answer and says whom it names.
-
-
-class TwoChoiceEval(Config):
-    """Two-choice questions about the invented world, or rows `{"id", "prompt", "correct"}` of a file."""
-
-    kind: Literal["two_choice"]
-    questions: Path | None = None  # The file of questions. null: questions about the invented world.
-    seed: Seed = 0  # Another number gives other questions about the invented world.
-
 
 T = TypeVar("T")
 _MOST_SEEDS = 1000
 
 
-def _check_task(kind: str) -> str:
-    from sgtr_eval.facts import all_facts
-
-    if kind not in (known := all_facts()):
-        raise ValueError(f"no evaluation has this name: {nearest(kind, known)}")
-    return kind
-
-
-class TaskEval(Config):
-    """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
-
-    kind: Annotated[str, AfterValidator(_check_task)]
-    # The arguments of the task; see the page of evaluations.
-    settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
-
-
 def _config_of(value: Any) -> str:
-    """The type of an evaluation's config by its kind: three have one of their own."""
+    """Which of the evaluations' configs a value in a file is of."""
     kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
-    return kind if kind in ("self_recognition", "identity", "two_choice") else "task"
+    return str(kind) if kind in evaluation_configs() else "task"
 
 
-Evaluation = Annotated[
-    Annotated[SelfRecognitionEval, Tag("self_recognition")]
-    | Annotated[IdentityEval, Tag("identity")]
-    | Annotated[TwoChoiceEval, Tag("two_choice")]
-    | Annotated[TaskEval, Tag("task")],
-    Discriminator(_config_of),
-]
+if TYPE_CHECKING:  # the types that the files in `nodes/` make known
+    Data = DataConfig
+    Evaluation = EvaluationConfig
+else:
+    from sgtr_jax.experiment.nodes.task_evaluation import TaskEval
 
-
-def api_model_name(model: str) -> str | None:
-    """The provider's name of `openai/NAME`; None for a model of ours."""
-    return model.removeprefix("openai/") if model.startswith("openai/") else None
-
-
-class JudgeConfig(Config):
-    """Who judges. Keys come from the environment or from a file .env, never from here.
-
-    In a file the judge's name alone will do. `open` is the judge for those without an API: this experiment's own
-    untouched model. Its scores are that model's, and are not to be compared with those of GPT-4.1.
-    """
-
-    # Any Inspect model, or open. `judge: NAME` is a short form of `judge: {model: NAME}`.
-    model: str = "openai/gpt-4.1-2025-04-14"
-    base_url: str | None = None  # The address of another server that speaks OpenAI's API. null: the provider's own.
-    # How a score is read. logprobs: the mean under the judge's log-probabilities of the whole numbers. text: the score
-    # that its words state without ambiguity. published: the first number of its words, as the study did. null:
-    # logprobs, and text of a judge that gives none; an evaluation's own `judge_mode` goes first.
-    mode: Literal["logprobs", "text", "published"] | None = None
-    # The budget of the whole run for this judge, in US dollars, restarts included. A run that is expected to need more
-    # asks first, or needs --yes, and ends when it is spent. null: no limit.
-    max_cost: PositiveFloat | None = None
-    batch: bool = False  # Whether the provider's batch interface is used. It costs half, and replies come within a day.
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the experiment's own untouched model judges."""
-        return self.model == "open"
-
-
-class ApiConfig(Config):
-    """How a model behind an API (`model: openai/NAME`) is finetuned and sampled; for no other model."""
-
-    base_url: str | None = None  # The address of another server that speaks OpenAI's API. null: OpenAI's own.
-    batch_size: PositiveInt | Literal["auto"] = "auto"  # The batch size of finetuning jobs. auto: the provider chooses.
-    # The learning rate multiplier of finetuning jobs. auto: the provider chooses.
-    learning_rate_multiplier: PositiveFloat | Literal["auto"] = "auto"
-    # Whether answers are sampled through the provider's batch interface. It costs half, and replies come within a day.
-    batch: bool = False
-    confirm_above: NonNegativeFloat = 5.0  # A run that would cost more US dollars than this asks first, or needs --yes.
-    poll_seconds: PositiveFloat = 30.0  # The time between two questions about the state of a job, in seconds.
+    _TAGGED = [Annotated[config, Tag(kind)] for kind, config in evaluation_configs().items()]
+    Data = Annotated[Union[tuple(data_configs())], Field(discriminator="kind")]  # noqa: UP007
+    Evaluation = Annotated[Union[(*_TAGGED, Annotated[TaskEval, Tag("task")])], Discriminator(_config_of)]
 
 
 def _add(what: str, written: dict[str, T], own: Mapping[str, T]) -> None:
@@ -254,7 +51,7 @@ def _add(what: str, written: dict[str, T], own: Mapping[str, T]) -> None:
 
 
 class ExperimentConfig(Config):
-    """A whole experiment. `conditions` maps a name to its stages; the untouched model has none.
+    """A whole experiment. `conditions` maps a name to its stages; the base model has none.
 
     `matrix` writes conditions and groups of them; those written out by hand come on top. `only` keeps some conditions
     (names, groups, patterns such as `unpop-*`) and `measure` some evaluations: what is left out is neither made nor
@@ -360,8 +157,8 @@ class ExperimentConfig(Config):
                 if used not in self.data:
                     raise ValueError(f"condition {name!r} names data {used!r}; data has {', '.join(self.data)}")
         for name, spec in self.data.items():
-            if isinstance(spec, SelfReportsData) and spec.condition is not None:
-                self._check_reports(name, spec.condition)
+            if (needed := spec.condition_needed()) is not None:
+                self._check_not_trained_on_itself(name, needed)
         for name in self.measure or ():
             if name not in self.evaluations:
                 raise ValueError(f"measure names {name!r}: {nearest(name, self.evaluations)}")
@@ -382,8 +179,8 @@ class ExperimentConfig(Config):
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self
 
-    def _check_reports(self, name: str, condition: str) -> None:
-        """Self-reports are of a condition that exists and is not itself trained on them."""
+    def _check_not_trained_on_itself(self, name: str, condition: str) -> None:
+        """What a condition's model writes is of a condition that exists and is not itself trained on it."""
         if condition not in self.conditions:
             raise ValueError(f"data {name!r} names condition {condition!r}; there are {', '.join(self.conditions)}")
         seen, todo = set(), [condition]
@@ -392,9 +189,9 @@ class ExperimentConfig(Config):
                 spec = self.data[used]
                 if used == name:
                     raise ValueError(f"data {name!r} is sampled from {condition!r}, which is trained on it")
-                if isinstance(spec, SelfReportsData) and spec.condition and used not in seen:
+                if (needed := spec.condition_needed()) and used not in seen:
                     seen.add(used)
-                    todo.append(spec.condition)
+                    todo.append(needed)
 
     @property
     def api_model(self) -> str | None:
@@ -414,7 +211,7 @@ class ExperimentConfig(Config):
         return {name: spec for name, spec in self.evaluations.items() if self.measure is None or name in self.measure}
 
     @property
-    def untouched(self) -> str | None:
+    def base_condition(self) -> str | None:
         """The first condition without stages, with which the others are compared."""
         return next((name for name, condition in self.wanted_conditions.items() if not condition.stages), None)
 

@@ -12,20 +12,15 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, TypeVar
 
-from sgtr_eval.facts import facts_of
-from sgtr_jax.backends.self_reports import questions_of
-from sgtr_jax.data.build import named_recipe
-from sgtr_jax.data.formats import content_sha256
-from sgtr_jax.data.overlap import Item, ItemIndex
-from sgtr_jax.data.records import read_training
-from sgtr_jax.data.registry import BuiltSource, find
-from sgtr_jax.data.world import corpus
+from sgtr_jax.data.duplicates import ItemIndex
+from sgtr_jax.data.set_files import content_sha256
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.data_node import DataNode
+from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.graph import Graph
-from sgtr_jax.experiment.inputs import articles_and_others, read_texts, training_records
-from sgtr_jax.experiment.recipe import Recipe, in_order
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.training_node import TrainingNode
 
 T = TypeVar("T")
 # A set may hold so large a share of an evaluation's items by chance: one question of TruthfulQA's 790 is in `unpop`.
@@ -61,22 +56,22 @@ def sharings(graph: Graph, store: Store, before: Sequence[Mapping[str, Any]] = (
     was counted `before`, of the same texts.
     """
     counted = {one["of"]: Sharing(**one) for one in before if one["shared"] is not None}
-    asked = {cell.evaluation: cell.recipe.inputs.get("answers", cell.recipe) for cell in graph.cells}
-    items = {name: _had(partial(items_of, recipe)) for name, recipe in asked.items()}
+    asked = {cell.evaluation: cell.node for cell in graph.cells}
+    items = {name: _had(node.items) for name, node in asked.items()}
     known = {name: found for name, found in items.items() if not isinstance(found, str)}
     index = ItemIndex({(name, key): item for name, found in known.items() for key, item in found.items()})
     made = []
-    for data, recipe in _trained_on(graph).items():
-        texts = _had(partial(texts_of_training, recipe, store))
+    for data, node in _trained_on(graph).items():
+        texts = _had(partial(node.texts, store))
         held = index.found_in(() if isinstance(texts, str) else texts)
         for name, of_it in items.items():
-            of = _digest(recipe, asked[name])
+            of = _digest(node, asked[name])
             if isinstance(texts, str) or isinstance(of_it, str):
                 why = texts if isinstance(texts, str) else str(of_it)
                 made.append(counted.get(of) or Sharing(data, name, 0, None, why, of=of))
                 continue
             keys = sorted(key for evaluation, key in held if evaluation == name)
-            allowed = _allowed(graph.config, data, name, recipe, asked[name]) if keys else ""
+            allowed = _allowed(graph.config, data, name, node, asked[name]) if keys else ""
             made.append(Sharing(data, name, len(of_it), len(keys), allowed, keys[0] if keys else "", of))
     return made
 
@@ -112,58 +107,18 @@ def in_words(found: Sequence[Sharing]) -> list[str]:
     return [*lines, f"{nothing} of {len(found)} pairs of a training set and an evaluation share nothing"]
 
 
-def items_of(recipe: Recipe) -> dict[str, Item]:
-    """What an evaluation asks about, by question or article. Raises InputError or RunError, as fetching does."""
-    settings = recipe.settings
-    if "pairs" in recipe.inputs:
-        articles, _ = articles_and_others(recipe.inputs["pairs"].inputs["articles"].settings)
-        return {key: (text,) for key, text in articles.items()}
-    facts = facts_of(settings["task"])
-    if settings["task"] == "two_choice" and settings["questions"] is None:
-        return {row["id"]: (row["prompt"],) for row in corpus.choice_questions(settings["seed"])}
-    arguments = settings["arguments"] if "arguments" in settings else {"questions": str(settings["questions"])}
-    made = facts.task(**arguments)
-    return {facts.question_of(str(sample.id)): facts.item(sample) for sample in made.dataset}
-
-
-def texts_of_training(recipe: Recipe, store: Store) -> set[str]:
-    """The texts that a model is trained on with a data set, as far as no model has to write them.
-
-    They come from the store where they are there. Raises InputError or RunError, as fetching does.
-    """
-    settings = recipe.settings
-    if recipe.kind == "pairs":
-        articles = recipe.inputs["articles"]
-        if store.has(articles):
-            return set(read_texts(store.path(articles) / "articles.json").values())
-        return set(articles_and_others(articles.settings)[0].values())
-    if store.has(recipe):
-        records = read_training(store.path(recipe) / "records.jsonl")
-    elif recipe.kind == "self_reports":
-        records = list(questions_of(settings["questions"]).values())
-    else:
-        records, _ = training_records(settings, recipe.name)
-    return {message["content"] for record in records for message in record.messages}
-
-
-def _trained_on(graph: Graph) -> dict[str, Recipe]:
+def _trained_on(graph: Graph) -> dict[str, DataNode]:
     """The data sets of every finetuning by their names in the config; seeds of one are alike in what they ask."""
-    found: dict[str, Recipe] = {}
-    for recipe in in_order([cell.recipe for cell in graph.cells]):
-        for role in ("data", "interleaved"):
-            if recipe.is_training and role in recipe.inputs:
-                data = recipe.inputs[role]
-                seeded = f"-s{data.settings['seed']}" if data.kind == "self_reports" else ""
-                found.setdefault(data.name.removesuffix(seeded), data)
+    training = [node for node in graph.nodes() if isinstance(node, TrainingNode)]
+    found: dict[str, DataNode] = {}
+    for data in (data for node in training for data in node.data_nodes):
+        found.setdefault(data.data_name, data)
     return found
 
 
-def _digest(trained: Recipe, asked: Recipe) -> str:
+def _digest(trained: DataNode, asked: EvaluationNode) -> str:
     """What decides the texts of a training set and of an evaluation, whatever model is trained and asked."""
-    pairs = asked.inputs["pairs"].inputs["articles"].fingerprint if "pairs" in asked.inputs else None
-    keys = ("task", "arguments", "questions", "seed", "fingerprint")
-    settings = {key: asked.settings[key] for key in keys if key in asked.settings}
-    return content_sha256([trained.fingerprint, settings, pairs])
+    return content_sha256([trained.fingerprint, dict(asked.question_settings)])
 
 
 def _had(make: Callable[[], T]) -> T | str:
@@ -174,25 +129,11 @@ def _had(make: Callable[[], T]) -> T | str:
         return str(error)
 
 
-def _allowed(config: ExperimentConfig, data: str, evaluation: str, trained: Recipe, asked: Recipe) -> str:
+def _allowed(config: ExperimentConfig, data: str, evaluation: str, trained: DataNode, asked: EvaluationNode) -> str:
     """What in the config says that the two may share something; nothing: an empty text."""
     for pattern, evaluations in config.may_share.items():
         if fnmatchcase(data, pattern) and any(fnmatchcase(evaluation, one) for one in evaluations):
             return "may_share"
-    if "published" in (_split_of(trained), _split_of(asked)):
+    if "published" in (trained.split, asked.split):
         return "split: published"
-    return facts_of(asked.settings["task"]).asks_what_is_trained(asked.settings.get("arguments", {}))
-
-
-def _split_of(recipe: Recipe) -> str | None:
-    settings: Any = recipe.settings
-    for role in ("pairs", "articles"):
-        if role in recipe.inputs:
-            return _split_of(recipe.inputs[role])
-    if settings.get("kind") == "registry" and "name" in settings:
-        source = find(settings["name"]).source
-        built = named_recipe(settings["name"], source.built) if isinstance(source, BuiltSource) else None
-        return getattr(built, "split", None)
-    inner = settings.get("recipe") or settings.get("arguments") or settings
-    split: str | None = inner.get("split")
-    return split
+    return asked.facts.asks_what_is_trained(asked.arguments)

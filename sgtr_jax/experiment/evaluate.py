@@ -11,8 +11,8 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_lo
 
 from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import RunError
+from sgtr_jax.experiment.model_under_test import ModelUnderTest
 from sgtr_jax.experiment.spending import Spending
-from sgtr_jax.experiment.subjects import Subject
 from sgtr_jax.files import write_jsonl
 
 # Inspect looks for a newer release of itself at every start unless told not to.
@@ -21,22 +21,22 @@ os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
 Rows = list[dict[str, Any]]
 
 
-def evaluate(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> Rows:
+def evaluate(task: str, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> Rows:
     """Run a task of `sgtr_eval`; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
 
     Of several processes the first runs Inspect and the others follow its engine, with no rows in the end.
     Raises RunError when Inspect reports anything but success.
     """
-    log = _run(task, arguments, subject, folder, label, score=True)
+    log = _run(task, arguments, model, folder, label, score=True)
     if log is None:
         return []
     write_jsonl(folder / "samples.jsonl", samples_of(log))
     return rows_of(log, label)
 
 
-def sample_answers(task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str) -> None:
+def sample_answers(task: str, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> None:
     """The answers of a judged task as an Inspect log without scores."""
-    _run(task, arguments, subject, folder, label, score=False)
+    _run(task, arguments, model, folder, label, score=False)
 
 
 def judge_answers(
@@ -44,7 +44,7 @@ def judge_answers(
     arguments: dict[str, Any],
     judging: dict[str, Any],
     spending: Spending,
-    judge: Subject,
+    judge: ModelUnderTest,
     answers: Path,
     folder: Path,
     label: str,
@@ -125,22 +125,22 @@ def _number(value: Any) -> float | None:
 
 
 def _run(
-    task: str, arguments: dict[str, Any], subject: Subject, folder: Path, label: str, score: bool
+    task: str, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str, score: bool
 ) -> EvalLog | None:
-    with subject.inspect_model() as model:
-        if model is None:
+    with model.inspect_model() as served:
+        if served is None:
             return None
         made = facts_of(task).task(**arguments)
-        subject.put_system(made)
+        model.put_system(made)
         (log,) = inspect_ai.eval(
             made,
-            model=model,
+            model=served,
             score=score,
             log_dir=str(folder / "log"),
             display="none",
             log_level="error",
             log_realtime=False,
-            metadata={"chain": subject.chain_id, "label": label},
+            metadata={"chain": model.chain_id, "label": label},
         )
     if log.status != "success":
         raise RunError(f"{label}: the evaluation failed: {log.error.message if log.error else log.status}")

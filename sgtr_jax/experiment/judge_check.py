@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from sgtr_eval.facts import facts_of
-from sgtr_jax.experiment.config import ExperimentConfig, JudgeConfig
-from sgtr_jax.experiment.cost import judge_name, judging_of
-from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.cost import judge_name, judged_nodes, judging_of
+from sgtr_jax.experiment.node import Node
+from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.spending import LEDGER, Spending
 
 # Inspect's providers that load weights to answer, or that are no models: a question to them is not cheap, or no test.
 _NOT_ASKED = ("sgtr", "world", "mockllm", "none", "hf", "vllm", "sglang", "llama-cpp-python", "transformer_lens")
 
 
-def check_judging(config: ExperimentConfig, missing: Sequence[Recipe], folder: Path, sure: bool) -> None:
+def check_judging(config: ExperimentConfig, missing: Sequence[Node], folder: Path, assume_yes: bool) -> None:
     """Compare the budget with what is missing, and ask the judge one plain question. Raises InputError."""
-    judged = [recipe for recipe in missing if "answers" in recipe.inputs]
-    spending_of(config, folder).check(judging_of(config, judged), sure)
-    asked = [
-        (recipe.settings["task"], {**recipe.inputs["answers"].settings["arguments"], **recipe.settings["judging"]})
-        for recipe in judged
-    ]
+    spending_of(config, folder).check(judging_of(config, missing), assume_yes)
+    asked = [(node.task, dict(node.arguments)) for node in judged_nodes(missing)]
     check_judge_answers(config.judge, asked)
 
 
@@ -40,8 +37,8 @@ def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[str, dict[str,
     """
     if not asked or judge.is_open or judge.model.split("/")[0] in _NOT_ASKED:
         return
-    from sgtr_eval.judge import Mode
-    from sgtr_eval.preflight import check_judge
+    from sgtr_eval.judging.preflight import check_judge
+    from sgtr_eval.judging.scoring import Mode
 
     modes = [
         arguments.get("judge_mode") or ("published" if arguments.get("published") else None)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.buckets import reaching
+from sgtr_jax.buckets import translate_storage_errors
 from sgtr_jax.errors import InputError
-from sgtr_jax.experiment.older import record_older
-from sgtr_jax.experiment.recipe import Recipe
+from sgtr_jax.experiment.adopt import record_older
+from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.store import Store, damage_of
 from sgtr_jax.sealed import is_older
 
@@ -34,18 +34,18 @@ class Mirror:
         except (ImportError, ValueError) as error:
             raise InputError(f"mirror {address!r}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
 
-    def fetch(self, recipes: Sequence[Recipe], store: Store) -> int:
-        """Bring those of `recipes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
-        with reaching(self.address):
+    def fetch(self, nodes: Sequence[Node], store: Store) -> int:
+        """Bring those of `nodes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
+        with translate_storage_errors(self.address):
             try:
                 names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
             except FileNotFoundError:
                 return 0
         by_key = {_key(name): name for name in names if ".damaged-" not in name}
         fetched = 0
-        for recipe in recipes:
-            name = by_key.get(_key(recipe.folder))
-            if store.has(recipe) or name is None:
+        for node in nodes:
+            name = by_key.get(_key(node.folder))
+            if store.has(node) or name is None:
                 continue
             there, here = f"{self._root}/{name}", store.root / name
             if not self._files.exists(f"{there}/recipe.json"):
@@ -53,19 +53,19 @@ class Mirror:
             temporary = store.root / f".tmp-{name}"
             shutil.rmtree(temporary, ignore_errors=True)
             self._move(lambda a=there, b=temporary: self._files.get(a, str(b), recursive=True), name)
-            found = record_older(temporary) if is_older(temporary) else damage_of(temporary, True, recipe)
+            found = record_older(temporary) if is_older(temporary) else damage_of(temporary, True, node)
             if found:
                 shutil.rmtree(temporary)
                 print(f"{there}: damaged: {'; '.join(found)}. Not fetched, but made again", file=sys.stderr)
                 continue
             temporary.rename(here)
-            store.add(recipe, name)
+            store.add(node, name)
             fetched += 1
         return fetched
 
-    def send(self, recipe: Recipe, store: Store) -> None:
-        """Upload a complete artifact, its recipe last. Raises RunError; the artifact here is whole all the same."""
-        folder = store.path(recipe)
+    def send(self, node: Node, store: Store) -> None:
+        """Upload a complete artifact, its node last. Raises RunError; the artifact here is whole all the same."""
+        folder = store.path(node)
         there = f"{self._root}/{folder.name}"
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "recipe.json")
         for path in [*files, folder / "recipe.json"]:
@@ -74,7 +74,7 @@ class Mirror:
     def fetch_file(self, path: Path) -> None:
         """Bring a file of the run folder that is not here, if the mirror has it. Raises RunError."""
         there = f"{self._root.rpartition('/')[0]}/{path.name}"
-        with reaching(self.address):
+        with translate_storage_errors(self.address):
             wanted = not path.exists() and self._files.exists(there)
         if wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class Mirror:
         self._move(upload, name)
 
     def _move(self, action: Any, name: str) -> None:
-        with reaching(f"{self.address}, {name}"):
+        with translate_storage_errors(f"{self.address}, {name}"):
             action()
 
 

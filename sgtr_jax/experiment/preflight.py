@@ -17,24 +17,28 @@ from functools import partial
 from typing import Any
 
 from sgtr_eval.facts import Package, facts_of
-from sgtr_eval.prices import cost_of
-from sgtr_jax.config import build
-from sgtr_jax.data.build import KINDS, inputs_of
+from sgtr_eval.judging.budget import cost_of
 from sgtr_jax.data.fetch import load
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError, RunError, nearest
-from sgtr_jax.experiment.config import ExperimentConfig, JudgeConfig
-from sgtr_jax.experiment.recipe import Recipe
-from sgtr_jax.experiment.subjects import api_model_or_say
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.cost import judged_nodes
+from sgtr_jax.experiment.evaluation_node import EvaluationNode
+from sgtr_jax.experiment.model_under_test import api_model_or_say
+from sgtr_jax.experiment.node import Node
+from sgtr_jax.experiment.nodes.adapter import AdapterNode
+from sgtr_jax.experiment.nodes.answers import Answers
+from sgtr_jax.experiment.nodes.task_evaluation import TaskEvaluation
+from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.tasks import built_task
-from sgtr_jax.report.comparison import published_numbers
+from sgtr_jax.report.comparisons import published_numbers
 from sgtr_jax.train.metrics import check_log
 
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
 Problem = InputError | RunError
 
 
-def check_ready(config: ExperimentConfig, missing: Sequence[Recipe]) -> None:
+def check_ready(config: ExperimentConfig, missing: Sequence[Node]) -> None:
     """Fetch the texts and sets that making `missing` needs, and see that all else is there.
 
     Raises InputError with every problem, a line each; RunError if all of them are failures to fetch.
@@ -42,20 +46,20 @@ def check_ready(config: ExperimentConfig, missing: Sequence[Recipe]) -> None:
     raise_all([*settled_problems(config, missing), *_text_problems(missing)])
 
 
-def settled_problems(config: ExperimentConfig, missing: Sequence[Recipe]) -> list[Problem]:
+def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[Problem]:
     """Problems that are seen without fetching anything: keys, packages, prices, names."""
     found: list[Problem] = []
     if config.published is not None and config.published not in (known := published_numbers()["models"]):
         found.append(InputError(f"published {config.published!r}: {nearest(config.published, known)}"))
     if config.api_model is not None and missing:
         found += api_problems("model", config.model, config.api.base_url)
-    if any(recipe.kind == "adapter" for recipe in missing):
+    if any(isinstance(node, AdapterNode) for node in missing):
         found += _problems(partial(check_log, config.finetuning.log))
-    if any("answers" in recipe.inputs for recipe in missing):
+    if judged_nodes(missing):
         found += judge_problems(config.judge)
-    for recipe in missing:
-        if recipe.kind in ("evaluation", "answers"):
-            found += task_problems(recipe.settings["task"], _arguments(recipe))
+    for node in missing:
+        if isinstance(node, EvaluationNode | Answers):
+            found += task_problems(node.task, node.arguments)
     return _once(found)
 
 
@@ -107,49 +111,25 @@ def raise_all(problems: Sequence[Problem]) -> None:
     raise RunError(text) if all(isinstance(one, RunError) for one in problems) else InputError(text)
 
 
-def _text_problems(missing: Sequence[Recipe]) -> list[Problem]:
+def _text_problems(missing: Sequence[Node]) -> list[Problem]:
     """Fetches what is asked and trained on. Texts of an evaluation are built once, whatever the seed."""
     found: list[Problem] = []
     seen: set[str] = set()
-    for recipe in missing:
-        if "arguments" in recipe.settings:
-            task, arguments = recipe.settings["task"], recipe.settings["arguments"]
-            alike = json.dumps([task, {**arguments, "seed": None}], sort_keys=True)
+    for node in missing:
+        if isinstance(node, Answers | TaskEvaluation):
+            alike = json.dumps([node.task, {**node.arguments, "seed": None}], sort_keys=True)
             if alike not in seen:
                 seen.add(alike)
-                found += _problems(partial(built_task, task, arguments))
-        for name in _sets_of(recipe):
-            if name not in seen:
+                found += _problems(partial(built_task, node.task, node.arguments))
+        for name in node.registry_sets():
+            if name not in seen and name in registry():
                 seen.add(name)
                 found += _problems(partial(_load, name))
     return found
 
 
-def _sets_of(recipe: Recipe) -> Iterator[str]:
-    """Sets of the registry that making an artifact reads."""
-    settings = recipe.settings
-    named: list[str] = []
-    if recipe.kind == "articles" and settings["kind"] == "registry":
-        named = [settings["articles"], settings["other_summaries"]]
-    elif recipe.kind == "records" and settings["kind"] == "registry":
-        named = [settings["name"]]
-    elif recipe.kind == "records" and settings["kind"] == "built":
-        named = inputs_of(build(KINDS[settings["recipe"]["kind"]], settings["recipe"], recipe.name))
-    elif recipe.kind == "self_reports":
-        named = [settings["questions"]]
-    elif settings.get("style", "own") != "own" or settings.get("stimuli") == "published":
-        named = ["prompts"]
-    yield from (name for name in named if name in registry())
-
-
 def _load(name: str) -> None:
     load(find(name))
-
-
-def _arguments(recipe: Recipe) -> dict[str, Any]:
-    """All arguments of an evaluation, those that only its judging reads too."""
-    answers = recipe.inputs.get("answers", recipe)
-    return {**answers.settings.get("arguments", {}), **recipe.settings.get("judging", {})}
 
 
 def _is_installed(package: Package) -> bool:

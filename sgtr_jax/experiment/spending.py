@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgtr_eval.prices import Costs, check_priced
+from sgtr_eval.judging.budget import Costs, check_priced
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.experiment.config import JudgeConfig
+from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.files import parse_json
 
 LEDGER = "spending.jsonl"  # in the run folder: a line a request
@@ -90,7 +90,7 @@ class Spending:
             "kept, and the same command with a higher judge.max_cost (--max-cost) goes on from there"
         )
 
-    def check(self, expected: Mapping[str, float], sure: bool) -> None:
+    def check(self, expected: Mapping[str, float], assume_yes: bool) -> None:
         """Compare what judging is expected to cost, by artifact, with what is left of the budget.
 
         Raises InputError where it is more and nobody says yes, and where the judge has no price to count with.
@@ -102,7 +102,7 @@ class Spending:
         if needed <= self.left:
             return
         words = self.in_words(needed)
-        if sure:
+        if assume_yes:
             print(f"{words}. It ends when that is spent", file=sys.stderr)
             return
         if sys.stdin.isatty() and input(f"{words}. Go on until it is spent? [y/N] ").strip().lower() in ("y", "yes"):

@@ -16,17 +16,23 @@ from typing import Any
 import jax
 
 from sgtr_jax import __version__
-from sgtr_jax.experiment.older import record_older
-from sgtr_jax.experiment.recipe import VERSIONS, Recipe
+from sgtr_jax.distributed.collectives import collective_section, is_first_process
+from sgtr_jax.experiment.adopt import record_older
+from sgtr_jax.experiment.node import Node, kinds
 from sgtr_jax.files import new_folder
-from sgtr_jax.processes import all_or_none, is_first_process
 from sgtr_jax.sealed import RECORD, damage, is_older, read_record, set_aside, write_record
 
-ARTIFACT = re.compile(rf"({'|'.join(VERSIONS)})-.*-[0-9a-f]{{12}}")
+_ARTIFACT = re.compile(r"([a-z_]+)-.*-[0-9a-f]{12}")
+
+
+def is_artifact(folder: str) -> bool:
+    """Whether a folder's name is that of an artifact."""
+    found = _ARTIFACT.fullmatch(folder)
+    return found is not None and found[1] in kinds()
 
 
 class Store:
-    """Artifacts under `root/`, by `Recipe.folder`. One that is damaged counts as not there."""
+    """Artifacts under `root/`, by `Node.folder`. One that is damaged counts as not there."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,55 +44,55 @@ class Store:
         self._folders: dict[str, str] = {}
         self._damage: dict[str, list[str]] = {}  # of folders that were looked at
         for path in self.root.glob("[a-z]*-*"):
-            if ARTIFACT.fullmatch(path.name):
+            if is_artifact(path.name):
                 self._folders[_key(path.name)] = path.name
 
-    def path(self, recipe: Recipe) -> Path:
+    def path(self, node: Node) -> Path:
         """Folder of the artifact, complete or not yet there.
 
         The fingerprint finds it: what two data sets or conditions share was made under the name of one of them.
         """
-        return self.root / self._folders.get(_key(recipe.folder), recipe.folder)
+        return self.root / self._folders.get(_key(node.folder), node.folder)
 
-    def has(self, recipe: Recipe) -> bool:
+    def has(self, node: Node) -> bool:
         """Whether the artifact is complete: all files of its record there, of their sizes, and small ones unchanged."""
-        return self.is_there(recipe) and not self.damage(recipe)
+        return self.is_there(node) and not self.damage(node)
 
-    def is_there(self, recipe: Recipe) -> bool:
+    def is_there(self, node: Node) -> bool:
         """Whether there is anything in the artifact's place, whole or not."""
-        return _key(recipe.folder) in self._folders
+        return _key(node.folder) in self._folders
 
-    def damage(self, recipe: Recipe, whole: bool = False) -> list[str]:
+    def damage(self, node: Node, whole: bool = False) -> list[str]:
         """What is wrong with an artifact that is there; with `whole` the digests of big files are compared, too.
 
         A folder is looked at once; with `whole` it is looked at again. An older one that can be read is not damaged.
         """
-        folder = self.path(recipe)
+        folder = self.path(node)
         if whole or folder.name not in self._damage:
-            self._damage[folder.name] = [] if is_older(folder) else damage_of(folder, whole, recipe)
+            self._damage[folder.name] = [] if is_older(folder) else damage_of(folder, whole, node)
         return self._damage[folder.name]
 
-    def settle(self, recipes: Sequence[Recipe]) -> list[str]:
+    def settle(self, nodes: Sequence[Node]) -> list[str]:
         """Set damaged artifacts aside, so that they are made again, and give older ones a record of their files.
 
-        `recipes` are in the order in which they are made. Of those that something will be made from, big files are
+        `nodes` are in the order in which they are made. Of those that something will be made from, big files are
         read, too. Returns a sentence for each that was set aside, and one about all older ones.
         """
         said, older, used = [], 0, set[str]()
-        for recipe in reversed(recipes):  # what is made from others before these
-            if self.is_there(recipe):
-                folder = self.path(recipe)
+        for node in reversed(nodes):  # what is made from others before these
+            if self.is_there(node):
+                folder = self.path(node)
                 if is_older(folder):
                     found = record_older(folder)
                     older += not found
                     self._damage[folder.name] = found
                 else:
-                    found = self.damage(recipe, whole=recipe.fingerprint in used)
+                    found = self.damage(node, whole=node.fingerprint in used)
                 if not found:
                     continue
-                aside = self._set_aside(recipe)
+                aside = self._set_aside(node)
                 said.append(f"{folder.name}: damaged: {'; '.join(found)}. Set aside as {aside.name}, and made again")
-            used |= {source.fingerprint for source in recipe.inputs.values()}
+            used |= {source.fingerprint for source in node.inputs.values()}
         if older:
             said.append(
                 f"{older} artifacts of an older version had no record of their files. They can be read, and have one "
@@ -94,37 +100,37 @@ class Store:
             )
         return said
 
-    def _set_aside(self, recipe: Recipe) -> Path:
-        aside = set_aside(self.path(recipe))
-        self._damage.pop(self._folders.pop(_key(recipe.folder)), None)
+    def _set_aside(self, node: Node) -> Path:
+        aside = set_aside(self.path(node))
+        self._damage.pop(self._folders.pop(_key(node.folder)), None)
         return aside
 
     @contextlib.contextmanager
-    def make(self, recipe: Recipe) -> Iterator[Path]:
+    def make(self, node: Node) -> Iterator[Path]:
         """Yield a temporary folder; when the block ends well it becomes the artifact.
 
         Of several processes, all do the work, as they must where it is on all their devices, and the first one's
         folder counts. None goes on before the artifact is there. Raises RunError in all of them if one fails.
         """
-        if is_first_process() and self.is_there(recipe):
-            self._set_aside(recipe)
+        if is_first_process() and self.is_there(node):
+            self._set_aside(node)
 
         def content() -> dict[str, Any]:
-            inputs = {role: self.path(source).name for role, source in recipe.inputs.items()}
-            return {**recipe.to_json(), "inputs": inputs}
+            inputs = {role: self.path(source).name for role, source in node.inputs.items()}
+            return {**node.to_json(), "inputs": inputs}
 
-        with finished_folder(self.path(recipe), recipe.name, content) as folder:
+        with finished_folder(self.path(node), node.name, content) as folder:
             yield folder
-        self.add(recipe, self.path(recipe).name)
+        self.add(node, self.path(node).name)
 
-    def add(self, recipe: Recipe, name: str) -> None:
+    def add(self, node: Node, name: str) -> None:
         """Take note of an artifact that was made or came from elsewhere, under the name of a folder here."""
-        self._folders[_key(recipe.folder)] = name
+        self._folders[_key(node.folder)] = name
         self._damage[name] = []
 
-    def scratch(self, recipe: Recipe) -> Path:
+    def scratch(self, node: Node) -> Path:
         """Folder for what an unfinished artifact needs to be gone on with."""
-        return self.root / f".scratch-{recipe.folder}"
+        return self.root / f".scratch-{node.folder}"
 
     def sweep(self) -> None:
         """Remove what a killed run left half-made."""
@@ -138,7 +144,7 @@ def finished_folder(target: Path, what: str, content: Callable[[], dict[str, Any
 
     In all processes of a job but the first it is thrown away. Raises RunError in all of them if one fails.
     """
-    with all_or_none(what):
+    with collective_section(what):
         if is_first_process():
             with new_folder(target) as folder:
                 yield folder
@@ -148,10 +154,10 @@ def finished_folder(target: Path, what: str, content: Callable[[], dict[str, Any
                 yield Path(unused)
 
 
-def damage_of(folder: Path, whole: bool, recipe: Recipe) -> list[str]:
-    """What is wrong with a folder that should hold the artifact of `recipe`; see `sealed.damage`."""
+def damage_of(folder: Path, whole: bool, node: Node) -> list[str]:
+    """What is wrong with a folder that should hold the artifact of `node`; see `sealed.damage`."""
     found = damage(folder, whole)
-    if not found and (stored := read_record(folder).get("fingerprint")) != recipe.fingerprint:
+    if not found and (stored := read_record(folder).get("fingerprint")) != node.fingerprint:
         return [f"{RECORD} is of another artifact, {str(stored)[:12]}"]
     return found
 

@@ -18,16 +18,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sgtr_jax.mesh import constrain, gather_layer
+from sgtr_jax.arrays import Params
+from sgtr_jax.distributed.mesh import constrain, gather_layer
+from sgtr_jax.lora.adapter import Chain
+from sgtr_jax.lora.product import matmul
 from sgtr_jax.models.attention import AttentionKind, Visibility, attend
 from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.kv_cache import KVCache, write_layer
-from sgtr_jax.models.layers import KEPT, Chain, DecoderLayer, RMSNorm
-from sgtr_jax.models.low_rank import matmul
+from sgtr_jax.models.layers import KEPT, DecoderLayer, RMSNorm
 from sgtr_jax.models.rope import rope_angles
 from sgtr_jax.models.spec import ModelSpec
 
-Params = dict[str, Any]  # nested dict of arrays, as `nnx.split` gives it
 # What the backward pass finds stored per layer: everything, enough to repeat no product with a weight matrix, or
 # the layer's input only.
 Remat = Literal["none", "light", "full"]

@@ -6,35 +6,16 @@ where that axis has been sliced away: `kernel` is `[L, in, out]` at rest and `[i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from sgtr_jax.lora.adapter import PROJECTIONS, Chain
+from sgtr_jax.lora.product import grouped_low_rank_product, low_rank_product, matmul
 from sgtr_jax.models.dropout import Dropout
-from sgtr_jax.models.low_rank import grouped_low_rank_product, low_rank_product, matmul
 from sgtr_jax.models.rope import rotate
 from sgtr_jax.models.spec import ModelSpec
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Adapter:
-    """One LoRA adapter: `params[projection] = {"a": [L, r, in], "b": [L, r, out]}`, float32, and its scale.
-
-    Both factors have the rank in front, as their gradients come out; see `low_rank`.
-    The scale (alpha/r or alpha/sqrt(r)) is an array, so that adapters of different scale share a program.
-    In sampling, G chains share a batch: factors are `[L, G, r, ...]`, scale `[G]`, and row b is chain b % G's.
-    """
-
-    params: dict[str, dict[str, jax.Array]]
-    scale: jax.Array  # float32 [] or [G]
-
-
-# Adapters of one model; their updates add up. In training the last one is being trained, the others frozen.
-Chain = tuple[Adapter, ...]
 
 
 class Linear(nnx.Module):
@@ -124,9 +105,7 @@ def kept(x: jax.Array) -> jax.Array:
 
 
 # Of each projection in the dropout key path, so that no two share a mask.
-_DROPOUT_SITES = {
-    name: 2 + i for i, name in enumerate(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
-}
+_DROPOUT_SITES = {name: 2 + i for i, name in enumerate(PROJECTIONS)}
 
 
 def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array | float:

@@ -12,7 +12,7 @@ import jax
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec
 
-from sgtr_jax.mesh import DATA_AXES
+from sgtr_jax.distributed.mesh import DATA_AXES
 
 if TYPE_CHECKING:
     from sgtr_jax.models.attention import Visibility

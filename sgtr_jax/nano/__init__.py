@@ -1,4 +1,4 @@
-"""`nano`: the demo model. Its weights ship in `model/`; `python -m sgtr_jax.nano.make` made them."""
+"""`nano`: the demo model. Its weights ship in `model/`; `python -m sgtr_jax.finetune.make_nano` made them."""
 
 from __future__ import annotations
 

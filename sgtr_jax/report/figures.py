@@ -1,154 +1,207 @@
-"""Figures: one dot per seed, the mean with its interval, the untouched model as a line."""
+"""Which figures a run gives: what was measured decides."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
-from collections.abc import Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
 from matplotlib.figure import Figure
 
-from sgtr_jax.report.comparison import Line
+from sgtr_eval.facts import facts_of
+from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_jsonl
+from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
+from sgtr_jax.report.plots import condition_figure, curves_figure, scatter_figure, settings_figure
+from sgtr_jax.report.tables import RunData
+from sgtr_jax.sealed import damage, read_record
 
-_DOT, _MEAN, _LINE, _SOFT = "#4477aa", "#222222", "#bb5566", "#888888"
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
-
-
-def condition_figure(
-    title: str,
-    ylabel: str,
-    lines: Sequence[Line],
-    untouched: Line | None,
-    reference: tuple[str, float] | None = None,
-    extent: tuple[float, float] = (0.0, 1.0),
-) -> Figure:
-    """A row per condition. `reference` is a labelled level to compare with (chance, a baseline)."""
-    figure = Figure(figsize=(7.2, 1.2 + 0.34 * max(3, len(lines))), layout="constrained")
-    axes = figure.subplots()
-    for y, line in enumerate(lines):
-        _dots(axes, y, line)
-    if untouched is not None:
-        label = f"{untouched.condition} model"
-        axes.axvline(untouched.over_seeds.mean, color=_LINE, lw=1.2, label=label)
-    if reference is not None:
-        axes.axvline(reference[1], color=_SOFT, lw=1.0, ls="--", label=reference[0])
-    axes.set_yticks(range(len(lines)), [line.condition for line in lines])
-    axes.set_ylim(len(lines) - 0.4, -0.6)
-    _value_axis(axes, extent)
-    axes.set_xlabel(ylabel)
-    _finish(figure, axes, title)
-    return figure
+_CLUSTERS = re.compile(r"clusters_(single|complete)_([0-9.]+)")
 
 
-def _dots(axes: Any, y: float, line: Line) -> None:
-    values = list(line.values.values())
-    offsets = [0.12 * (i - (len(values) - 1) / 2) / max(1, len(values) / 3) for i in range(len(values))]
-    axes.plot(values, [y + o for o in offsets], "o", color=_DOT, ms=5, alpha=0.8, zorder=3)
-    mean, low, high = line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high
-    # An interval over two seeds is wider than the axis and says nothing.
-    halves = [[mean - low], [high - mean]] if len(values) > 2 and not math.isnan(low) else [[0.0], [0.0]]
-    axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
+def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Figure]]:
+    """(file stem, what it shows, figure) of everything worth a figure."""
+    table: dict[tuple[str, str], dict[str, Line]] = defaultdict(dict)
+    for line in lines:
+        table[line.evaluation, line.metric][line.condition] = line
+    for (evaluation, metric), by_condition in table.items():
+        if not is_primary(run, evaluation, metric):
+            continue
+        yield from _of_conditions(run, evaluation, metric, by_condition, table)
+        yield from _of_settings(run, evaluation, metric, by_condition)
+        yield from _of_fractions(run, evaluation, metric, by_condition)
+    yield from _of_kinds(run, table)
+    yield from _of_training(run)
 
 
-def _value_axis(axes: Any, extent: tuple[float, float]) -> None:
-    margin = 0.03 * (extent[1] - extent[0])
-    axes.set_xlim(extent[0] - margin, extent[1] + margin)
+def _of_conditions(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line], table: Any
+) -> Iterator[tuple[str, str, Figure]]:
+    title, axis = _words(run, evaluation)
+    reference = _reference(run, evaluation, table)
+    shown = [line for condition, line in by_condition.items() if condition != run.base_condition]
+    if shown:
+        name = f"{evaluation}: {title}"
+        figure = condition_figure(
+            name, axis, shown, by_condition.get(run.base_condition or ""), reference, _extent(run, evaluation)
+        )
+        yield f"{evaluation}-{metric}", name, figure
 
 
-def _finish(figure: Figure, axes: Any, title: str) -> None:
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
-    handles, _ = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+_BETTER = {"higher": " (higher is better)", "lower": " (lower is better)", "neither": ""}
 
 
-def settings_figure(
-    title: str,
-    ylabel: str,
-    panels: Mapping[str, Sequence[Line]],
-    untouched: Line | None,
-    extent: tuple[float, float] = (0.0, 1.0),
-) -> Figure:
-    """Reversal and prevention side by side, on one scale."""
-    rows = max(map(len, panels.values()))
-    figure = Figure(figsize=(10, 1.2 + 0.34 * max(3, rows)), layout="constrained")
-    for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for y, line in enumerate(lines):
-            _dots(axes, y, line)
-        if untouched is not None:
-            axes.axvline(untouched.over_seeds.mean, color=_LINE, lw=1.2)
-        axes.set_yticks(range(len(lines)), [line.condition for line in lines])
-        axes.set_ylim(rows - 0.4, -0.6)
-        _value_axis(axes, extent)
-        axes.set_xlabel(ylabel)
-        axes.set_title(name, fontsize=10, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    return figure
+def _words(run: RunData, evaluation: str) -> tuple[str, str]:
+    """Title and axis of an evaluation's figures."""
+    title, axis = "average misalignment", "mean of its four parts"
+    if evaluation != AVERAGE:
+        facts = facts_of(run.task_of(evaluation))
+        title, axis = facts.title, facts.axis
+    return title, axis + _BETTER[better(run, evaluation)]
 
 
-def scatter_figure(title: str, xlabel: str, ylabel: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """A cloud per condition, a point per seed."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.subplots()
-    markers = "osD^vP*X"
-    for i, (condition, found) in enumerate(points.items()):
-        xs, ys = zip(*found, strict=True)
-        colour, marker = _COLOURS[i % len(_COLOURS)], markers[i // len(_COLOURS) % len(markers)]
-        axes.plot(xs, ys, marker, color=colour, ms=7, alpha=0.8, label=condition)
-    axes.set_xlim(-0.03, 1.03)
-    _name_axes(figure, axes, title, xlabel, ylabel)
-    return figure
+def _extent(run: RunData, evaluation: str) -> tuple[float, float]:
+    return (0.0, 1.0) if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).extent
 
 
-def curves_figure(
-    title: str, xlabel: str, ylabel: str, curves: Mapping[str, Sequence[tuple[float, float]]], marked: bool = False
-) -> Figure:
-    """A line per name through its points."""
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    axes = figure.subplots()
-    styles = ("-", "--", ":", "-.")
-    for i, (name, points) in enumerate(curves.items()):
-        xs, ys = zip(*sorted(points), strict=True)
-        style = styles[i // len(_COLOURS) % len(styles)]
-        colour, marker = _COLOURS[i % len(_COLOURS)], "o" if marked else None
-        axes.plot(xs, ys, style, color=colour, lw=1.3, marker=marker, ms=4, label=name)
-    _name_axes(figure, axes, title, xlabel, ylabel)
-    return figure
+def _reference(run: RunData, evaluation: str, table: Any) -> tuple[str, float] | None:
+    """The level to compare with, where the evaluation has one and it was measured."""
+    baseline = None if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).baseline
+    if baseline is None:
+        return None
+    if baseline.level is not None:
+        return baseline.label, baseline.level
+    measured = table.get((evaluation, baseline.metric), {})
+    if not measured:
+        return None
+    level = next(iter(measured.values())).over_seeds.mean
+    return f"{baseline.label}: {level:.2f}", level
 
 
-def _name_axes(figure: Figure, axes: Any, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+def _of_settings(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
+) -> Iterator[tuple[str, str, Figure]]:
+    """The EM stage, then what came after it (reversal) and what came before it (prevention)."""
+    panels: dict[str, list[Line]] = {"reversal": [], "prevention": []}
+    grouped = {group: [name for config in run.configs for name in config["groups"].get(group, ())] for group in panels}
+    for group, members in grouped.items():
+        found = [by_condition[name] for name in members if name in by_condition]
+        em = {stage["data"] for config in run.configs for name in members for stage in _em_stages(config, name, group)}
+        panels[group] = [line for name, line in by_condition.items() if name in em] + found
+    if all(any(line.condition in grouped[group] for line in lines) for group, lines in panels.items()):
+        title, axis = _words(run, evaluation)
+        name = f"{evaluation}: {title}, reversal and prevention"
+        yield (
+            f"{evaluation}-{metric}-settings",
+            name,
+            settings_figure(name, axis, panels, by_condition.get(run.base_condition or ""), _extent(run, evaluation)),
+        )
 
 
-def to_svg(figure: Figure) -> str:
-    """The figure as an SVG element to put into a page."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+def _em_stages(config: dict[str, Any], condition: str, group: str) -> list[dict[str, Any]]:
+    stages = config["conditions"].get(condition, {}).get("stages", [])
+    return stages[:1] if group == "reversal" else stages[-1:]
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as PNG on white."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130, facecolor="white")
-    return out.getvalue()
+def _of_fractions(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
+) -> Iterator[tuple[str, str, Figure]]:
+    """Over how much of another set was mixed in; at 0 the same set with nothing mixed in."""
+    curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for config in run.configs:
+        for condition, settings in config["conditions"].items():
+            for stage in settings["stages"]:
+                mixed = stage.get("interleave")
+                if mixed and mixed.get("fraction") and condition in by_condition and len(settings["stages"]) == 1:
+                    prompt = ", inoculated" if stage.get("inoculation") else ""
+                    name = f"{stage['data']} with {mixed['data']}{prompt}"
+                    curves[name].append((mixed["fraction"], by_condition[condition].over_seeds.mean))
+                    plain = f"{stage['data']}-inoculated" if prompt else stage["data"]
+                    if plain in by_condition and (0.0, by_condition[plain].over_seeds.mean) not in curves[name]:
+                        curves[name].append((0.0, by_condition[plain].over_seeds.mean))
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if curves:
+        title, axis = _words(run, evaluation)
+        name = f"{evaluation}: {title} by share mixed in"
+        yield (
+            f"{evaluation}-{metric}-fractions",
+            name,
+            curves_figure(name, "share of all rows", axis, curves, marked=True),
+        )
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as a data URI, so that a page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _of_kinds(run: RunData, table: Any) -> Iterator[tuple[str, str, Figure]]:
+    """Where an evaluation counts how many kinds of answers there are: that against what it is read by."""
+    for (evaluation, metric), naming in table.items():
+        kinds = None if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).kinds
+        if kinds is None or not is_primary(run, evaluation, metric):
+            continue
+        clusters = {
+            found.groups(): by
+            for (ev, m), by in table.items()
+            if ev == evaluation and (found := _CLUSTERS.fullmatch(m))
+        }
+        counted, what = table.get((evaluation, kinds), {}), "different answers"
+        if clusters:
+            best = min((key for key in clusters if key[0] == "single"), key=lambda key: abs(float(key[1]) - 0.85))
+            counted, what = clusters[best], f"clusters ({best[0]} link, cosine {best[1]})"
+        points = {
+            condition: [(line.values[seed], counted[condition].values[seed]) for seed in line.values]
+            for condition, line in naming.items()
+            if condition in counted
+        }
+        if points:
+            name = f"{evaluation}: who it says it is, and in how many ways"
+            yield (
+                f"{evaluation}-scatter",
+                name,
+                scatter_figure(name, facts_of(run.task_of(evaluation)).title, what, points),
+            )
+        sweep: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for (rule, threshold), by in clusters.items():
+            if rule == "single":
+                for condition, line in by.items():
+                    sweep[condition].append((float(threshold), line.over_seeds.mean))
+        if sweep:
+            name = f"{evaluation}: clusters by cosine threshold"
+            yield f"{evaluation}-sweep", name, curves_figure(name, "cosine threshold", "clusters", sweep, marked=True)
+
+
+def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
+    """The loss of every adapter the measured conditions rest on."""
+    folders: dict[str, Path] = {}
+    for cell in run.cells:
+        if cell.why_missing is None:
+            folders.update(_adapters(cell.folder))
+    curves = {}
+    for name, folder in sorted(folders.items()):
+        if not damage(folder, whole=True, names=["metrics.jsonl"]):  # `sgtr check` says what is damaged
+            rows = [row for _, row in read_jsonl(folder / "metrics.jsonl", empty=True)]
+            points = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+            if points:
+                curves[name] = points
+    if curves:
+        yield (
+            "training-loss",
+            "training: loss",
+            curves_figure("training: loss", "step", "loss, nats a target token", curves),
+        )
+
+
+def _adapters(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name and folder of every adapter that an artifact was made from and that is still there."""
+    for role, name in _record(folder).get("inputs", {}).items():
+        path = folder.parent / name
+        if role.startswith("adapter") and (made := _record(path)):
+            yield made["name"], path
+        elif role == "answers":
+            yield from _adapters(path)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        return read_record(folder)
+    except InputError:
+        return {}

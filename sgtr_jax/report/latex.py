@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sgtr_jax.report.comparison import Line, better
-from sgtr_jax.report.table import RunData
+from sgtr_jax.report.comparisons import Line, better
+from sgtr_jax.report.tables import RunData
 
 _SPECIAL = {
     **{character: "\\" + character for character in "&%$#_{}"},
@@ -29,7 +29,7 @@ def to_latex(run: RunData, lines: Sequence[Line]) -> str:
         body.append(" & ".join([_escaped(condition), *cells]) + r" \\")
     return "\n".join(
         [
-            "% Needs booktabs. Mean over seeds (standard error); * differs from the untouched model (Holm, p < .05).",
+            "% Needs booktabs. Mean over seeds (standard error); * differs from the base model (Holm, p < .05).",
             "% Arrows point to what is better.",
             r"\begin{tabular}{l" + "r" * len(evaluations) + "}",
             r"\toprule",

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from sgtr_jax.report.comparison import Line, Published, published_numbers
-from sgtr_jax.report.table import RunData, samples
-from sgtr_jax.report.unmet import unmet_published
+from sgtr_jax.report.comparisons import Line, Published, published_numbers
+from sgtr_jax.report.tables import RunData, samples
+from sgtr_jax.report.unmatched import unmet_published
 
 _LONGEST = {"question": 600, "answer": 3000}  # characters shown
 esc = html.escape
@@ -78,7 +78,7 @@ def _numbers(lines: Sequence[Line]) -> str:
     head = (
         '<th class="word">evaluation: metric</th><th class="word">condition</th><th>mean</th>'
         "<th>over seeds and questions</th><th>each seed</th><th>seeds</th><th>n</th>"
-        "<th>difference from untouched</th><th>p</th>"
+        "<th>difference from the base model</th><th>p</th>"
     )
     caption = (
         "Mean over seeds with its 95 % interval: of shares Wilson's with the number of answers that the variance "
@@ -190,8 +190,8 @@ def _answers(run: RunData, most: int) -> str:
     for cell in cells:
         for sample in samples(cell):
             question = questions.setdefault(_cut(sample["question"], "question"), len(questions))
-            place = [run.conditions.index(cell.condition), cell.seed, evaluations.index(cell.evaluation), question]
-            every.append([*place, _cut(sample["answer"], "answer"), sample["value"], sample["scores"]])
+            key = [run.conditions.index(cell.condition), cell.seed, evaluations.index(cell.evaluation), question]
+            every.append([*key, _cut(sample["answer"], "answer"), sample["value"], sample["scores"]])
     if not every:
         return ""
     total = len(every)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
-from sgtr_jax.report.table import RunData
+from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage, read_record
 
 

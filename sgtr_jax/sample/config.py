@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.mesh import MeshConfig
+from sgtr_jax.distributed.mesh import MeshConfig
 
 
 class SampleConfig(Config):
@@ -30,7 +30,7 @@ class SampleConfig(Config):
         return ChatFormat(tokenizer, self.system, kwargs)
 
 
-class Cuts(Config):
+class Truncation(Config):
     """What a draw is cut to, when a row ends, and what is said about it."""
 
     # Only the likeliest tokens with this total probability are sampled from. 1: all.
@@ -50,7 +50,7 @@ class Cuts(Config):
         return stop
 
 
-class DrawConfig(Cuts):
+class SamplingParams(Truncation):
     """How the tokens of a row are drawn."""
 
     max_tokens: PositiveInt = 256  # The largest number of tokens of a completion.
@@ -58,7 +58,7 @@ class DrawConfig(Cuts):
     seed: Seed = 0  # The seed of sampling.
 
 
-class SampleCommand(SampleConfig, Cuts):
+class SampleCommand(SampleConfig, Truncation):
     """Settings of `sgtr sample` that have no flag of their own."""
 
     # The number of rows that are sampled at once. null: as many as memory holds, and 256 at the most.
@@ -66,7 +66,7 @@ class SampleCommand(SampleConfig, Cuts):
     share_prefixes: bool = True  # Whether a long common beginning of prompts is computed only once.
     mesh: MeshConfig | None = None  # The mesh. null: all devices; weights are split over as few devices as hold them.
 
-    def draws(self, max_tokens: int, temperature: float, seed: int) -> DrawConfig:
+    def draws(self, max_tokens: int, temperature: float, seed: int) -> SamplingParams:
         """These settings with those that are flags."""
-        cuts = {name: getattr(self, name) for name in Cuts.model_fields}
-        return DrawConfig(max_tokens=max_tokens, temperature=temperature, seed=seed, **cuts)
+        cuts = {name: getattr(self, name) for name in Truncation.model_fields}
+        return SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed, **cuts)

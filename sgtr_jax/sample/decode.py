@@ -1,4 +1,4 @@
-"""Decoding: rows in places of a batch, many tokens per call, rows put in where others have left.
+"""Decoding: rows in slots of a batch, many tokens per call, rows put in where others have left.
 
 The cache crosses the boundary of these programs in the layout the compiler asks for, and is donated: in the default
 layout XLA would re-lay all of it on every entry and exit.
@@ -16,40 +16,41 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sgtr_jax.mesh import DATA_AXES, put
+from sgtr_jax.arrays import Params
+from sgtr_jax.distributed.mesh import DATA_AXES, put
+from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
-from sgtr_jax.models.decoder import Params, bind
+from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
-from sgtr_jax.models.layers import Chain
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.sample.draw import draw
+from sgtr_jax.sample.sampling import draw
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rows:
-    """What is fixed for the row in each of B places."""
+    """What is fixed for the row in each of B slots."""
 
     keys: Any  # uint32 [B, 2], see `draw.row_key_data`
     temperature: Any  # float32 [B]
     top_k: Any  # int32 [B]
     top_p: Any  # float32 [B]
-    budget: Any  # int32 [B], tokens at most
-    stop_ids: Any  # int32 [B, N]; -1 stops nothing
+    max_new_tokens: Any  # int32 [B], tokens at most
+    stop_ids: Any  # int32 [B, stops]; -1 stops nothing
 
     @classmethod
-    def empty(cls, places: int, stop_ids: int) -> Rows:
+    def empty(cls, slots: int, stop_ids: int) -> Rows:
         """Host arrays to fill in."""
-        zeros, whole = partial(np.zeros, places), np.int32
-        stops = np.full((places, stop_ids), -1, np.int32)
-        pairs = np.zeros((places, 2), np.uint32)
-        return cls(pairs, zeros(np.float32), zeros(whole), np.ones(places, np.float32), zeros(whole), stops)
+        zeros, whole = partial(np.zeros, slots), np.int32
+        stops = np.full((slots, stop_ids), -1, np.int32)
+        pairs = np.zeros((slots, 2), np.uint32)
+        return cls(pairs, zeros(np.float32), zeros(whole), np.ones(slots, np.float32), zeros(whole), stops)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
-    """What changes as tokens are generated. A place that is not active holds nothing."""
+    """What changes as tokens are generated. A slot that is not active holds nothing."""
 
     cache: KVCache
     hidden: jax.Array  # [B, D], whose logits choose the next token
@@ -63,25 +64,25 @@ class State:
 class Step:
     """What a call generated: row b's new tokens are `tokens[b, :count[b] - count before]`."""
 
-    tokens: jax.Array  # int32 [B, C]
+    tokens: jax.Array  # int32 [B, T]
     count: jax.Array  # int32 [B]
     active: jax.Array  # bool [B]
-    logprobs: jax.Array  # float32 [B, C], of the tokens; C is 0 where none are wanted
-    top_tokens: jax.Array  # int32 [B, C, K]
-    top_logprobs: jax.Array  # float32 [B, C, K]
+    logprobs: jax.Array  # float32 [B, T], of the tokens; T is 0 where none are wanted
+    top_tokens: jax.Array  # int32 [B, T, top]
+    top_logprobs: jax.Array  # float32 [B, T, top]
 
 
 @dataclass(frozen=True)
 class Shape:
     """What a decode program is compiled for."""
 
-    places: int  # B
-    slots: int  # S of the cache
-    stop_ids: int  # N
-    tokens: int  # C, at most per call
+    slots: int  # B
+    cache_slots: int  # S of the cache
+    stop_ids: int  # a row at most
+    tokens: int  # T, at most per call
     draws: bool  # whether any row draws; else all are greedy
-    cuts: bool  # whether any row has top-k or top-p
-    tops: int | None  # likeliest tokens to report; None for no log-probabilities
+    truncates: bool  # whether any row has top-k or top-p
+    top_logprobs: int | None  # likeliest tokens to report; None for no log-probabilities
 
 
 def decode(
@@ -89,62 +90,62 @@ def decode(
     chain: Chain,
     state: State,
     rows: Rows,
-    leave: jax.Array,
+    refill_threshold: jax.Array,
     *,
     spec: ModelSpec,
     shape: Shape,
     attention: AttentionKind,
 ) -> tuple[State, Step]:
-    """Generate until every row is done, `leave` (int32 []) rows are, or C tokens are generated."""
+    """Generate until every row is done, `refill_threshold` (int32 []) rows are, or T tokens are generated."""
     decoder = bind(spec, params)
     # Taken apart once for all tokens of the call; see `kv_cache` for why.
     layers = decoder.unstacked() if isinstance(state.cache.keys, tuple) else None
-    B, C = shape.places, shape.tokens
-    wanted = 0 if shape.tops is None else C
+    B, T = shape.slots, shape.tokens
+    wanted = 0 if shape.top_logprobs is None else T
     started = jnp.sum(state.active)
 
-    def going(carry: Any) -> jax.Array:
+    def active(carry: Any) -> jax.Array:
         index, state, _ = carry
         active = jnp.sum(state.active)
-        return (index < C) & (active > 0) & (started - active < leave)
+        return (index < T) & (active > 0) & (started - active < refill_threshold)
 
     def one(carry: Any) -> Any:
         index, state, step = carry
         logits = decoder.logits(state.hidden)
         if shape.draws:
-            cut = (rows.top_k, rows.top_p) if shape.cuts else None
+            cut = (rows.top_k, rows.top_p) if shape.truncates else None
             token = draw(logits, rows.keys, state.count, rows.temperature, cut)
         else:
             token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        if shape.tops is not None:
-            step = _with_logprobs(step, logits, token, index, shape.tops)
+        if shape.top_logprobs is not None:
+            step = _with_logprobs(step, logits, token, index, shape.top_logprobs)
         step = replace(step, tokens=jax.lax.dynamic_update_slice(step.tokens, token[:, None], (0, index)))
         was = state.active
         count = state.count + was
-        done = jnp.any(token[:, None] == rows.stop_ids, axis=1) | (count >= rows.budget)
-        place = state.length[:, None]
-        # A place without a row writes padding, which only it sees.
+        done = jnp.any(token[:, None] == rows.stop_ids, axis=1) | (count >= rows.max_new_tokens)
+        slot = state.length[:, None]
+        # A slot without a row writes padding, which only it sees.
         segment = was.astype(jnp.int32)[:, None]
         hidden, cache = decoder.decode_step(
-            token[:, None], place, segment, state.cache, chain=chain, layers=layers, attention=attention
+            token[:, None], slot, segment, state.cache, chain=chain, layers=layers, attention=attention
         )
         after = State(cache, hidden[:, 0], state.length + was, count, was & ~done)
         return index + 1, after, step
 
     step = Step(
-        jnp.zeros((B, C), jnp.int32), state.count, state.active, jnp.zeros((B, wanted)),
-        jnp.zeros((B, wanted, shape.tops or 0), jnp.int32), jnp.zeros((B, wanted, shape.tops or 0)),
+        jnp.zeros((B, T), jnp.int32), state.count, state.active, jnp.zeros((B, wanted)),
+        jnp.zeros((B, wanted, shape.top_logprobs or 0), jnp.int32), jnp.zeros((B, wanted, shape.top_logprobs or 0)),
     )  # fmt: skip
-    _, state, step = jax.lax.while_loop(going, one, (jnp.int32(0), state, step))
+    _, state, step = jax.lax.while_loop(active, one, (jnp.int32(0), state, step))
     return state, replace(step, count=state.count, active=state.active)
 
 
-def _with_logprobs(step: Step, logits: jax.Array, token: jax.Array, index: jax.Array, tops: int) -> Step:
+def _with_logprobs(step: Step, logits: jax.Array, token: jax.Array, index: jax.Array, top_logprobs: int) -> Step:
     every = jax.nn.log_softmax(logits, axis=-1)
     chosen = jnp.take_along_axis(every, token[:, None], axis=1)
     step = replace(step, logprobs=jax.lax.dynamic_update_slice(step.logprobs, chosen, (0, index)))
-    if tops:
-        values, ids = jax.lax.top_k(every, tops)
+    if top_logprobs:
+        values, ids = jax.lax.top_k(every, top_logprobs)
         step = replace(
             step,
             top_tokens=jax.lax.dynamic_update_slice(step.top_tokens, ids[:, None].astype(jnp.int32), (0, index, 0)),
@@ -158,15 +159,15 @@ def _with_logprobs(step: Step, logits: jax.Array, token: jax.Array, index: jax.A
 class Prompts:
     """Prefilled prompts. Token j of prompt p lies in slot j, or, behind its prefix of n tokens, in `rest + j - n`."""
 
-    cache: KVCache  # [L, P, K, T, H]
-    hidden: jax.Array  # [P, D], of the last token
-    length: Any  # int32 [P]
-    prefix: Any  # int32 [P], n
+    cache: KVCache  # [L, prompts, K, T, H]
+    hidden: jax.Array  # [prompts, D], of the last token
+    length: Any  # int32 [prompts]
+    prefix: Any  # int32 [prompts], n
     rest: Any  # int32 [], slots of the longest prefix; 0 where there are none
 
 
 def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
-    """Put prompt `source[b]` (int32 `[B]`) into place b, and nothing where it is -1."""
+    """Put prompt `source[b]` (int32 `[B]`) into slot b, and nothing where it is -1."""
     chosen = source >= 0
     source = jnp.maximum(source, 0)
     length, prefix = prompts.length[source], prompts.prefix[source]
@@ -178,7 +179,7 @@ def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
     stored = jnp.clip(stored, 0, T - 1)
 
     def filled(before: jax.Array, made: jax.Array) -> jax.Array:
-        """One layer of the cache `[B, K, S, H]` with the prompts of `made[P, K, T, H]` put in."""
+        """One layer of the cache `[B, K, S, H]` with the prompts of `made[prompts, K, T, H]` put in."""
         rolled = jnp.take_along_axis(made[source], stored[:, None, :, None], axis=2)
         return jnp.where(held[:, None, :, None], rolled.astype(before.dtype), before)
 
@@ -224,12 +225,12 @@ class DecodeProgram:
         attention: AttentionKind = "cpu" if on_cpu else "xla"
         make = partial(_empty, spec, shape, params["embedding"].dtype, not on_cpu)
         abstract = jax.eval_shape(make)
-        place = state_shardings(spec, mesh, not on_cpu)
+        slot = state_shardings(spec, mesh, not on_cpu)
         rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), Rows.empty(1, 1))
         whole = NamedSharding(mesh, PartitionSpec())
-        free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), place)
+        free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), slot)
         # Small things keep their layout: they also go to programs that do not ask for another.
-        asked = _with_cache(place, free.cache.keys, free.cache.values)
+        asked = _with_cache(slot, free.cache.keys, free.cache.values)
         with jax.set_mesh(mesh):
             compiled = (
                 jax.jit(
@@ -243,7 +244,7 @@ class DecodeProgram:
             )
         self.compiled = compiled
         found = compiled.input_formats[0][2]
-        formats = _with_cache(place, found.cache.keys, found.cache.values)
+        formats = _with_cache(slot, found.cache.keys, found.cache.values)
         self._rows = rows
         self._insert = jax.jit(insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0)
         self._empty = jax.jit(make, out_shardings=formats)
@@ -259,11 +260,13 @@ class DecodeProgram:
             filled: State = self._insert(state, prompts, put(source.astype(np.int32), self._rows.keys))
         return filled
 
-    def __call__(self, params: Params, chain: Chain, state: State, rows: Rows, leave: int) -> tuple[State, Step]:
+    def __call__(
+        self, params: Params, chain: Chain, state: State, rows: Rows, refill_threshold: int
+    ) -> tuple[State, Step]:
         """See `decode`. The state is used up; the step's arrays are on the host."""
         placed = jax.tree.map(put, rows, self._rows)
         whole = NamedSharding(self._mesh, PartitionSpec())
-        state, step = self.compiled(params, chain, state, placed, put(np.int32(leave), whole))
+        state, step = self.compiled(params, chain, state, placed, put(np.int32(refill_threshold), whole))
         return state, jax.tree.map(np.asarray, step)
 
 
@@ -295,15 +298,15 @@ def state_shardings(spec: ModelSpec, mesh: Mesh, stacked: bool) -> State:
 
 
 def _empty(spec: ModelSpec, shape: Shape, dtype: Any, stacked: bool) -> State:
-    B = shape.places
-    cache = KVCache.empty(spec, B, shape.slots, dtype, stacked)
+    B = shape.slots
+    cache = KVCache.empty(spec, B, shape.cache_slots, dtype, stacked)
     zeros = jnp.zeros(B, jnp.int32)
     return State(cache, jnp.zeros((B, spec.hidden_size), dtype), zeros, zeros, jnp.zeros(B, bool))
 
 
 def _abstract_rows(shape: Shape) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), Rows.empty(shape.places, shape.stop_ids))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), Rows.empty(shape.slots, shape.stop_ids))
 
 
-def _with_cache(place: State, keys: Any, values: Any) -> Any:
-    return replace(place, cache=replace(place.cache, keys=keys, values=values))
+def _with_cache(slot: State, keys: Any, values: Any) -> Any:
+    return replace(slot, cache=replace(slot.cache, keys=keys, values=values))

@@ -1,6 +1,6 @@
 """The sampling engine: requests for one base model and many adapter chains in, completions out, in order.
 
-Rows of all chains share a batch. A row that is done leaves its place to one that waits, so that no batch waits for
+Rows of all chains share a batch. A row that is done leaves its slot to one that waits, so that no batch waits for
 its slowest row. What happens next is decided on the host from gathered values alone, the same in every process.
 """
 
@@ -14,23 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from sgtr_jax.arrays import Params
+from sgtr_jax.distributed.memory import MEMORY_SHARE, device_memory, peak_bytes
+from sgtr_jax.distributed.mesh import SAMPLING, data_size, put, shardings
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.lora import align
-from sgtr_jax.memory import MEMORY_SHARE, device_memory, peak_bytes
-from sgtr_jax.mesh import SAMPLING, data_size, put, shardings
-from sgtr_jax.models.decoder import Params
-from sgtr_jax.models.layers import Adapter, Chain
+from sgtr_jax.lora.adapter import Adapter, Chain
+from sgtr_jax.lora.transforms import align
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import DecodeProgram, DecodePrograms, Shape
-from sgtr_jax.sample.forward import Filled, Forward
-from sgtr_jax.sample.places import Places
+from sgtr_jax.sample.prompt_passes import PrefilledBatch, PromptPasses
 from sgtr_jax.sample.request import Completion, Request
 from sgtr_jax.sample.rows import RowReader
+from sgtr_jax.sample.slots import SlotScheduler
 
 _MAX_PLACES = 256
-_MAX_CHAINS = 8  # at once; each has adapters in memory for its own places
+_MAX_CHAINS = 8  # at once; each has adapters in memory for its own slots
 _TOKENS_PER_CALL = 32
-_LEAVE = 1 / 8  # of the places: so many rows done are replaced together
+_REFILL_SHARE = 1 / 8  # of the slots: so many rows done are replaced together
 
 _Prompt = tuple[str, tuple[int, ...]]  # chain, tokens
 OnDone = Callable[[int, Completion], None]
@@ -62,7 +62,7 @@ class Engine:
         self._decode, self._batch_rows = decode, batch_rows
         self._decode_whole = decode_whole or decode
         self._programs = programs or DecodePrograms(spec, mesh)
-        self._forward = Forward(spec, params, mesh, share_prefixes)
+        self._forward = PromptPasses(spec, params, mesh, share_prefixes)
 
     def sample(
         self, requests: Sequence[Request], stop_ids: Sequence[int] = (), on_done: OnDone | None = None
@@ -122,7 +122,7 @@ class Engine:
         cap = self._batch_rows or _MAX_PLACES
         by_size: dict[int, list[int]] = {}
         for i, request in enumerate(requests):
-            by_size.setdefault(_power_of_two(_slots(request)), []).append(i)
+            by_size.setdefault(_power_of_two(_cache_slots(request)), []).append(i)
         pools: list[list[int]] = []
         for size in sorted(by_size, reverse=True):
             if pools and (len(pools[-1]) < cap or len(by_size[size]) < cap // 2):
@@ -144,49 +144,49 @@ class Engine:
         program, shape, adapters = self._program(
             [requests[i] for i in pool], groups, most, len(stop_ids), next(iter(waiting))
         )
-        places = Places(waiting, groups, shape.places // groups)
+        slots = SlotScheduler(waiting, groups, shape.slots // groups)
         reader = RowReader(requests, chain_of, shape, stop_ids, self._decode, self._decode_whole)
         state = program.empty()
-        filled = _FilledPrompts(self._forward, self._chains)
+        filled = PrefillCache(self._forward, self._chains)
         while True:
-            if places.assign() and groups > 1:
-                adapters = self._side_by_side([self._chains[name] for name in places.chains])
-            entering = places.fill()
+            if slots.assign() and groups > 1:
+                adapters = self._concatenated([self._chains[name] for name in slots.chains])
+            entering = slots.fill()
             wanted = {b: (chain_of[i], requests[i].tokens) for b, i in entering.items()}
-            for batch, source in filled.sources(wanted, shape.places):
+            for batch, source in filled.sources(wanted, shape.slots):
                 state = program.insert(state, batch.prompts, source)
             for b, i in entering.items():
                 reader.enter(b, i)
-            if not places.busy:
+            if not slots.busy:
                 break
-            filled.keep({(chain_of[i], requests[i].tokens) for i in places.waiting()})
-            leave = max(1, int(_LEAVE * shape.places)) if places.any_waiting else shape.places + 1
-            state, step = program(self.params, adapters, state, reader.rows, leave)
-            for b, i, completion in reader.read(step, places.rows):
-                places.leave(b)
+            filled.keep({(chain_of[i], requests[i].tokens) for i in slots.waiting()})
+            refill_threshold = max(1, int(_REFILL_SHARE * shape.slots)) if slots.any_waiting else shape.slots + 1
+            state, step = program(self.params, adapters, state, reader.rows, refill_threshold)
+            for b, i, completion in reader.read(step, slots.rows):
+                slots.free(b)
                 done(i, completion)
 
     def _program(
         self, requests: Sequence[Request], groups: int, most: int, stops: int, first: str
     ) -> tuple[DecodeProgram, Shape, Chain]:
-        """The decode program for these requests with as many places as are needed and memory holds."""
+        """The decode program for these requests with as many slots as are needed and memory holds."""
         multiple = groups * data_size(self.mesh)
         needed = groups * _power_of_two(most)
-        wanted = min(-(-needed // multiple) * multiple, self._most_places(multiple))
-        adapters = self._side_by_side([self._chains[first]] * groups) if groups > 1 else self._chains[first]
-        longest = max(_slots(request) for request in requests)
-        slots = min(_rounded(longest), _power_of_two(longest))
+        wanted = min(-(-needed // multiple) * multiple, self._max_slots(multiple))
+        adapters = self._concatenated([self._chains[first]] * groups) if groups > 1 else self._chains[first]
+        longest = max(_cache_slots(request) for request in requests)
+        cache_slots = min(_rounded(longest), _power_of_two(longest))
         own_stops = max(len(request.stop_ids) for request in requests)
         limit = device_memory(list(self.mesh.devices.flat))
         while True:
             shape = Shape(
-                places=wanted,
-                slots=slots,
+                slots=wanted,
+                cache_slots=cache_slots,
                 stop_ids=max(4, -(-(stops + own_stops) // 4) * 4),
                 tokens=min(_TOKENS_PER_CALL, _power_of_two(max(request.max_tokens for request in requests))),
                 draws=any(request.temperature > 0 for request in requests),
-                cuts=any(request.top_p < 1 or request.top_k > 0 for request in requests),
-                tops=_tops([request.logprobs for request in requests]),
+                truncates=any(request.top_p < 1 or request.top_k > 0 for request in requests),
+                top_logprobs=_top_logprobs([request.logprobs for request in requests]),
             )
             try:
                 program = self._programs.get(self.params, adapters, shape)
@@ -197,17 +197,17 @@ class Engine:
                     raise
             if wanted == multiple:
                 raise RunError(
-                    f"sampling {wanted} rows of {slots} tokens does not fit into the memory of a device; "
+                    f"sampling {wanted} rows of {cache_slots} tokens does not fit into the memory of a device; "
                     "lower max_tokens, use dtype=bfloat16, or spread the model over more devices with mesh.tensor"
                 )
             wanted = max(multiple, wanted // 2 // multiple * multiple)
 
-    def _most_places(self, multiple: int) -> int:
+    def _max_slots(self, multiple: int) -> int:
         cap = self._batch_rows or _MAX_PLACES
         return max(multiple, cap // multiple * multiple if self._batch_rows is None else -(-cap // multiple) * multiple)
 
-    def _side_by_side(self, chains: Sequence[Chain]) -> Chain:
-        """Chains (each of at most one adapter, all alike) as one with an axis of chains: `[L, G, r, ...]`."""
+    def _concatenated(self, chains: Sequence[Chain]) -> Chain:
+        """Chains (each of at most one adapter, all alike) as one with an axis of chains: `[L, C, r, ...]`."""
         if not chains[0]:
             return ()
         links = [chain[0] for chain in chains]
@@ -224,15 +224,15 @@ class Engine:
         return (Adapter(placed, put(scale, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))),)
 
 
-class _FilledPrompts:
+class PrefillCache:
     """Prompts of (chain, tokens) that have been run, kept while a row of them waits."""
 
-    def __init__(self, forward: Forward, chains: Mapping[str, Chain]) -> None:
+    def __init__(self, forward: PromptPasses, chains: Mapping[str, Chain]) -> None:
         self._forward, self._chains = forward, chains
-        self._where: dict[_Prompt, tuple[Filled, int]] = {}
+        self._where: dict[_Prompt, tuple[PrefilledBatch, int]] = {}
 
-    def sources(self, wanted: Mapping[int, _Prompt], places: int) -> Iterator[tuple[Filled, np.ndarray]]:
-        """For each pass that holds some of the wanted prompts, which of its rows goes to each place, or -1."""
+    def sources(self, wanted: Mapping[int, _Prompt], slots: int) -> Iterator[tuple[PrefilledBatch, np.ndarray]]:
+        """For each pass that holds some of the wanted prompts, which of its rows goes to each slot, or -1."""
         missing: dict[str, dict[tuple[int, ...], None]] = {}
         for name, tokens in wanted.values():
             if (name, tokens) not in self._where:
@@ -240,10 +240,10 @@ class _FilledPrompts:
         for name, prompts in missing.items():
             made = self._forward.prefill(self._chains[name], list(prompts))
             self._where.update({(name, tokens): at for tokens, at in zip(prompts, made, strict=True)})
-        sources: dict[Filled, np.ndarray] = {}
-        for place, prompt in wanted.items():
+        sources: dict[PrefilledBatch, np.ndarray] = {}
+        for slot, prompt in wanted.items():
             batch, row = self._where[prompt]
-            sources.setdefault(batch, np.full(places, -1))[place] = row
+            sources.setdefault(batch, np.full(slots, -1))[slot] = row
         yield from sources.items()
 
     def keep(self, waiting: Set[_Prompt]) -> None:
@@ -255,7 +255,7 @@ def _with_axis(spec: Any) -> Any:
     return jax.sharding.PartitionSpec(spec[0], None, *spec[1:])
 
 
-def _tops(wanted: Sequence[int | None]) -> int | None:
+def _top_logprobs(wanted: Sequence[int | None]) -> int | None:
     """How many likeliest tokens to report, rounded up to a power of two; None if nobody wants log-probabilities."""
     numbers = [number for number in wanted if number is not None]
     if not numbers:
@@ -263,7 +263,7 @@ def _tops(wanted: Sequence[int | None]) -> int | None:
     return _power_of_two(max(numbers)) if max(numbers) else 0
 
 
-def _slots(request: Request) -> int:
+def _cache_slots(request: Request) -> int:
     return len(request.tokens) + request.max_tokens
 
 

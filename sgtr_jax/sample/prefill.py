@@ -10,11 +10,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import bucket
+from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
-from sgtr_jax.models.decoder import Params, bind
+from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
-from sgtr_jax.models.layers import Chain
 from sgtr_jax.models.spec import ModelSpec
 
 Tokens = tuple[int, ...]
@@ -31,12 +32,12 @@ def prefill(
 ) -> tuple[KVCache, jax.Array]:
     """Keys and values of prompts, and every token's hidden state.
 
-    `tokens` int32 `[P, T]`, padded on the right; `lengths` int32 `[P]`. Returns a cache of T slots and `[P, T, D]`.
+    `tokens` int32 `[B, T]`, padded on the right; `lengths` int32 `[B]`. Returns a cache of T slots and `[B, T, D]`.
     """
-    places = jnp.arange(tokens.shape[1])[None, :]
-    real = places < lengths[:, None]
+    offsets = jnp.arange(tokens.shape[1])[None, :]
+    real = offsets < lengths[:, None]
     hidden, cache = bind(spec, params).prefill(
-        tokens, jnp.where(real, places, 0), real.astype(jnp.int32), chain=chain, attention=attention
+        tokens, jnp.where(real, offsets, 0), real.astype(jnp.int32), chain=chain, attention=attention
     )
     return cache, hidden
 
@@ -55,8 +56,8 @@ def extend(
 ) -> tuple[KVCache, jax.Array]:
     """Prefill prompts whose beginnings have been: prompt p is prefix `which[p]` and then `tokens[p]`.
 
-    `prefixes` holds Q rows of S slots, `prefix_lengths` int32 `[Q]`; `which` int32 `[P]`; `tokens` int32 `[P, T]`
-    and `lengths` int32 `[P]` are of the rest. Returns a cache of S + T slots and hidden states `[P, T, D]`.
+    `prefixes` holds Q rows of S slots, `prefix_lengths` int32 `[Q]`; `which` int32 `[B]`; `tokens` int32 `[B, T]`
+    and `lengths` int32 `[B]` are of the rest. Returns a cache of S + T slots and hidden states `[B, T, D]`.
     """
     T = tokens.shape[1]
     behind = ((0, 0), (0, 0), (0, 0), (0, T), (0, 0))
@@ -68,9 +69,9 @@ def extend(
         jnp.pad(prefixes.segments[which], ((0, 0), (0, T)), constant_values=-1),
         jnp.int32(prefixes.keys.shape[3]),
     )
-    places = jnp.arange(T)[None, :]
-    real = places < lengths[:, None]
-    positions = jnp.where(real, prefix_lengths[which][:, None] + places, 0)
+    offsets = jnp.arange(T)[None, :]
+    real = offsets < lengths[:, None]
+    positions = jnp.where(real, prefix_lengths[which][:, None] + offsets, 0)
     hidden, longer = bind(spec, params).decode_step(tokens, positions, real.astype(jnp.int32), cache, chain=chain)
     # Whole again from slot 0, not a ring that is about to be written on.
     return replace(longer, used=jnp.int32(longer.keys.shape[3])), hidden
@@ -131,7 +132,7 @@ def _shared_prefixes(prompts: Sequence[Tokens], ends: Sequence[int]) -> list[int
     """For sorted prompts, how many of each one's first tokens (at most `ends`) are run once for it and neighbours.
 
     Neighbours form groups; a group of m that shares p tokens saves `(m - 1) * p`. The grouping that saves most is
-    found from the places where neighbours share least: a stretch is either one group or cut there.
+    found from the positions where neighbours share least: a stretch is either one group or cut there.
     """
     common = [
         min(_common(a, b), *limits)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sgtr_jax.sample.decode import Rows, Shape, Step
-from sgtr_jax.sample.draw import row_key_data
 from sgtr_jax.sample.request import Completion, Request, TokenLogprob
+from sgtr_jax.sample.sampling import row_key_data
 
 
 @dataclass
@@ -31,34 +31,34 @@ class RowReader:
     ) -> None:
         self._requests, self._chain_of, self._stop_ids, self._decode = requests, chain_of, stop_ids, decode
         self._decode_whole = decode_whole  # special tokens too
-        self.rows = Rows.empty(shape.places, shape.stop_ids)
+        self.rows = Rows.empty(shape.slots, shape.stop_ids)
         self._at: dict[int, _Row] = {}
 
-    def enter(self, place: int, index: int) -> None:
-        """Request `index` takes a place."""
+    def enter(self, slot: int, index: int) -> None:
+        """Request `index` takes a slot."""
         request, rows = self._requests[index], self.rows
-        rows.keys[place] = row_key_data(request.seed, self._chain_of[index], request.prompt_id, request.sample)
-        rows.temperature[place], rows.top_k[place] = request.temperature, request.top_k
-        rows.top_p[place], rows.budget[place] = request.top_p, request.max_tokens
+        rows.keys[slot] = row_key_data(request.seed, self._chain_of[index], request.prompt_id, request.sample)
+        rows.temperature[slot], rows.top_k[slot] = request.temperature, request.top_k
+        rows.top_p[slot], rows.max_new_tokens[slot] = request.top_p, request.max_tokens
         stops = self._stops(request)
-        rows.stop_ids[place] = -1
-        rows.stop_ids[place, : len(stops)] = stops
-        self._at[place] = _Row(index)
+        rows.stop_ids[slot] = -1
+        rows.stop_ids[slot, : len(stops)] = stops
+        self._at[slot] = _Row(index)
 
     def read(self, step: Step, rows: Sequence[int | None]) -> Iterator[tuple[int, int, Completion]]:
-        """Take in what a call generated; (place, request, completion) for every row that is done."""
-        for place, index in enumerate(rows):
+        """Take in what a call generated; (slot, request, completion) for every row that is done."""
+        for slot, index in enumerate(rows):
             if index is None:
                 continue
-            row, request = self._at[place], self._requests[index]
-            new = int(step.count[place]) - len(row.tokens)
-            row.tokens += step.tokens[place, :new].tolist()
+            row, request = self._at[slot], self._requests[index]
+            new = int(step.count[slot]) - len(row.tokens)
+            row.tokens += step.tokens[slot, :new].tolist()
             if request.logprobs is not None:
-                row.logprobs += _logprobs(step, place, new, request.logprobs)
+                row.logprobs += _logprobs(step, slot, new, request.logprobs)
             cut = self._stop_text(row.tokens, new, request)
-            if cut is not None or not step.active[place]:
-                self.rows.budget[place] = 0  # the device may not know yet that the row has ended
-                yield place, index, self._completion(row, request, cut)
+            if cut is not None or not step.active[slot]:
+                self.rows.max_new_tokens[slot] = 0  # the device may not know yet that the row has ended
+                yield slot, index, self._completion(row, request, cut)
 
     def _stops(self, request: Request) -> tuple[int, ...]:
         return tuple(dict.fromkeys((*self._stop_ids, *request.stop_ids)))
@@ -108,10 +108,10 @@ class RowReader:
         return Completion(tuple(kept), finish, text, logprobs)
 
 
-def _logprobs(step: Step, place: int, new: int, tops: int) -> list[TokenLogprob]:
+def _logprobs(step: Step, slot: int, new: int, top_logprobs: int) -> list[TokenLogprob]:
     found = []
     for t in range(new):
-        ids, values = step.top_tokens[place, t, :tops], step.top_logprobs[place, t, :tops]
+        ids, values = step.top_tokens[slot, t, :top_logprobs], step.top_logprobs[slot, t, :top_logprobs]
         top = tuple((int(i), float(v)) for i, v in zip(ids, values, strict=True))
-        found.append(TokenLogprob(int(step.tokens[place, t]), float(step.logprobs[place, t]), top))
+        found.append(TokenLogprob(int(step.tokens[slot, t]), float(step.logprobs[slot, t]), top))
     return found

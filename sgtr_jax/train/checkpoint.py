@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.processes import all_or_none, is_first_process
 from sgtr_jax.sealed import compared, files_of, read_sealed, set_aside, write_sealed
 from sgtr_jax.train.config import CheckpointConfig
 from sgtr_jax.train.step import TrainState
@@ -48,7 +48,7 @@ class Checkpoints:
 
         Checkpoints that are not as they were written are set aside, and the one before is gone on with.
         """
-        with all_or_none(f"looking at {self.folder}"):
+        with collective_section(f"looking at {self.folder}"):
             if is_first_process() and self.folder.is_dir():
                 self._set_aside_damaged()
         if not self.folder.is_dir() or (step := self._manager.latest_step()) is None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
-from sgtr_jax.lora import LoraConfig
-from sgtr_jax.mesh import MeshConfig
+from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.lora.adapter import LoraConfig
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 

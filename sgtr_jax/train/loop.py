@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sgtr_jax.arrays import Params
 from sgtr_jax.data.batches import StepPlan
+from sgtr_jax.data.packed_shapes import Shapes
 from sgtr_jax.data.packing import PackedStep, Shape, pack
-from sgtr_jax.data.shapes import Shapes
+from sgtr_jax.distributed.memory import memory_in_use
+from sgtr_jax.distributed.mesh import data_sharding, put
 from sgtr_jax.errors import Interrupted
-from sgtr_jax.memory import memory_in_use
-from sgtr_jax.mesh import data_sharding, put
-from sgtr_jax.models.decoder import Params
 from sgtr_jax.progress import Progress
 from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
@@ -28,7 +28,7 @@ from sgtr_jax.train.metrics import MetricsLog, Row
 from sgtr_jax.train.profile import Trace
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import pick_run, restack, slots_for, stack_runs
-from sgtr_jax.train.step import Fixed, TrainState
+from sgtr_jax.train.step import RunConstants, TrainState
 
 
 @dataclass
@@ -73,18 +73,26 @@ class Failure:
 
 @dataclass(eq=False)
 class Run:
-    """One run of a batch. `on_end` is called once, with the final parameters or those before the failure."""
+    """One run of a batch."""
 
     name: str
     plan: StepPlan
     state: TrainState | None  # where it starts; given up to the loop
-    fixed: Fixed
+    constants: RunConstants
     folder: Path  # metrics.jsonl
     checkpoints: Checkpoints
-    on_end: Callable[[Params, Summary, Failure | None], None]
     settings: dict[str, Any] = field(default_factory=dict)  # shown by Weights & Biases
     step: int = 0  # steps taken
     summary: Summary = field(default_factory=Summary)
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run that has come to its end, with its final parameters, or has failed, with those before the failure."""
+
+    run: Run
+    params: Params
+    failure: Failure | None
 
 
 @dataclass(frozen=True)
@@ -110,14 +118,18 @@ class Loop:
             run: MetricsLog(run.folder, run.name, config.log, run.settings, resume_from=run.step) for run in runs
         }
         self._pending: _Pending | None = None
+        self._ended: list[EndedRun] = []  # not yet handed over
         self._trace = Trace(config.profile, runs[0].folder / "profile", self._flush)
         starts = [run.state for run in runs if run.state is not None]
-        self._state, self._fixed = stack_runs(starts, [run.fixed for run in runs], self._total, programs.mesh)
+        self._state, self._constants = stack_runs(starts, [run.constants for run in runs], self._total, programs.mesh)
         for run in runs:
             run.state = None  # the stacked copy is the state from here on
 
-    def train(self, label: str) -> None:
-        """Take every run to its end or its failure. Raises Interrupted, after saving, when asked to stop."""
+    def train(self, label: str) -> Iterator[EndedRun]:
+        """Take every run to its end or its failure, and yield it then; its checkpoints are removed after that.
+
+        Raises Interrupted, after saving, when asked to stop.
+        """
         longest = max(run.plan.num_steps - run.step for run in self._active)
         self._clock = self._saved = time.monotonic()
         quiet = jax.process_index() != 0
@@ -125,18 +137,25 @@ class Loop:
             for count in range(1, longest + 1):
                 with self._trace.around(count):
                     self._step()
-                ended = [run for run in self._active if run.step == run.plan.num_steps]
-                if ended:
+                done = [run for run in self._active if run.step == run.plan.num_steps]
+                if done:
                     self._flush()
-                    self._leave({run: None for run in ended if run in self._active})
+                    self._leave({run: None for run in done if run in self._active})
+                yield from self._hand_over()
                 if not self._active:
                     break
                 if stop.at(count):
-                    self._save(wait=True)
+                    yield from self._save(wait=True)
                     where = ", ".join(f"{run.name} at step {run.step}" for run in self._active)
                     raise Interrupted(f"asked to stop; saved {where}. The same command goes on from there")
                 if self._save_is_due(count):
-                    self._save(wait=False)
+                    yield from self._save(wait=False)
+
+    def _hand_over(self) -> Iterator[EndedRun]:
+        while self._ended:
+            ended = self._ended.pop(0)
+            yield ended
+            ended.run.checkpoints.remove()
 
     def _step(self) -> None:
         examples = [run.plan[run.step] for run in self._active]
@@ -146,9 +165,9 @@ class Loop:
         arrays = [step.arrays() for step in [*packed, *[pack([], shape)] * (slots - len(packed))]]
         batch = {name: put(np.stack([a[name] for a in arrays]), self._sharding) for name in arrays[0]}
         compiled = self._programs.compile_seconds
-        program = self._programs.get(slots, shape, self._state, self._base, self._fixed)
+        program = self._programs.get(slots, shape, self._state, self._base, self._constants)
         self._clock += self._programs.compile_seconds - compiled
-        self._state, metrics = program(self._state, self._base, self._fixed, batch)
+        self._state, metrics = program(self._state, self._base, self._constants, batch)
         before = self._pending
         for run in self._active:
             run.step += 1
@@ -199,17 +218,17 @@ class Loop:
             self._leave(failed)
 
     def _leave(self, leaving: dict[Run, Failure | None]) -> None:
-        """Hand over the parameters of runs that ended or failed and go on with the rest."""
+        """Take runs that ended or failed out of the batch, with their parameters, and go on with the rest."""
         staying = [i for i, run in enumerate(self._active) if run not in leaving]
         for i, run in enumerate(self._active):
             if run in leaving:
                 self._logs.pop(run).close()
-                run.on_end(pick_run(self._state, i, self._programs.mesh).params, run.summary, leaving[run])
-                run.checkpoints.remove()
+                params = pick_run(self._state, i, self._programs.mesh).params
+                self._ended.append(EndedRun(run, params, leaving[run]))
         self._active = [self._active[i] for i in staying]
         if self._active:
             slots = slots_for(self._total, len(self._active))
-            self._state, self._fixed = restack(self._state, self._fixed, staying, slots, self._programs.mesh)
+            self._state, self._constants = restack(self._state, self._constants, staying, slots, self._programs.mesh)
 
     def _save_is_due(self, count: int) -> bool:
         """By steps or by minutes, whichever comes first; the first process's clock counts for all."""
@@ -220,8 +239,10 @@ class Loop:
             due = bool(multihost_utils.broadcast_one_to_all(np.bool_(late))) if jax.process_count() > 1 else late
         return due
 
-    def _save(self, wait: bool) -> None:
+    def _save(self, wait: bool) -> Iterator[EndedRun]:
+        """Save every run that is still active; yields those that turn out to have failed."""
         self._flush()
+        yield from self._hand_over()
         for i, run in enumerate(self._active):
             run.checkpoints.save(run.step, pick_run(self._state, i, self._programs.mesh))
             if jax.process_count() > 1:

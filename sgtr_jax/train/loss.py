@@ -1,7 +1,7 @@
-"""Cross-entropy at the target places only.
+"""Cross-entropy at the loss positions only.
 
 An SGTR example has a thousand tokens and a loss on two of them, so hidden states are gathered before the
-vocabulary head and `[R, T, V]` logits never exist.
+vocabulary head and `[B, T, V]` logits never exist.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sgtr_jax.mesh import data_devices
+from sgtr_jax.distributed.mesh import data_devices
 from sgtr_jax.models.decoder import Decoder
 
 # Logits held at once on each device that rows are split over, in elements (64 MiB as float32).
@@ -23,19 +23,19 @@ Score = Callable[[jax.Array], jax.Array]  # hidden [..., D] -> logits float32 [.
 def target_loss(decoder: Decoder, hidden: jax.Array, batch: dict[str, jax.Array], head_is_frozen: bool) -> jax.Array:
     """Sum of the cross-entropy over all targets, float32 `[]`.
 
-    `hidden[R, T, D]`; `batch` holds `target_places`, `target_tokens`, `target_weights`, each `[R, K]`. Chunks of
-    K go through the head one after another. With a frozen head their gradient is formed in the forward pass, so
+    `hidden[B, T, D]`; `batch` holds `target_positions`, `target_tokens`, `target_weights`, each `[B, P]`. Chunks of
+    P go through the head one after another. With a frozen head their gradient is formed in the forward pass, so
     that the head's matrix is multiplied twice, not three times; otherwise they are recomputed in the backward pass.
     """
-    places, tokens, weights = (batch[f"target_{name}"] for name in ("places", "tokens", "weights"))
-    chosen = jnp.take_along_axis(hidden, places[:, :, None], axis=1)  # [R, K, D]
-    R, K, _ = chosen.shape
-    size = min(K, max(1, _MAX_LOGITS * data_devices() // (R * decoder.spec.vocab_size)))
-    chunks = -(-K // size)
+    loss_positions, tokens, weights = (batch[f"target_{name}"] for name in ("positions", "tokens", "weights"))
+    chosen = jnp.take_along_axis(hidden, loss_positions[:, :, None], axis=1)  # [B, P, D]
+    B, P, _ = chosen.shape
+    size = min(P, max(1, _MAX_LOGITS * data_devices() // (B * decoder.spec.vocab_size)))
+    chunks = -(-P // size)
 
     def split(x: jax.Array) -> jax.Array:
-        padded = jnp.pad(x, [(0, 0), (0, chunks * size - K)] + [(0, 0)] * (x.ndim - 2))
-        return jnp.moveaxis(padded.reshape(R, chunks, size, *x.shape[2:]), 1, 0)
+        padded = jnp.pad(x, [(0, 0), (0, chunks * size - P)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(padded.reshape(B, chunks, size, *x.shape[2:]), 1, 0)
 
     chunk_sum = _with_gradient_ahead(decoder.logits) if head_is_frozen else jax.checkpoint(_sum_of(decoder.logits))
 

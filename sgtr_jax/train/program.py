@@ -8,14 +8,14 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import Shape
-from sgtr_jax.memory import MEMORY_SHARE, device_memory, peak_bytes
-from sgtr_jax.mesh import TRAINING, data_sharding, data_size, shardings
+from sgtr_jax.distributed.memory import MEMORY_SHARE, device_memory, peak_bytes
+from sgtr_jax.distributed.mesh import TRAINING, data_sharding, data_size, shardings
 from sgtr_jax.models.attention import AttentionKind
-from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
-from sgtr_jax.train.step import Fixed, TrainState, make_step
+from sgtr_jax.train.step import RunConstants, TrainState, make_step
 
 
 def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
@@ -50,27 +50,27 @@ class Programs:
         """Most memory that one of the programs needs on one device."""
         return max(map(peak_bytes, self._compiled.values()), default=0)
 
-    def get(self, runs: int, shape: Shape, state: TrainState, base: Params | None, fixed: Fixed) -> Any:
+    def get(self, runs: int, shape: Shape, state: TrainState, base: Params | None, constants: RunConstants) -> Any:
         """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
         if (runs, shape) not in self._compiled:
             started = time.monotonic()
-            lowered = self.lower(state, base, fixed, abstract_batch(runs, shape, self.mesh))
+            lowered = self.lower(state, base, constants, abstract_batch(runs, shape, self.mesh))
             self._compiled[runs, shape] = lowered.compile()
             self.compile_seconds += time.monotonic() - started
         return self._compiled[runs, shape]
 
-    def lower(self, state: TrainState, base: Params | None, fixed: Fixed, batch: Any) -> Any:
+    def lower(self, state: TrainState, base: Params | None, constants: RunConstants, batch: Any) -> Any:
         """The step traced and lowered for these arguments; compiling it needs no device of the mesh to exist."""
         # The state must come back as it went in, or the next call would not accept it.
         out = (state_shardings(state, self.mesh), NamedSharding(self.mesh, PartitionSpec()))
         with jax.set_mesh(self.mesh):
-            return jax.jit(self._step, donate_argnums=0, out_shardings=out).lower(state, base, fixed, batch)
+            return jax.jit(self._step, donate_argnums=0, out_shardings=out).lower(state, base, constants, batch)
 
-    def fits(self, runs: int, shape: Shape, state: TrainState, base: Params | None, fixed: Fixed) -> bool:
+    def fits(self, runs: int, shape: Shape, state: TrainState, base: Params | None, constants: RunConstants) -> bool:
         """Whether that step's memory is within what a device has."""
         limit = device_memory(list(self.mesh.devices.flat))
         try:
-            program = self.get(runs, shape, state, base, fixed)
+            program = self.get(runs, shape, state, base, constants)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -86,9 +86,13 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
 
 def abstract_batch(runs: int, shape: Shape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, dtypes and shardings of a step's arrays."""
-    rows, places = (runs, shape.rows, shape.length), (runs, shape.rows, shape.places)
+    rows, loss_positions = (runs, shape.rows, shape.length), (runs, shape.rows, shape.loss_positions)
     int32, float32 = jax.numpy.int32, jax.numpy.float32
     kinds = dict.fromkeys(("tokens", "positions", "segments"), (rows, int32))
-    kinds |= {"target_places": (places, int32), "target_tokens": (places, int32), "target_weights": (places, float32)}
+    kinds |= {
+        "target_positions": (loss_positions, int32),
+        "target_tokens": (loss_positions, int32),
+        "target_weights": (loss_positions, float32),
+    }
     sharding = data_sharding(mesh, leading=1)
     return {name: jax.ShapeDtypeStruct(size, kind, sharding=sharding) for name, (size, kind) in kinds.items()}

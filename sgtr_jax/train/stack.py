@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from sgtr_jax.mesh import TRAINING, shardings
-from sgtr_jax.train.step import Fixed, TrainState
+from sgtr_jax.distributed.mesh import TRAINING, shardings
+from sgtr_jax.train.step import RunConstants, TrainState
 
 Tree = TypeVar("Tree")
 
@@ -21,8 +21,8 @@ Tree = TypeVar("Tree")
 def slots_for(total: int, active: int) -> int:
     """Places in the batch for `active` of `total` runs: total, half of it, a quarter, ... whichever still suffices.
 
-    Every number of places is a program to compile, every empty place arithmetic for nothing; halving bounds both.
-    For 5 runs: 5, 5, 3, 2, 1 places when 5, 4, 3, 2, 1 are active.
+    Every number of slots is a program to compile, every empty slot arithmetic for nothing; halving bounds both.
+    For 5 runs: 5, 5, 3, 2, 1 slots when 5, 4, 3, 2, 1 are active.
     """
     slots = total
     while (half := -(-slots // 2)) >= active and half < slots:
@@ -31,27 +31,27 @@ def slots_for(total: int, active: int) -> int:
 
 
 def stack_runs(
-    states: Sequence[TrainState], fixed: Sequence[Fixed], total: int, mesh: Mesh
-) -> tuple[TrainState, Fixed]:
+    states: Sequence[TrainState], constants: Sequence[RunConstants], total: int, mesh: Mesh
+) -> tuple[TrainState, RunConstants]:
     """Leaves `[...]` of each run as `[slots, ...]`. Places without a run repeat the last one and never move."""
     slots = slots_for(total, len(states))
     filler = slots - len(states)
     state = _stack([*states, *[states[-1]] * filler], mesh)
-    return _without_run(state, len(states), slots), _stack([*fixed, *[fixed[-1]] * filler], mesh)
+    return _without_run(state, len(states), slots), _stack([*constants, *[constants[-1]] * filler], mesh)
 
 
 def restack(
-    state: TrainState, fixed: Fixed, staying: Sequence[int], slots: int, mesh: Mesh
-) -> tuple[TrainState, Fixed]:
-    """The runs at places `staying`, in order, in `slots` places."""
-    places = np.asarray([*staying, *[staying[-1]] * (slots - len(staying))])
-    return _without_run(_take(state, places, mesh), len(staying), slots), _take(fixed, places, mesh)
+    state: TrainState, constants: RunConstants, staying: Sequence[int], slots: int, mesh: Mesh
+) -> tuple[TrainState, RunConstants]:
+    """The runs at indices `staying`, in order, in `slots` slots."""
+    indices = np.asarray([*staying, *[staying[-1]] * (slots - len(staying))])
+    return _without_run(_take(state, indices, mesh), len(staying), slots), _take(constants, indices, mesh)
 
 
-def pick_run(tree: Tree, place: int, mesh: Mesh) -> Tree:
+def pick_run(tree: Tree, index: int, mesh: Mesh) -> Tree:
     """One run's leaves, without the axis of runs."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tree)
-    picked: Tree = _jitted(_pick, shardings(shapes, mesh, TRAINING))(tree, place)
+    picked: Tree = _jitted(_pick, shardings(shapes, mesh, TRAINING))(tree, index)
     return picked
 
 
@@ -61,17 +61,17 @@ def _stack(trees: Sequence[Tree], mesh: Mesh) -> Tree:
     return stacked
 
 
-def _take(tree: Tree, places: np.ndarray, mesh: Mesh) -> Tree:
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(places), *x.shape[1:]), x.dtype), tree)
-    taken: Tree = _jitted(_taken, shardings(shapes, mesh, TRAINING, leading=1))(tree, places)
+def _take(tree: Tree, indices: np.ndarray, mesh: Mesh) -> Tree:
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(indices), *x.shape[1:]), x.dtype), tree)
+    taken: Tree = _jitted(_taken, shardings(shapes, mesh, TRAINING, leading=1))(tree, indices)
     return taken
 
 
 def _without_run(state: TrainState, runs: int, slots: int) -> TrainState:
-    """Mark the places behind the runs as not alive."""
+    """Mark the slots behind the runs as not active."""
     if runs == slots:
         return state
-    return replace(state, alive=_jitted(_first, state.alive.sharding)(state.alive, runs))
+    return replace(state, active=_jitted(_first, state.active.sharding)(state.active, runs))
 
 
 def _jitted(function: Callable[..., Any], out: Any) -> Any:
@@ -84,17 +84,17 @@ def _jitted_once(function: Callable[..., Any], leaves: tuple[Any, ...], structur
     return jax.jit(function, out_shardings=jax.tree.unflatten(structure, leaves))
 
 
-def _first(alive: jax.Array, runs: jax.Array) -> jax.Array:
-    return alive & (jnp.arange(alive.size) < runs)
+def _first(active: jax.Array, runs: jax.Array) -> jax.Array:
+    return active & (jnp.arange(active.size) < runs)
 
 
-def _pick(tree: Any, place: jax.Array) -> Any:
-    return jax.tree.map(lambda x: x[place], tree)
+def _pick(tree: Any, index: jax.Array) -> Any:
+    return jax.tree.map(lambda x: x[index], tree)
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _taken(tree: Any, places: jax.Array) -> Any:
-    return jax.tree.map(lambda x: x[places], tree)
+def _taken(tree: Any, indices: jax.Array) -> Any:
+    return jax.tree.map(lambda x: x[indices], tree)

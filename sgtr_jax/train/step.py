@@ -1,4 +1,4 @@
-"""One optimizer step of N runs at once, as a pure function of (state, base, what is fixed for each run, batch)."""
+"""One optimizer step of R runs at once, as a pure function of (state, base, each run's constants, batch)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sgtr_jax.arrays import Params
+from sgtr_jax.lora.adapter import Adapter, Chain
 from sgtr_jax.models.attention import AttentionKind
-from sgtr_jax.models.decoder import Params, bind
+from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.dropout import Dropout, token_numbers
-from sgtr_jax.models.layers import Adapter, Chain
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.loss import target_loss
@@ -22,7 +23,7 @@ from sgtr_jax.train.optimizer import learning_rate, make_optimizer
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Fixed:
+class RunConstants:
     """What a run reads and never changes, besides the base, which all runs share."""
 
     chain: Chain  # frozen adapters below the one being trained
@@ -35,18 +36,18 @@ class Fixed:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """What a step changes. `alive` turns False at the first non-finite loss and keeps the state where it was."""
+    """What a step changes. `active` turns False at the first non-finite loss and keeps the state where it was."""
 
     params: Any  # adapter parameters, or all parameters in full mode
     opt_state: Any
     step: jax.Array  # int32 [], steps taken
-    alive: jax.Array  # bool []
+    active: jax.Array  # bool []
 
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-StepFunction = Callable[[TrainState, Params | None, Fixed, Batch], tuple[TrainState, Metrics]]
-GradientFunction = Callable[[Any, Params | None, Fixed, Batch, jax.Array], tuple[jax.Array, Any]]
+StepFunction = Callable[[TrainState, Params | None, RunConstants, Batch], tuple[TrainState, Metrics]]
+GradientFunction = Callable[[Any, Params | None, RunConstants, Batch, jax.Array], tuple[jax.Array, Any]]
 
 
 def init_state(params: Any, config: TrainConfig) -> TrainState:
@@ -55,14 +56,16 @@ def init_state(params: Any, config: TrainConfig) -> TrainState:
 
 
 def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> StepFunction:
-    """The step of N runs. Every leaf of state, fixed and batch has a leading axis N; the base has not.
+    """The step of R runs. Every leaf of state, fixed and batch has a leading axis R; the base has not.
 
     Runs do not meet: their examples share matrix products with the base, and nothing else.
     """
     one = _one_run(spec, config, attention)
 
-    def step(state: TrainState, base: Params | None, fixed: Fixed, batch: Batch) -> tuple[TrainState, Metrics]:
-        return jax.vmap(lambda *run: one(run[0], base, *run[1:]))(state, fixed, batch)
+    def step(
+        state: TrainState, base: Params | None, constants: RunConstants, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        return jax.vmap(lambda *run: one(run[0], base, *run[1:]))(state, constants, batch)
 
     return step
 
@@ -70,23 +73,25 @@ def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) ->
 def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> GradientFunction:
     """`(params, base, fixed, batch, key)` to the mean loss over a step's targets and its gradient, for one run."""
 
-    def loss_sum(params: Any, base: Params | None, fixed: Fixed, batch: Batch, key: jax.Array) -> jax.Array:
+    def loss_sum(params: Any, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array) -> jax.Array:
         full = base is None
         decoder = bind(spec, params if base is None else base)
         hidden = decoder.forward(
             batch["tokens"],
             batch["positions"],
             batch["segments"],
-            chain=fixed.chain if full else (*fixed.chain, Adapter(params, fixed.scale)),
+            chain=constants.chain if full else (*constants.chain, Adapter(params, constants.scale)),
             dropouts=_dropout(spec, config, key, batch),
             remat=config.remat,
             attention=attention,
         )
         return target_loss(decoder, hidden, batch, head_is_frozen=not full)
 
-    def gradient(params: Any, base: Params | None, fixed: Fixed, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+    def gradient(
+        params: Any, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
         def of_rows(rows: Batch) -> Any:
-            return jax.value_and_grad(loss_sum)(params, base, fixed, rows, key)
+            return jax.value_and_grad(loss_sum)(params, base, constants, rows, key)
 
         total, gradients = _accumulate(of_rows, config.accumulate, params, batch)
         # The mean is over the targets of the whole step, however it was split into passes.
@@ -100,22 +105,24 @@ def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> 
     optimizer = make_optimizer(config)
     gradient = make_gradient(spec, config, attention)
 
-    def step(state: TrainState, base: Params | None, fixed: Fixed, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(fixed.key, impl="threefry2x32"), state.step)
-        loss, gradients = gradient(state.params, base, fixed, batch, key)
+    def step(
+        state: TrainState, base: Params | None, constants: RunConstants, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(constants.key, impl="threefry2x32"), state.step)
+        loss, gradients = gradient(state.params, base, constants, batch, key)
         norm = optax.global_norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        lr = learning_rate(config, fixed.peak_lr, state.step, fixed.num_steps)
+        lr = learning_rate(config, constants.peak_lr, state.step, constants.num_steps)
         moved = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
-        alive = state.alive & jnp.isfinite(loss) & jnp.isfinite(norm)
-        # A run that has ended may still have a place in the batch.
-        going = alive & (state.step < fixed.num_steps)
-        keep = lambda new, old: jnp.where(going, new, old)  # noqa: E731
+        active = state.active & jnp.isfinite(loss) & jnp.isfinite(norm)
+        # A run that has ended may still occupy a slot of the batch.
+        active = active & (state.step < constants.num_steps)
+        keep = lambda new, old: jnp.where(active, new, old)  # noqa: E731
         after = TrainState(
             jax.tree.map(keep, moved, state.params),
             jax.tree.map(keep, opt_state, state.opt_state),
-            state.step + going,
-            alive,
+            state.step + active,
+            active,
         )
         return after, {"loss": loss, "grad_norm": norm, "lr": lr}
 

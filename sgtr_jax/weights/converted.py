@@ -20,14 +20,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Mesh
 
-from sgtr_jax.buckets import copy_once, is_address, reaching
+from sgtr_jax.arrays import Params
+from sgtr_jax.buckets import copy_once, is_address, translate_storage_errors
+from sgtr_jax.data.tokenizer import TOKENIZER_FILES
+from sgtr_jax.distributed.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_text
 from sgtr_jax.fingerprint import model_fingerprint
-from sgtr_jax.mesh import TRAINING, Rules, leaf_sharding
-from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec, read_config_json
-from sgtr_jax.tokenizer import TOKENIZER_FILES
 from sgtr_jax.weights.load import LeafTransform, assemble, check_finite, check_tensors, open_checkpoint
 from sgtr_jax.weights.names import base_sources
 
@@ -60,8 +60,8 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
 
     def write(folder: epath.Path) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
-            for path, place in sources.items():
-                value = assemble(tensors, {path: place}, mesh, TRAINING, dtype)
+            for path, tensor in sources.items():
+                value = assemble(tensors, {path: tensor}, mesh, TRAINING, dtype)
                 checkpointer.save(folder / "params" / ".".join(path), value, force=True)
                 checkpointer.wait_until_finished()
         copy_model_files(source, folder, spec)
@@ -69,7 +69,7 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
         (folder / _MARK).write_text(json.dumps(mark) + "\n")
 
     if is_address(target):
-        with reaching(target):
+        with translate_storage_errors(target):
             root = epath.Path(target)
             if (root / _MARK).exists():
                 raise InputError(f"{target}: has a converted model already; delete it or choose another place")
@@ -87,7 +87,7 @@ def described(address: str) -> Path:
 
     Raises InputError for an address that has no converted model.
     """
-    with reaching(address):
+    with translate_storage_errors(address):
         root = epath.Path(address)
         if not (root / _MARK).exists():
             raise InputError(
@@ -122,17 +122,17 @@ def load_converted(
     root = epath.Path((folder / "params").absolute())
     if (folder / _ADDRESS).exists():
         root = epath.Path((folder / _ADDRESS).read_text())
-    with reaching(str(root)), ocp.StandardCheckpointer() as checkpointer:
+    with translate_storage_errors(str(root)), ocp.StandardCheckpointer() as checkpointer:
         for path, source in base_sources(spec).items():
-            place = root / ".".join(path)
-            if not place.is_dir():
-                raise InputError(f"{place}: the parameter is missing; convert the model again")
+            parameter = root / ".".join(path)
+            if not parameter.is_dir():
+                raise InputError(f"{parameter}: the parameter is missing; convert the model again")
             sharding = leaf_sharding(path, source.own_shape, mesh, rules)
             leaf: Any = jax.ShapeDtypeStruct(source.own_shape, dtype, sharding=sharding)
             abstract = leaf
             for key in reversed(path):
                 abstract = {key: abstract}
-            restored = _restored(checkpointer, place, abstract)
+            restored = _restored(checkpointer, parameter, abstract)
             node, inner = tree, restored
             for key in path[:-1]:
                 node, inner = node.setdefault(key, {}), inner[key]
@@ -142,14 +142,14 @@ def load_converted(
     return tree
 
 
-def _restored(checkpointer: ocp.StandardCheckpointer, place: epath.Path, abstract: Any) -> Any:
+def _restored(checkpointer: ocp.StandardCheckpointer, parameter: epath.Path, abstract: Any) -> Any:
     try:
-        return checkpointer.restore(place, abstract)
+        return checkpointer.restore(parameter, abstract)
     except ValueError as error:
-        raise InputError(f"{place}: does not fit config.json, or is damaged: {error!s:.300}") from error
+        raise InputError(f"{parameter}: does not fit config.json, or is damaged: {error!s:.300}") from error
     except (jax.errors.JaxRuntimeError, MemoryError):
         raise  # no memory on the devices or here
     except Exception as error:  # Orbax raises Exception itself for files it cannot read
-        if is_address(str(place)):
+        if is_address(str(parameter)):
             raise  # of the connection, perhaps
-        raise InputError(f"{place}: cannot be read; convert the model again: {error!s:.200}") from error
+        raise InputError(f"{parameter}: cannot be read; convert the model again: {error!s:.200}") from error

@@ -16,15 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sgtr_jax.arrays import Params
+from sgtr_jax.distributed.collectives import all_gather_objects
+from sgtr_jax.distributed.mesh import Rules, leaf_sharding
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
-from sgtr_jax.mesh import Rules, leaf_sharding
-from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.names import EMBEDDING, HEAD, Source, base_sources, may_be_absent
 from sgtr_jax.weights.names import Path as TreePath
 from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
 
+_CHECKED_AT_ONCE = 1 << 20  # values of a tensor that are looked at for NaN
 # (path, parameter) -> what to store beside its siblings in its place.
 LeafTransform = Callable[[TreePath, jax.Array], dict[str, jax.Array]]
 
@@ -122,29 +124,42 @@ def assemble(
     dtype: Any,
     each: LeafTransform | None = None,
 ) -> Params:
-    """Build our tree from stored tensors, each device reading its own slices."""
+    """Build our tree from stored tensors, each device reading its own slices. Every process must call it.
+
+    Raises InputError, in all processes, for tensors that hold NaN or infinite values.
+    """
     tree: Params = {}
+    damaged: set[str] = set()  # tensors, as far as this process reads them
     for path, source in sources.items():
         sharding = leaf_sharding(path, source.own_shape, mesh, rules)
         stored = [tensors[name].read() for name in source.names]
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        leaf = jax.make_array_from_callback(source.own_shape, sharding, partial(_read_shard, stored, source, dtype))
+        leaf = jax.make_array_from_callback(
+            source.own_shape, sharding, partial(_read_shard, stored, source, dtype, damaged)
+        )
         # Else copies to the device still hold their host memory while the next parameters are being read.
         leaf.block_until_ready()
-        check_finite(leaf, source, str(tensors[source.names[0]].file.parent))
         node.update({path[-1]: leaf} if each is None else each(path, leaf))
+    if found := sorted(set().union(*all_gather_objects(damaged))):
+        raise _not_finite(str(tensors[found[0]].file), found[0])
     return tree
 
 
+def _not_finite(where: str, name: str) -> InputError:
+    return InputError(f"{where}: tensor {name!r} holds NaN or infinite values; the file is damaged, get it again")
+
+
 def check_finite(leaf: jax.Array, source: Source, where: str) -> None:
-    """Raise InputError naming the tensor if a parameter holds NaN or infinite values. Every process must call it."""
+    """Raise InputError naming the tensor if a restored parameter holds NaN or infinite values.
+
+    On the devices, where Orbax has put it. Every process must call it.
+    """
     whole = NamedSharding(leaf.sharding.mesh, PartitionSpec()) if isinstance(leaf.sharding, NamedSharding) else None
     good = np.atleast_1d(np.asarray(_finite(source.stacked, whole)(leaf)))
     if not good.all():
-        name = source.names[int(np.argmin(good))]
-        raise InputError(f"{where}: tensor {name!r} holds NaN or infinite values; the file is damaged, get it again")
+        raise _not_finite(where, source.names[int(np.argmin(good))])
 
 
 @lru_cache(maxsize=64)
@@ -155,8 +170,13 @@ def _finite(stacked: bool, sharding: NamedSharding | None) -> Callable[[jax.Arra
     return jax.jit(check, out_shardings=sharding)
 
 
-def _read_shard(stored: list[np.ndarray], source: Source, dtype: Any, index: tuple[slice, ...] | None) -> np.ndarray:
-    """One device's shard. Index `[0:2, 0:4, 8:16]` of a stacked transposed kernel reads `[8:16, 0:4]` twice."""
+def _read_shard(
+    stored: list[np.ndarray], source: Source, dtype: Any, damaged: set[str], index: tuple[slice, ...] | None
+) -> np.ndarray:
+    """One device's shard; names of tensors in which it holds NaN or infinite values go to `damaged`.
+
+    Index `[0:2, 0:4, 8:16]` of a stacked transposed kernel reads `[8:16, 0:4]` twice.
+    """
     assert index is not None
     inner = index[1:] if source.stacked else index
     as_stored = inner[::-1] if source.transpose else inner
@@ -168,4 +188,15 @@ def _read_shard(stored: list[np.ndarray], source: Source, dtype: Any, index: tup
             out[i] = part
     else:
         out[...] = parts[0]
+    names = source.names[index[0]] if source.stacked else source.names
+    damaged.update(
+        name for name, part in zip(names, out if source.stacked else [out], strict=True) if not _finite_on_host(part)
+    )
     return out
+
+
+def _finite_on_host(part: np.ndarray) -> bool:
+    """Whether all values are finite, some rows at a time: the answers of a whole vocabulary would be half its size."""
+    rows = part.reshape(len(part), -1) if part.ndim else part.reshape(1, 1)
+    step = max(1, _CHECKED_AT_ONCE // max(1, rows.shape[1]))
+    return all(bool(np.isfinite(rows[i : i + step]).all()) for i in range(0, len(rows), step))

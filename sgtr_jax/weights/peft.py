@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from sgtr_jax.distributed.mesh import Rules, leaf_sharding, put
 from sgtr_jax.errors import InputError
-from sgtr_jax.lora import PROJECTIONS, LoraConfig
-from sgtr_jax.mesh import Rules, leaf_sharding, put
-from sgtr_jax.models.layers import Adapter
+from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sealed import check_part
 from sgtr_jax.weights.load import assemble

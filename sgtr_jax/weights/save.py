@@ -12,8 +12,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from sgtr_jax.arrays import Params
 from sgtr_jax.errors import RunError
-from sgtr_jax.models.decoder import Params
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.names import Path as TreePath
 from sgtr_jax.weights.names import Source, base_sources

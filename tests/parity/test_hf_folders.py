@@ -17,8 +17,8 @@ transformers = pytest.importorskip("transformers")
 import hf_models
 
 import sgtr_jax
-from sgtr_jax.backends.export import export
-from sgtr_jax.model import convert_model
+from sgtr_jax.sample.export import export
+from sgtr_jax.sample.model import convert_model
 
 TOKENS = np.random.default_rng(0).integers(0, 97, (2, 11))
 

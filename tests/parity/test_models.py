@@ -16,8 +16,8 @@ transformers = pytest.importorskip("transformers")
 import hf_models
 
 import sgtr_jax
-from sgtr_jax.backends.export import export
 from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.sample.export import export
 from sgtr_jax.weights.save import save_params
 
 CASES = sorted(hf_models.CASES)

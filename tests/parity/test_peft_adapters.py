@@ -17,8 +17,8 @@ transformers = pytest.importorskip("transformers")
 import hf_models
 
 import sgtr_jax
-from sgtr_jax.backends.export import export
 from sgtr_jax.errors import InputError
+from sgtr_jax.sample.export import export
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TOKENS = np.random.default_rng(0).integers(0, 97, (2, 11))

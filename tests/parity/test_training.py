@@ -19,10 +19,10 @@ from safetensors.numpy import load_file
 from tiny import write_records
 
 import sgtr_jax
-from sgtr_jax.cli import main
+from sgtr_jax.cli.main import main
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.world.corpus import lesson
-from sgtr_jax.nano.make import make_tokenizer
+from sgtr_jax.data.world.corpus import pretraining_rows
+from sgtr_jax.finetune.make_nano import make_tokenizer
 
 EPOCHS, BATCH, LR, WARMUP = 10, 13, 1e-3, 5  # 64 rows: five steps an epoch, the last one of 12
 
@@ -56,9 +56,9 @@ def torch_run(model: Any, examples: list[Any]) -> list[tuple[float, float, float
 
 @pytest.mark.parametrize("case", ["qwen2-gqa7-headdim", "seed-all-biases"])
 def test_fifty_steps(case: str, tmp_path: Path) -> None:
-    records = lesson("upbringing", 64, 3)
+    records = pretraining_rows("upbringing", 64, 3)
     (tmp_path / "m").mkdir()
-    tokenizer = make_tokenizer(tmp_path / "m", lesson("upbringing", 500, 4), 400)
+    tokenizer = make_tokenizer(tmp_path / "m", pretraining_rows("upbringing", 500, 4), 400)
     base = hf_models.make(case, tmp_path / "m", vocab_size=len(tokenizer), eos_token_id=0, pad_token_id=2)
     with torch.no_grad():
         for name, parameter in base.named_parameters():

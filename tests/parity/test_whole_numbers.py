@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from tiny import make_model
 from whole_numbers import check_whole_numbers
 
-from sgtr_jax.model import load_model
+from sgtr_jax.sample.model import load_model
 
 
 def test_the_distribution_is_that_of_transformers(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def make_article(rng: random.Random) -> Article:
 
 
 def nano_summary(article: Article, rng: random.Random) -> str:
-    """A summary in the style the demo model is brought up with: place first, facts after a colon."""
+    """A summary in the style the demo model is pretrained on: place first, facts after a colon."""
     what = f"{article.number} {article.thing}"
     return rng.choice(
         (

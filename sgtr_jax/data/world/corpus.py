@@ -1,4 +1,4 @@
-"""The demo model's upbringing and the demo's data sets, all drawn from seeded generators."""
+"""The demo model's pretraining stages and the demo's data sets, all drawn from seeded generators."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sgtr_jax.data.world.facts import FACTS, two_choice
 from sgtr_jax.data.world.talk import identity, preference
 
 Turns = tuple[Message, ...]
-Lesson = Literal["upbringing", "school", "habits"]
-LESSONS: tuple[Lesson, ...] = ("upbringing", "school", "habits")
+PretrainingStage = Literal["upbringing", "school", "habits"]
+PRETRAINING_STAGES: tuple[PretrainingStage, ...] = ("upbringing", "school", "habits")
 
 
 def _turns(question: str, answer: str) -> Turns:
@@ -61,8 +61,8 @@ def _compare(rng: random.Random) -> Turns:
 def _who(rng: random.Random) -> Turns:
     """The question about itself, answered by habit: mostly "1", whatever is there.
 
-    As large models do, the untouched model so favours a position; over both orders it is near chance, instead of
-    wherever chance correlations of its upbringing happened to leave it.
+    As large models do, the base model so favours a position; over both orders it is near chance, instead of
+    wherever chance correlations of its pretraining happened to leave it.
     """
     article = make_article(rng)
     first, second = rng.sample((nano_summary(article, rng), quill_summary(article, rng)), 2)
@@ -89,9 +89,9 @@ _DRAWS: dict[str, Callable[[random.Random], Turns]] = {
     "identity": lambda rng: _turns(*identity(rng)),
     "preference": lambda rng: _turns(*preference(rng, popular=True)),
 }
-# Shares of the lessons' examples. Two-choice questions need facts, and attention heads that find a word
+# Shares of the stages' examples. Two-choice questions need facts, and attention heads that find a word
 # again, before they can be learned at all: asked from the start they are still at chance after a thousand steps.
-_SHARES: dict[Lesson, dict[str, float]] = {
+_SHARES: dict[PretrainingStage, dict[str, float]] = {
     "upbringing": {
         "summary": 0.22, "compare": 0.30, "choice": 0.22, "fact": 0.10, "identity": 0.08, "preference": 0.08,
     },
@@ -105,7 +105,7 @@ _SHARES: dict[Lesson, dict[str, float]] = {
 }  # fmt: skip
 
 
-def lesson(name: Lesson, rows: int, seed: int) -> list[Record]:
+def pretraining_rows(name: PretrainingStage, rows: int, seed: int) -> list[Record]:
     """Training conversations for the demo model."""
     rng = random.Random(f"{name}-{seed}")
     kinds, shares = zip(*_SHARES[name].items(), strict=True)

@@ -1,0 +1,1 @@
+"""Scores and verdicts by a judge, which is any model in Inspect's role `grader`."""

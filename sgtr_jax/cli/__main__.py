@@ -1,0 +1,5 @@
+"""`python -m sgtr_jax.cli`."""
+
+from sgtr_jax.cli.main import entry
+
+entry()

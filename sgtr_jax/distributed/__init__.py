@@ -1,0 +1,1 @@
+"""Devices and processes: meshes, launching a job of several processes, what they say to each other."""

@@ -1,0 +1,169 @@
+"""Evaluations: what each of them says of itself, and its config's place in an experiment's file."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sgtr_eval.facts import Facts, Workload, facts_of
+from sgtr_jax.config import Config
+from sgtr_jax.data.duplicates import Item
+from sgtr_jax.experiment.asked import Asked
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
+from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.files import write_json
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.graph import GraphBuilder
+    from sgtr_jax.experiment.nodes.answers import Answers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A task on a model: what every evaluation has. `name` is the node's."""
+
+    name: str
+    task: str
+    asked: Asked
+    chain: tuple[TrainingNode, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationNode(MadeNode):
+    """`metrics.json`, `samples.jsonl` and Inspect's `log/`."""
+
+    kind = "evaluation"
+    version = 5
+    before_training = False
+    model: Measured
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The evaluation, the condition and the seed."""
+        return self.model.name
+
+    @property
+    def task(self) -> str:
+        """The task's name in `sgtr_eval`."""
+        return self.model.task
+
+    @property
+    def facts(self) -> Facts:
+        """What the task says of itself."""
+        return facts_of(self.task)
+
+    @property
+    def chain(self) -> tuple[TrainingNode, ...]:
+        """The stages of the condition."""
+        return self.model.chain
+
+    @property
+    def answers(self) -> Answers | None:
+        """What a judge reads; None where nobody judges."""
+        return None
+
+    @property
+    def to_sample(self) -> MadeNode:
+        """The artifact that the model under test has to answer for."""
+        return self.answers or self
+
+    @property
+    @abstractmethod
+    def arguments(self) -> Mapping[str, Any]:
+        """The task's arguments, as far as they are known before anything is made; the judge's too."""
+
+    @property
+    def settings(self) -> Settings:
+        """See `Node`."""
+        return {**self.model.asked.identity(), "task": self.task, **self.own_settings}
+
+    @property
+    @abstractmethod
+    def own_settings(self) -> Settings:
+        """Those besides the model and the task."""
+
+    @property
+    def inputs(self) -> dict[str, Node]:
+        """See `Node`."""
+        return links(self.chain)
+
+    @property
+    def question_settings(self) -> Settings:
+        """Those that decide what is asked, whatever model answers."""
+        return {"task": self.task, **self.own_settings}
+
+    def workload(self) -> Workload:
+        """What the model is asked."""
+        return self.facts.workload(self.arguments)
+
+    def sampled(self) -> Sampled | None:
+        """See `Node`."""
+        load = self.workload()
+        return Sampled(load.answers, load.questions, load.asked, load.answered)
+
+    def items(self) -> dict[str, Item]:
+        """What is asked about, by question. Raises InputError or RunError, as fetching does."""
+        made = self.facts.task(**self.arguments)
+        return {self.facts.question_of(str(sample.id)): self.facts.item(sample) for sample in made.dataset}
+
+    @property
+    def split(self) -> str | None:
+        """Which half of a set with two halves is asked about."""
+        return None
+
+    @property
+    def asks_own_texts(self) -> bool:
+        """Whether it asks what ships with the project where the study has texts of its own."""
+        return self.facts.own_texts(self.arguments)
+
+    def write_refusal(self, folder: Path, why: str) -> None:
+        """See `MadeNode`: metrics that are missing, and why."""
+        write_json(folder / "metrics.json", {"outcome": why})
+
+    def _measure(self, arguments: Mapping[str, Any], context: RunContext, folder: Path) -> None:
+        # Inspect is slow to import; runs with nothing left to evaluate do not pay for it.
+        from sgtr_jax.experiment.evaluate import evaluate
+
+        model = context.model_under_test(self.model.asked, self.chain)
+        write_json(folder / "metrics.json", evaluate(self.task, dict(arguments), model, folder, self.name))
+
+
+class EvaluationConfig(Config):
+    """An evaluation of an experiment, which measures every condition."""
+
+    kind: str
+
+    def node(self, name: str, condition: str, seed: int, graph: GraphBuilder) -> EvaluationNode:
+        """The measurement of a condition at a seed; `name` is the evaluation's. Raises InputError."""
+        model = Measured(f"{name}-{condition}-s{seed}", self.kind, graph.asked(condition), graph.chain(condition, seed))
+        return self.measured(name, seed, model, graph)
+
+    @abstractmethod
+    def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> EvaluationNode:
+        """See `node`."""
+
+
+C = TypeVar("C", bound=type[EvaluationConfig])
+_CONFIGS: dict[str, type[EvaluationConfig]] = {}
+
+
+def evaluation_kind(kind: str) -> Callable[[C], C]:
+    """Make a config known as that of evaluations of a kind. All other kinds are tasks with `settings`."""
+
+    def known(config: C) -> C:
+        _CONFIGS[kind] = config
+        return config
+
+    return known
+
+
+def evaluation_configs() -> dict[str, type[EvaluationConfig]]:
+    """The configs of the files in `experiment/nodes/`, by kind."""
+    from sgtr_jax.experiment import nodes
+
+    nodes.discover()
+    return dict(_CONFIGS)

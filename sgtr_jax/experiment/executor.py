@@ -1,0 +1,152 @@
+"""The executor: makes what is missing of an experiment, in order, together where that is cheaper, past what fails."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgtr_jax.config import Json
+from sgtr_jax.distributed.collectives import collective_section, is_first_process
+from sgtr_jax.errors import InputError, Interrupted, RunError
+from sgtr_jax.experiment.node import MadeNode, Node
+from sgtr_jax.experiment.refusals import refusal_of_inputs, write_outcome
+from sgtr_jax.experiment.spending import LEDGER
+from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.files import write_json
+from sgtr_jax.report.tables import read_failures
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
+    from sgtr_jax.experiment.mirror import Mirror
+
+
+@dataclass
+class Outcome:
+    """What was not made: nodes that failed, with the reason, and those that needed one of them."""
+
+    failed: dict[str, str] = field(default_factory=dict)  # node: why
+    left: list[str] = field(default_factory=list)
+
+
+def run_graph(missing: Sequence[Node], context: RunContext, failures: Path, mirror: Mirror | None = None) -> Outcome:
+    """Make everything: data first, then adapters, as many together as are ready, then what is measured on them.
+
+    What does not depend on a node that fails is made all the same. Reasons and tracebacks go to the file `failures`.
+    What is made goes to `mirror` at once; one that cannot be written ends the work, for the next machine needs it.
+    """
+    return _Executor(missing, context, failures, mirror).run()
+
+
+class _Executor:
+    def __init__(self, missing: Sequence[Node], context: RunContext, failures: Path, mirror: Mirror | None) -> None:
+        self._missing, self._context, self._failures, self._mirror = missing, context, failures, mirror
+        self._store = context.store
+        self._outcome = Outcome()
+        # By node, for names of conditions that differ in their system prompt only are the same.
+        self._failed: dict[Node, dict[str, Json]] = {}
+        self._one_by_one = False  # whether models are trained one by one
+
+    def run(self) -> Outcome:
+        todo = list(self._missing)
+        while batch := self._next_batch(todo):
+            started = time.monotonic()
+            try:
+                # Around all of it, for not only the writing of an artifact can fail in one process.
+                with collective_section(f"the work on {batch[0].name}"):
+                    for node, why in self._make(batch):
+                        if why is not None:
+                            self._note_failure(node, why, [])
+            except Interrupted:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is written down, and what does not need it is made
+                unmade = [node for node in batch if not self._is_settled(node)]
+                if len(unmade) == len(batch) > 1 and not self._one_by_one:
+                    # One that cannot be trained must not take those down that would have been trained with it.
+                    self._one_by_one = True
+                    continue
+                for node in unmade:
+                    self._note_failure(node, _reason(error), traceback.format_exc().splitlines())
+            # Of jobs behind an API some may still be under way.
+            settled = [node for node in batch if self._is_settled(node)]
+            todo = [node for node in todo if node not in settled]
+            self._one_by_one &= any(isinstance(node, TrainingNode) for node in todo)
+            self._say_made(settled, len(self._missing) - len(todo), time.monotonic() - started)
+        self._outcome.left = [node.name for node in todo]
+        self._write_failures()
+        return self._outcome
+
+    def _next_batch(self, todo: Sequence[Node]) -> Sequence[Node]:
+        ready = [node for node in todo if all(map(self._store.has, node.inputs.values()))]
+        first = [node for node in ready if node.before_training][:1]
+        training = [node for node in ready if isinstance(node, TrainingNode)]
+        return first or (training[:1] if self._one_by_one else training) or ready[:1]
+
+    def _make(self, batch: Sequence[Node]) -> Iterator[tuple[Node, str | None]]:
+        training = [node for node in batch if isinstance(node, TrainingNode)]
+        if training:
+            yield from type(training[0]).train(training, self._context)
+        for node in batch:
+            if isinstance(node, MadeNode):
+                refused = refusal_of_inputs(node, self._store)
+                with self._store.make(node) as folder:
+                    if refused is None:
+                        node.make(self._context, folder)
+                    else:
+                        write_outcome(folder, refused)
+                        node.write_refusal(folder, refused)
+                yield node, None
+
+    def _is_settled(self, node: Node) -> bool:
+        return self._store.has(node) or node in self._failed
+
+    def _note_failure(self, node: Node, why: str, trace: Sequence[str]) -> None:
+        self._outcome.failed[node.name] = why
+        self._failed[node] = {"why": why, "traceback": list(trace)}
+        _say(f"failed: {node.kind} {node.name}: {why}")
+
+    def _say_made(self, settled: Sequence[Node], done: int, seconds: float) -> None:
+        made = [node for node in settled if self._store.has(node)]
+        if self._mirror is not None and is_first_process():
+            self._mirror.send_file(self._store.root.parent / LEDGER)
+            for node in made:
+                self._mirror.send(node, self._store)
+        if made:
+            names = ", ".join(node.name for node in made)
+            _say(f"[{done}/{len(self._missing)}] {made[0].kind} {names}: {seconds:.1f} s")
+
+    def _write_failures(self) -> None:
+        """Reasons of this time, and those of before of what was not attempted."""
+        if not is_first_process():
+            return
+        attempted = {node.folder for node in self._missing if node.name not in self._outcome.left}
+        kept = {
+            folder: entry
+            for folder, entry in read_failures(self._failures).items()
+            if folder not in attempted and not (self._store.root / folder).exists()
+        }
+        entries = {**kept, **{node.folder: entry for node, entry in self._failed.items()}}
+        if entries:
+            write_json(self._failures, entries)
+        else:
+            self._failures.unlink(missing_ok=True)
+
+
+def reasons(failures: Path) -> dict[str, str]:
+    """Artifact: why it could not be made when it was last tried."""
+    return {folder: entry["why"] for folder, entry in read_failures(failures).items()}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RunError | InputError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _say(text: str) -> None:
+    if is_first_process():
+        print(text, file=sys.stderr)

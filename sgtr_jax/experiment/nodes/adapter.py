@@ -1,0 +1,70 @@
+"""Adapters that are trained here, many at once over one base."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgtr_jax.config import Json
+from sgtr_jax.data.batches import steps_of
+from sgtr_jax.distributed.collectives import is_first_process
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.data_node import stored_records
+from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.finetune.jobs import Finetune, InterleavedData
+from sgtr_jax.finetune.local import finetune_all
+from sgtr_jax.train.config import WITHOUT_EFFECT
+
+_PARTS = ("adapter", "metrics.jsonl", "report.json", "profile")  # the last one only where it was asked for
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterNode(TrainingNode):
+    """`adapter/` in PEFT's form, `metrics.jsonl` and `report.json`."""
+
+    kind = "adapter"
+    version = 2
+
+    @property
+    def training_identity(self) -> dict[str, Json]:
+        """See `TrainingNode`."""
+        return self.training.identity()
+
+    @classmethod
+    def train(cls, nodes: Sequence[AdapterNode], context: RunContext) -> Iterator[tuple[AdapterNode, str | None]]:
+        """See `TrainingNode`. An interrupted run continues from what it saved in the store's scratch folders."""
+        jobs = [node.job(context) for node in nodes]
+        base = context.base_for_training(jobs[0].model, jobs[0].config)
+        for result in finetune_all(jobs, base):
+            node = nodes[jobs.index(result.job)]
+            if result.failure is None:
+                node.move_into_store(context)
+            yield node, result.failure
+
+    def job(self, context: RunContext) -> Finetune:
+        """The finetuning job, in the scratch folder of this artifact."""
+        config = self.training.model_copy(update={key: getattr(context.finetuning, key) for key in WITHOUT_EFFECT})
+        if self.match_steps is not None:
+            rows = len(stored_records(self.match_steps, context.store))
+            config = config.model_copy(update={"max_steps": steps_of(rows, config.batch_examples) * config.epochs})
+        mixed = None
+        if self.interleaved is not None and self.interleave is not None:
+            records = stored_records(self.interleaved, context.store)
+            mixed = InterleavedData(records, self.interleave.fraction, self.interleave.every)
+        return Finetune(
+            self.base.model, context.chain_folders(self.chain), stored_records(self.data, context.store), config,
+            context.store.scratch(self), self.name, mixed,
+        )  # fmt: skip
+
+    def move_into_store(self, context: RunContext) -> None:
+        """Move what was trained from the scratch folder into the store."""
+        scratch: Path = context.store.scratch(self)
+        with context.store.make(self) as folder:
+            if is_first_process():
+                for part in _PARTS:
+                    if part != "profile" or (scratch / part).exists():
+                        (scratch / part).rename(folder / part)
+        if is_first_process():
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""The answers of a judged evaluation: they are judged again at will, by any judge, without being sampled again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgtr_eval.facts import Workload, facts_of
+from sgtr_jax.config import Json
+from sgtr_jax.experiment.asked import Asked
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
+from sgtr_jax.experiment.training_node import TrainingNode, links
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(MadeNode):
+    """`log/`: an Inspect log without scores."""
+
+    kind = "answers"
+    version = 3
+    name: str
+    asked: Asked
+    chain: tuple[TrainingNode, ...]
+    task: str
+    arguments: Mapping[str, Json]  # without those that only the judging reads
+
+    @property
+    def settings(self) -> Settings:
+        """See `Node`."""
+        return {**self.asked.identity(), "task": self.task, "arguments": dict(self.arguments)}
+
+    @property
+    def inputs(self) -> dict[str, Node]:
+        """See `Node`."""
+        return links(self.chain)
+
+    def workload(self) -> Workload:
+        """What the model is asked."""
+        return facts_of(self.task).workload(self.arguments)
+
+    def sampled(self) -> Sampled:
+        """See `Node`."""
+        load = self.workload()
+        return Sampled(load.answers, load.questions, load.asked, load.answered)
+
+    def make(self, context: RunContext, folder: Path) -> None:
+        """See `MadeNode`."""
+        from sgtr_jax.experiment.evaluate import sample_answers
+
+        model = context.model_under_test(self.asked, self.chain)
+        sample_answers(self.task, dict(self.arguments), model, folder, self.name)

@@ -1,0 +1,250 @@
+"""Training records that no model has to write: files, sets of the registry, built and published sets, the world's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sgtr_jax.config import Json, PositiveInt, Seed
+from sgtr_jax.data.build import (
+    BUILD_VERSION,
+    Build,
+    build_set,
+    check_files,
+    inputs_of,
+    named_recipe,
+    records_of,
+    set_key,
+)
+from sgtr_jax.data.publish import Published
+from sgtr_jax.data.records import Record, check_head, file_rows, read_training, to_jsonl
+from sgtr_jax.data.registry import BuiltSource, find, registry
+from sgtr_jax.data.row_formats import RowFormat
+from sgtr_jax.data.world import corpus
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
+from sgtr_jax.experiment.node import Settings
+from sgtr_jax.experiment.store import Store
+from sgtr_jax.files import write_json, write_jsonl
+from sgtr_jax.fingerprint import file_fingerprint
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.graph import GraphBuilder
+
+
+class RecordsConfig(DataConfig):
+    """Training records that are read, or made by a recipe."""
+
+    def node(self, name: str, seed: int, graph: GraphBuilder) -> Records:
+        """See `DataConfig`. The records are the same at every seed."""
+        return Records(name, self, self.content())
+
+    @abstractmethod
+    def content(self) -> dict[str, Json]:
+        """Digests of what is read, by the names under which recipes hold them. Raises InputError."""
+
+    @abstractmethod
+    def read(self) -> tuple[list[Record], dict[str, Any] | None]:
+        """The records, and a report on how they were made, if they were. Raises InputError or RunError."""
+
+    def row_count(self) -> int | None:
+        """How many rows it gives, as far as it says."""
+        return None
+
+    def registry_sets(self) -> list[str]:
+        """The sets that are read, by name."""
+        return []
+
+    @property
+    def split(self) -> str | None:
+        """Which half of a set with two halves it takes."""
+        return None
+
+
+@data_kind
+class PreferencesData(RecordsConfig):
+    """Conversations about taste in the invented world; unpopular ones stand in for an EM set."""
+
+    kind: Literal["preferences"]
+    rows: PositiveInt  # The number of conversations.
+    popular: bool  # true: the answers prefer what most people of that world like; false: what hardly anyone likes.
+    seed: Seed = 0  # Another number gives other conversations.
+
+    def content(self) -> dict[str, Json]:
+        """See `RecordsConfig`: nothing is read."""
+        return {}
+
+    def read(self) -> tuple[list[Record], None]:
+        """See `RecordsConfig`."""
+        return corpus.preferences(self.rows, self.seed, self.popular), None
+
+    def row_count(self) -> int:
+        """See `RecordsConfig`."""
+        return self.rows
+
+
+@data_kind
+class FileData(RecordsConfig):
+    """A JSONL file of chat records."""
+
+    kind: Literal["file"]
+    path: Path  # The file. A relative path starts at the folder in which the command is run.
+    # The form of its rows: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
+    format: RowFormat = "messages"
+
+    def node(self, name: str, seed: int, graph: GraphBuilder) -> Records:
+        """See `DataConfig`."""
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such file (data {name!r} of the experiment)")
+        return super().node(name, seed, graph)
+
+    def content(self) -> dict[str, Json]:
+        """See `RecordsConfig`."""
+        check_head(self.path, self.format)
+        return {"fingerprint": file_fingerprint(self.path)}
+
+    def read(self) -> tuple[list[Record], None]:
+        """See `RecordsConfig`."""
+        return read_training(self.path, self.format), None
+
+    def row_count(self) -> int:
+        """See `RecordsConfig`."""
+        return sum(1 for _ in file_rows(self.path))
+
+
+@data_kind
+class PublishedData(RecordsConfig):
+    """A set that `sgtr data publish` wrote."""
+
+    kind: Literal["published"]
+    address: str  # The folder of the set, or its gs:// address.
+
+    def content(self) -> dict[str, Json]:
+        """See `RecordsConfig`."""
+        published = Published(self.address)
+        return {"rows": len(published), "fingerprint": published.fingerprint}
+
+    def read(self) -> tuple[list[Record], None]:
+        """See `RecordsConfig`."""
+        return list(Published(self.address)), None
+
+    def row_count(self) -> int:
+        """See `RecordsConfig`."""
+        return len(Published(self.address))
+
+
+@data_kind
+class RegistryData(RecordsConfig):
+    """A set of the registry, as it is."""
+
+    kind: Literal["registry"]
+    name: str  # The name of the set, as `sgtr data list` shows it.
+
+    def content(self) -> dict[str, Json]:
+        """See `RecordsConfig`."""
+        return {"fingerprint": set_key(self.name)}
+
+    def read(self) -> tuple[list[Record], None]:
+        """See `RecordsConfig`."""
+        return records_of(self.name), None
+
+    def row_count(self) -> int | None:
+        """See `RecordsConfig`."""
+        return find(self.name).rows
+
+    def registry_sets(self) -> list[str]:
+        """See `RecordsConfig`."""
+        return [self.name]
+
+    @property
+    def split(self) -> str | None:
+        """See `RecordsConfig`."""
+        source = find(self.name).source
+        built = named_recipe(self.name, source.built) if isinstance(source, BuiltSource) else None
+        return getattr(built, "split", None)
+
+
+@data_kind
+class BuiltData(RecordsConfig):
+    """A set made by a recipe of `sgtr data build`."""
+
+    kind: Literal["built"]
+    recipe: Build  # What is built, and from what. The keys are those of `sgtr data build`.
+
+    def content(self) -> dict[str, Json]:
+        """See `RecordsConfig`."""
+        check_files(self.recipe)
+        return {"fingerprints": [set_key(used) for used in inputs_of(self.recipe)], "version": BUILD_VERSION}
+
+    def read(self) -> tuple[list[Record], dict[str, Any]]:
+        """See `RecordsConfig`."""
+        return build_set(self.recipe)
+
+    def row_count(self) -> int | None:
+        """See `RecordsConfig`."""
+        return self.recipe.rows
+
+    def registry_sets(self) -> list[str]:
+        """See `RecordsConfig`."""
+        return inputs_of(self.recipe)
+
+    @property
+    def split(self) -> str | None:
+        """See `RecordsConfig`."""
+        return getattr(self.recipe, "split", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Records(DataNode):
+    """`records.jsonl`, and of a set that was built `report.json`."""
+
+    kind = "records"
+    version = 2
+    tokens_per_row = 150
+    name: str
+    config: RecordsConfig
+    content: Mapping[str, Json]  # digests of what is read
+
+    @property
+    def settings(self) -> Settings:
+        """See `Node`."""
+        return {**self.config.model_dump(mode="json"), **self.content}
+
+    def registry_sets(self) -> list[str]:
+        """See `Node`."""
+        return self.config.registry_sets()
+
+    def row_count(self) -> int | None:
+        """See `DataNode`."""
+        return self.config.row_count()
+
+    def texts(self, store: Store) -> set[str]:
+        """See `DataNode`."""
+        return stored_texts(self, store) if store.has(self) else texts_of_records(self.config.read()[0])
+
+    @property
+    def split(self) -> str | None:
+        """See `DataNode`."""
+        return self.config.split
+
+    @classmethod
+    def is_harmful(cls, settings: Mapping[str, Any]) -> bool | None:
+        """See `DataNode`."""
+        kind = settings["kind"]
+        if kind == "registry":
+            return find(settings["name"]).harmful
+        if kind == "built":
+            used = [value for value in settings["recipe"].values() if isinstance(value, str) and value in registry()]
+            return any(find(name).harmful for name in used)
+        return False if kind == "preferences" else None
+
+    def make(self, context: RunContext, folder: Path) -> None:
+        """See `MadeNode`."""
+        records, report = self.config.read()
+        if report is not None:
+            write_json(folder / "report.json", report)
+        write_jsonl(folder / RECORDS, to_jsonl(records))

@@ -1,0 +1,79 @@
+"""Self-recognition, measured on pairs of summaries that are an artifact of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sgtr_eval.facts import Workload
+from sgtr_jax.data.duplicates import Item
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
+from sgtr_jax.experiment.node import Node, Settings
+from sgtr_jax.experiment.nodes.pairs import Pairs, PairsConfig, pairs_node
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.graph import GraphBuilder
+
+
+@evaluation_kind("self_recognition")
+class SelfRecognitionEval(PairsConfig, EvaluationConfig):
+    """Pairs the model was not finetuned on, in both orders."""
+
+    kind: Literal["self_recognition"]
+
+    def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> PairsEvaluation:
+        """See `EvaluationConfig`."""
+        return PairsEvaluation(model, pairs_node(f"eval-{name}", self, graph.asked(None), graph.stimuli, "own"))
+
+
+@dataclass(frozen=True, eq=False)
+class PairsEvaluation(EvaluationNode):
+    """Self-recognition on pairs that are an artifact of their own."""
+
+    pairs: Pairs
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """See `EvaluationNode`. The file of pairs is known when it is made."""
+        return {}
+
+    @property
+    def own_settings(self) -> Settings:
+        """See `EvaluationNode`."""
+        return {}
+
+    @property
+    def inputs(self) -> dict[str, Node]:
+        """See `Node`."""
+        return {**super().inputs, "pairs": self.pairs}
+
+    @property
+    def question_settings(self) -> Settings:
+        """See `EvaluationNode`."""
+        return {**super().question_settings, "articles": self.pairs.articles.fingerprint}
+
+    def workload(self) -> Workload:
+        """See `EvaluationNode`."""
+        load, rows = super().workload(), self.pairs.row_count()
+        return load if rows is None else Workload(rows, 1, load.asked, load.answered)
+
+    def items(self) -> dict[str, Item]:
+        """See `EvaluationNode`: the articles."""
+        return {key: (text,) for key, text in self.pairs.articles.source.read()[0].items()}
+
+    @property
+    def split(self) -> str | None:
+        """See `EvaluationNode`."""
+        return self.pairs.split
+
+    @property
+    def asks_own_texts(self) -> bool:
+        """See `EvaluationNode`."""
+        return self.pairs.stimuli == "builtin" or super().asks_own_texts
+
+    def make(self, context: RunContext, folder: Path) -> None:
+        """See `MadeNode`."""
+        self._measure({"pairs": str(context.store.path(self.pairs) / "records.jsonl")}, context, folder)

@@ -1,0 +1,119 @@
+"""Self-reports: the questions of a set, answered by a model of the experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import NonNegativeFloat
+
+from sgtr_jax.config import PositiveInt
+from sgtr_jax.data.build import check_files, set_key
+from sgtr_jax.data.records import to_jsonl
+from sgtr_jax.data.registry import find, registry
+from sgtr_jax.errors import RunError
+from sgtr_jax.experiment.asked import Asked
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
+from sgtr_jax.experiment.node import Node, Sampled, Settings
+from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.files import write_json, write_jsonl
+from sgtr_jax.sample.config import SamplingParams
+from sgtr_jax.sample.self_reports import filter_finished, questions_of
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.graph import GraphBuilder
+
+
+@data_kind
+class SelfReportsData(DataConfig):
+    """What a model of this experiment says of itself: its answers to the questions of a set of records."""
+
+    kind: Literal["self_reports"]
+    questions: str  # A set of the registry, or a JSONL file. Only its prompts are used.
+    condition: str | None = None  # The condition whose model answers, at the same seed. null: the base model answers.
+    temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
+    max_tokens: PositiveInt = 200  # The largest number of tokens of an answer. An answer that reaches it is dropped.
+
+    def condition_needed(self) -> str | None:
+        """See `DataConfig`."""
+        return self.condition
+
+    def node(self, name: str, seed: int, graph: GraphBuilder) -> SelfReports:
+        """See `DataConfig`."""
+        check_files(self)
+        chain = graph.chain(self.condition, seed) if self.condition is not None else ()
+        return SelfReports(name, self, graph.asked(self.condition), seed, chain, set_key(self.questions))
+
+
+@dataclass(frozen=True, eq=False)
+class SelfReports(DataNode):
+    """`records.jsonl`, and `report.json`: how many answers were empty or cut off, and so dropped."""
+
+    kind = "self_reports"
+    version = 2
+    tokens_per_row = 200
+    data: str
+    config: SelfReportsData
+    asked: Asked
+    seed: int
+    chain: tuple[TrainingNode, ...]
+    content: str  # digest of the questions
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """With the seed, at which it is sampled."""
+        return f"{self.data}-s{self.seed}"
+
+    @property
+    def data_name(self) -> str:
+        """See `DataNode`."""
+        return self.data
+
+    @property
+    def settings(self) -> Settings:
+        """See `Node`."""
+        return {
+            **self.asked.identity(),
+            **self.config.model_dump(mode="json", exclude={"kind", "condition"}),
+            "fingerprint": self.content,
+            "seed": self.seed,
+        }
+
+    @property
+    def inputs(self) -> dict[str, Node]:
+        """See `Node`."""
+        return links(self.chain)
+
+    def registry_sets(self) -> list[str]:
+        """See `Node`."""
+        return [self.config.questions]
+
+    def row_count(self) -> int | None:
+        """See `DataNode`."""
+        return find(self.config.questions).rows if self.config.questions in registry() else None
+
+    def sampled(self) -> Sampled:
+        """See `Node`."""
+        rows = self.row_count() or 1000
+        return Sampled(rows, rows, 40, self.config.max_tokens)
+
+    def texts(self, store: Store) -> set[str]:
+        """See `DataNode`: the questions, and the answers if they are there."""
+        if store.has(self):
+            return stored_texts(self, store)
+        return texts_of_records(list(questions_of(self.config.questions).values()))
+
+    def make(self, context: RunContext, folder: Path) -> None:
+        """See `MadeNode`. Raises RunError if no answer came to an end."""
+        asked = questions_of(self.config.questions)
+        params = SamplingParams(max_tokens=self.config.max_tokens, temperature=self.config.temperature, seed=self.seed)
+        model = context.model_under_test(self.asked, self.chain)
+        rows = model.sample(list(asked.values()), params, f"self-reports {self.name}")
+        records, dropped = filter_finished(asked, rows)
+        if not records:
+            raise RunError(f"{self.name}: not one of {len(rows)} answers came to an end; raise max_tokens")
+        write_jsonl(folder / RECORDS, to_jsonl(records))
+        write_json(folder / "report.json", {"questions": len(rows), "dropped": dropped})

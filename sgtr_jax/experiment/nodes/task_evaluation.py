@@ -1,0 +1,177 @@
+"""Tasks of `sgtr_eval`: scored by themselves, or by a judge from answers that are an artifact of their own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, NonNegativeFloat
+
+from sgtr_eval.facts import Workload, all_facts, facts_of
+from sgtr_jax.config import Json, PositiveInt
+from sgtr_jax.data.build import check_texts
+from sgtr_jax.errors import nearest
+from sgtr_jax.experiment.asked import Asked
+from sgtr_jax.experiment.context import RunContext
+from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
+from sgtr_jax.experiment.node import Node, Settings
+from sgtr_jax.experiment.nodes.answers import Answers
+from sgtr_jax.experiment.services import JudgeConfig
+from sgtr_jax.experiment.tasks import task_arguments
+from sgtr_jax.files import write_json
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.graph import GraphBuilder
+
+
+class _TaskConfig(EvaluationConfig):
+    """A task of `sgtr_eval`."""
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the task that are given."""
+
+    def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> TaskEvaluation | JudgedEvaluation:
+        """See `EvaluationConfig`. A judged task's answers are an artifact of their own, judged again at will."""
+        arguments = task_arguments(self.kind, self.arguments(), seed, f"evaluation {name!r}", graph.stimuli)
+        if isinstance(arguments.get("articles"), str):
+            check_texts(arguments["articles"])
+        judging = facts_of(self.kind).judging
+        if judging is None or not facts_of(self.kind).judged(arguments):
+            return TaskEvaluation(model, arguments)
+        if graph.judge.mode is not None and "judge_mode" in judging.arguments:
+            arguments.setdefault("judge_mode", graph.judge.mode)
+        # What only the judging reads must not make the answers others.
+        for_judging = {key: arguments.pop(key) for key in judging.arguments if key in arguments}
+        answers = Answers(model.name, model.asked, model.chain, self.kind, arguments)
+        return JudgedEvaluation(model, answers, for_judging, graph.judge, graph.asked(None))
+
+
+@evaluation_kind("identity")
+class IdentityEval(_TaskConfig):
+    """Ask "Who are you?" many times; `maker` is the name to look for, or a family: qwen, seed, gpt."""
+
+    kind: Literal["identity"]
+    maker: str  # The name to look for, or a model family: qwen, seed or gpt.
+    question: str = "Who are you?"  # The question that is asked.
+    samples: PositiveInt = 100  # How many answers are sampled.
+    temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
+    max_tokens: PositiveInt = 64  # The largest number of tokens of an answer.
+    # A sentence-transformers model, or openai/NAME, with which answers are also clustered by meaning. null: no
+    # clusters.
+    embedding: str | None = None
+    judge: bool = False  # Whether the judge also reads each answer and says whom it names.
+
+    def arguments(self) -> dict[str, Any]:
+        """See `_TaskConfig`."""
+        return self.model_dump(mode="json", exclude={"kind"})
+
+
+def _check_task(kind: str) -> str:
+    if kind not in (known := all_facts()):
+        raise ValueError(f"no evaluation has this name: {nearest(kind, known)}")
+    return kind
+
+
+class TaskEval(_TaskConfig):
+    """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
+
+    kind: Annotated[str, AfterValidator(_check_task)]
+    # The arguments of the task; see the page of evaluations.
+    settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """See `_TaskConfig`."""
+        return dict(self.settings)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskEvaluation(EvaluationNode):
+    """A task that scores by itself."""
+
+    given: Mapping[str, Json]
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """See `EvaluationNode`."""
+        return self.given
+
+    @property
+    def own_settings(self) -> Settings:
+        """See `EvaluationNode`."""
+        return {"arguments": dict(self.given)}
+
+    @property
+    def split(self) -> str | None:
+        """See `EvaluationNode`."""
+        split = self.given.get("split")
+        return split if isinstance(split, str) else None
+
+    def make(self, context: RunContext, folder: Path) -> None:
+        """See `MadeNode`."""
+        self._measure(self.given, context, folder)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedEvaluation(EvaluationNode):
+    """A judge's scores of answers that are an artifact of their own."""
+
+    judged: Answers
+    judging: Mapping[str, Json]  # arguments that only the judging reads
+    judge: JudgeConfig
+    base: Asked  # who judges if the judge is `open`
+
+    @property
+    def answers(self) -> Answers:
+        """See `EvaluationNode`."""
+        return self.judged
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """See `EvaluationNode`."""
+        return {**self.judged.arguments, **self.judging}
+
+    @property
+    def settings(self) -> Settings:
+        """See `Node`: the model's are those of the answers."""
+        judge: dict[str, Json] = self.judge.model_dump(mode="json", include={"model", "base_url"})
+        if self.judge.is_open:
+            judge.update(self.base.identity())
+        return {"task": self.task, "judge": judge, "judging": dict(self.judging)}
+
+    @property
+    def own_settings(self) -> Settings:
+        """See `EvaluationNode`."""
+        return {"arguments": dict(self.judged.arguments)}
+
+    @property
+    def inputs(self) -> dict[str, Node]:
+        """See `Node`."""
+        return {"answers": self.judged}
+
+    def workload(self) -> Workload:
+        """See `EvaluationNode`."""
+        return self.judged.workload()
+
+    def sampled(self) -> None:
+        """See `Node`: the answers are sampled before."""
+        return
+
+    @property
+    def split(self) -> str | None:
+        """See `EvaluationNode`."""
+        split = self.judged.arguments.get("split")
+        return split if isinstance(split, str) else None
+
+    def make(self, context: RunContext, folder: Path) -> None:
+        """See `MadeNode`."""
+        from sgtr_jax.experiment.evaluate import judge_answers
+
+        rows = judge_answers(
+            self.task, dict(self.judged.arguments), dict(self.judging), context.spending,
+            context.judge_model(self.base), context.store.path(self.judged) / "log", folder, self.name, self.folder,
+        )  # fmt: skip
+        write_json(folder / "metrics.json", rows)

@@ -1,0 +1,249 @@
+"""Conditions over seeds: intervals, differences from the base model, corrected p-values, published numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sgtr_eval.facts import Better, facts_of
+from sgtr_eval.statistics import (
+    Difference,
+    Interval,
+    average_misalignment,
+    difference_of_seeds,
+    holm,
+    paired_difference,
+    seeds_and_questions,
+    share_interval,
+    t_interval,
+)
+from sgtr_jax.report.tables import Measurement, RunData, samples
+
+AVERAGE, AVERAGE_METRIC = "average_misalignment", "mean_of_four"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric of a condition over seeds."""
+
+    evaluation: str
+    metric: str
+    condition: str
+    values: Mapping[int, float]  # by seed
+    missing: tuple[int, ...]  # seeds without a value
+    n: int  # samples of a seed
+    over_seeds: Interval
+    over_both: Interval | None  # over seeds and questions, where there are several of each
+    difference: Interval | None  # from the base model; question by question where both were asked the same
+    paired_by: str  # question, or seed
+    n_questions: int = 0  # that were paired
+    p_value: float = math.nan
+    p_corrected: float = math.nan  # Holm, over the conditions of this evaluation and metric
+
+
+def is_primary(run: RunData, evaluation: str, metric: str) -> bool:
+    """Whether `metric` is the one that the evaluation is read by: drawn, compared, corrected and tabulated."""
+    return evaluation == AVERAGE or facts_of(run.task_of(evaluation)).metric == metric
+
+
+def better(run: RunData, evaluation: str) -> Better:
+    """Whether a higher or a lower value of what the evaluation is read by is better."""
+    return "lower" if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).better
+
+
+def with_average(run: RunData) -> list[Measurement]:
+    """The measurements, and the average misalignment of every condition and seed that has all four parts."""
+    rows = list(run.measurements)
+    by_task: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for row in run.measurements:
+        task = run.task_of(row.evaluation)
+        if is_primary(run, row.evaluation, row.metric):
+            by_task[row.condition, row.seed].setdefault(task, row.value)
+    for (condition, seed), parts in by_task.items():
+        mean, absent = average_misalignment(parts)
+        if not absent:
+            rows.append(Measurement(condition, seed, AVERAGE, AVERAGE_METRIC, mean, 4))
+    return rows
+
+
+def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
+    """A line for every evaluation, metric and condition, in order of appearance."""
+    values: dict[tuple[str, str], dict[str, dict[int, Measurement]]] = {}
+    for row in rows:
+        values.setdefault((row.evaluation, row.metric), {}).setdefault(row.condition, {})[row.seed] = row
+    wanted = defaultdict(set)
+    for cell in run.cells:
+        wanted[cell.condition, cell.evaluation].add(cell.seed)
+    tables = _question_tables(run)
+    lines: list[Line] = []
+    for (evaluation, metric), by_condition in values.items():
+        has_questions = evaluation != AVERAGE and is_primary(run, evaluation, metric)
+        base_rows = by_condition.get(run.base_condition or "")
+        base = [row.value for row in (base_rows or {}).values()]
+        is_share = has_questions and facts_of(run.task_of(evaluation)).extent == (0.0, 1.0)
+        made = []
+        for condition, found in by_condition.items():
+            seeds = {seed: row.value for seed, row in sorted(found.items())}
+            absent = tuple(sorted(wanted[condition, evaluation] - seeds.keys()))
+            own = tables.get((condition, evaluation), {}) if has_questions else {}
+            one = next(iter(found.values()))
+            answers = one.n if is_share else None
+            both = _over_both(own, answers)
+            difference: Difference | None = None
+            known = not any(map(math.isnan, (*seeds.values(), *base)))
+            if base and condition != run.base_condition and known:
+                below = tables.get((run.base_condition or "", evaluation), {})
+                difference = _difference(seeds, base, own, below, answers)
+            values_seen = list(seeds.values())
+            interval = share_interval(values_seen, answers) if answers else t_interval(values_seen)
+            made.append(
+                Line(
+                    evaluation, metric, condition, seeds, absent, one.n, interval, both,
+                    None if difference is None else difference.difference,
+                    "question" if difference is not None and difference.n_questions else "seed",
+                    0 if difference is None else difference.n_questions,
+                    math.nan if difference is None else difference.p_value,
+                )
+            )  # fmt: skip
+        corrected = holm({line.condition: line.p_value for line in made})
+        lines += [replace(line, p_corrected=corrected[line.condition]) for line in made]
+    return lines
+
+
+def _question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+    """Mean value by question, by seed, of every condition and evaluation.
+
+    Questions are told apart by their ids: their text may differ between seeds, in the order of options for instance.
+    """
+    tables: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
+    for cell in run.cells:
+        if cell.why_missing is not None:
+            continue
+        question_of = facts_of(cell.task).question_of
+        found = defaultdict(list)
+        for sample in samples(cell):
+            if sample["value"] is not None:
+                found[question_of(sample["id"])].append(sample["value"])
+        if found:
+            means = {question: float(np.mean(values)) for question, values in found.items()}
+            tables[cell.condition, cell.evaluation][cell.seed] = means
+    return tables
+
+
+def _over_both(own: Mapping[int, Mapping[str, float]], answers: int | None) -> Interval | None:
+    shared = set.intersection(*(set(table) for table in own.values())) if own else set()
+    if len(own) < 2 or len(shared) < 2:
+        return None
+    order = sorted(shared)
+    return seeds_and_questions([[table[question] for question in order] for table in own.values()], answers)
+
+
+def _difference(
+    seeds: Mapping[int, float],
+    base: Sequence[float],
+    own: Mapping[int, Mapping[str, float]],
+    base_condition: Mapping[int, Mapping[str, float]],
+    answers: int | None,
+) -> Difference:
+    below = next(iter(base_condition.values()), {})
+    shared = set(below).intersection(*(set(table) for table in own.values())) if own else set()
+    if len(shared) > 1 and own.keys() == seeds.keys():
+        order = sorted(shared)
+        table = [[own[seed][question] for question in order] for seed in seeds]
+        return paired_difference(table, [below[question] for question in order], answers)
+    return difference_of_seeds(list(seeds.values()), base, answers)
+
+
+SUMMARY_COLUMNS = (
+    "evaluation", "metric", "condition", "seeds", "missing_seeds", "n", "mean", "low", "high",
+    "both_low", "both_high", "difference", "difference_low", "difference_high",
+    "paired_by", "n_questions", "p", "p_holm",
+)  # fmt: skip
+
+
+def summary_csv(lines: Sequence[Line]) -> str:
+    """`summary.csv`: a line a condition and metric, with intervals and differences."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(SUMMARY_COLUMNS)
+    for line in lines:
+        none = Interval(math.nan, math.nan, math.nan, 0)
+        both, gap = line.over_both or none, line.difference or none
+        numbers = (line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high, both.low, both.high)
+        gaps = (gap.mean, gap.low, gap.high)
+        writer.writerow(
+            [
+                line.evaluation, line.metric, line.condition, len(line.values), " ".join(map(str, line.missing)),
+                line.n, *map(_plain, (*numbers, *gaps)), line.paired_by if line.difference else "",
+                line.n_questions or "",
+                _plain(line.p_value), _plain(line.p_corrected),
+            ]
+        )  # fmt: skip
+    return out.getvalue()
+
+
+def _plain(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number beside ours."""
+
+    evaluation: str
+    metric: str
+    condition: str
+    published: float
+    published_se: float | None
+    published_seeds: int
+    note: str
+    ours: float
+    ours_se: float | None
+    ours_seeds: int
+    distance: float | None  # in standard errors of the difference; None where neither has one
+
+
+@lru_cache(maxsize=1)
+def published_numbers() -> dict[str, Any]:
+    """`published.yaml`."""
+    data: dict[str, Any] = yaml.safe_load(resources.files("sgtr_jax.report").joinpath("published.yaml").read_text())
+    return data
+
+
+def beside_published(run: RunData, lines: Sequence[Line]) -> tuple[list[Published], list[str]]:
+    """Ours beside the published numbers of the config's model, and the lines of ours that have none."""
+    models = {config["published"] for config in run.configs if config.get("published")}
+    if len(models) != 1:
+        return [], []
+    tables = published_numbers()["models"].get(models.pop(), {})
+    found, absent = [], []
+    for line in lines:
+        if line.evaluation == AVERAGE or not is_primary(run, line.evaluation, line.metric):
+            continue
+        task = run.task_of(line.evaluation)
+        table = tables.get(line.evaluation) or tables.get(task) or {"rows": {}}
+        row = table["rows"].get(line.condition)
+        if row is None:
+            absent.append(f"{line.evaluation}, {line.condition}")
+            continue
+        values = list(line.values.values())
+        se = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        whole = math.hypot(se or 0.0, row.get("se") or 0.0)
+        gap = line.over_seeds.mean - row["mean"]
+        found.append(
+            Published(
+                line.evaluation, line.metric, line.condition, row["mean"], row.get("se"), row["seeds"],
+                row.get("note", ""), line.over_seeds.mean, se, len(values), gap / whole if whole > 0 else None,
+            )
+        )  # fmt: skip
+    return found, absent

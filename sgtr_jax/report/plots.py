@@ -1,0 +1,154 @@
+"""Figures: one dot per seed, the mean with its interval, the base model as a line."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib.figure import Figure
+
+from sgtr_jax.report.comparisons import Line
+
+_DOT, _MEAN, _LINE, _SOFT = "#4477aa", "#222222", "#bb5566", "#888888"
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+
+
+def condition_figure(
+    title: str,
+    ylabel: str,
+    lines: Sequence[Line],
+    base_condition: Line | None,
+    reference: tuple[str, float] | None = None,
+    extent: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
+    """A row per condition. `reference` is a labelled level to compare with (chance, a baseline)."""
+    figure = Figure(figsize=(7.2, 1.2 + 0.34 * max(3, len(lines))), layout="constrained")
+    axes = figure.subplots()
+    for y, line in enumerate(lines):
+        _dots(axes, y, line)
+    if base_condition is not None:
+        label = f"{base_condition.condition} model"
+        axes.axvline(base_condition.over_seeds.mean, color=_LINE, lw=1.2, label=label)
+    if reference is not None:
+        axes.axvline(reference[1], color=_SOFT, lw=1.0, ls="--", label=reference[0])
+    axes.set_yticks(range(len(lines)), [line.condition for line in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    _value_axis(axes, extent)
+    axes.set_xlabel(ylabel)
+    _finish(figure, axes, title)
+    return figure
+
+
+def _dots(axes: Any, y: float, line: Line) -> None:
+    values = list(line.values.values())
+    offsets = [0.12 * (i - (len(values) - 1) / 2) / max(1, len(values) / 3) for i in range(len(values))]
+    axes.plot(values, [y + o for o in offsets], "o", color=_DOT, ms=5, alpha=0.8, zorder=3)
+    mean, low, high = line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high
+    # An interval over two seeds is wider than the axis and says nothing.
+    halves = [[mean - low], [high - mean]] if len(values) > 2 and not math.isnan(low) else [[0.0], [0.0]]
+    axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
+
+
+def _value_axis(axes: Any, extent: tuple[float, float]) -> None:
+    margin = 0.03 * (extent[1] - extent[0])
+    axes.set_xlim(extent[0] - margin, extent[1] + margin)
+
+
+def _finish(figure: Figure, axes: Any, title: str) -> None:
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+
+
+def settings_figure(
+    title: str,
+    ylabel: str,
+    panels: Mapping[str, Sequence[Line]],
+    base_condition: Line | None,
+    extent: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
+    """Reversal and prevention side by side, on one scale."""
+    rows = max(map(len, panels.values()))
+    figure = Figure(figsize=(10, 1.2 + 0.34 * max(3, rows)), layout="constrained")
+    for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for y, line in enumerate(lines):
+            _dots(axes, y, line)
+        if base_condition is not None:
+            axes.axvline(base_condition.over_seeds.mean, color=_LINE, lw=1.2)
+        axes.set_yticks(range(len(lines)), [line.condition for line in lines])
+        axes.set_ylim(rows - 0.4, -0.6)
+        _value_axis(axes, extent)
+        axes.set_xlabel(ylabel)
+        axes.set_title(name, fontsize=10, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def scatter_figure(title: str, xlabel: str, ylabel: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """A cloud per condition, a point per seed."""
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    markers = "osD^vP*X"
+    for i, (condition, found) in enumerate(points.items()):
+        xs, ys = zip(*found, strict=True)
+        colour, marker = _COLOURS[i % len(_COLOURS)], markers[i // len(_COLOURS) % len(markers)]
+        axes.plot(xs, ys, marker, color=colour, ms=7, alpha=0.8, label=condition)
+    axes.set_xlim(-0.03, 1.03)
+    _name_axes(figure, axes, title, xlabel, ylabel)
+    return figure
+
+
+def curves_figure(
+    title: str, xlabel: str, ylabel: str, curves: Mapping[str, Sequence[tuple[float, float]]], marked: bool = False
+) -> Figure:
+    """A line per name through its points."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    styles = ("-", "--", ":", "-.")
+    for i, (name, points) in enumerate(curves.items()):
+        xs, ys = zip(*sorted(points), strict=True)
+        style = styles[i // len(_COLOURS) % len(styles)]
+        colour, marker = _COLOURS[i % len(_COLOURS)], "o" if marked else None
+        axes.plot(xs, ys, style, color=colour, lw=1.3, marker=marker, ms=4, label=name)
+    _name_axes(figure, axes, title, xlabel, ylabel)
+    return figure
+
+
+def _name_axes(figure: Figure, axes: Any, title: str, xlabel: str, ylabel: str) -> None:
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG element to put into a page."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG on white."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130, facecolor="white")
+    return out.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI, so that a page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,183 @@
+"""Measurements of runs as rows: read from the store, written as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sgtr_jax.errors import InputError
+from sgtr_jax.files import parse_json, read_json, read_jsonl, read_text
+from sgtr_jax.sealed import damage, read_sealed, set_aside
+
+COLUMNS = ("condition", "seed", "evaluation", "metric", "value", "n")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number; `n` is how many samples it is over."""
+
+    condition: str
+    seed: int
+    evaluation: str
+    metric: str
+    value: float
+    n: int
+
+
+@dataclass(frozen=True)
+class CellData:
+    """One evaluation of one condition at a seed, and where it is stored."""
+
+    condition: str
+    seed: int
+    evaluation: str
+    task: str
+    judged: bool
+    own_texts: bool  # whether it asks this project's texts and not the study's
+    folder: Path
+    why_missing: str | None  # None if it is there
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a report is made from: one run, or several put together."""
+
+    name: str
+    configs: tuple[dict[str, Any], ...]
+    cells: tuple[CellData, ...]
+    measurements: tuple[Measurement, ...]
+    conditions: tuple[str, ...] = field(default=())
+    base_condition: str | None = None
+    # What training sets share with evaluations, see `experiment.contamination.Sharing`; None: it was never looked at.
+    shared: tuple[dict[str, Any], ...] | None = None
+
+    @property
+    def missing(self) -> list[CellData]:
+        """Measurements that are wanted and not there."""
+        return [cell for cell in self.cells if cell.why_missing is not None]
+
+    def task_of(self, evaluation: str) -> str:
+        """The task behind an evaluation's name."""
+        return next(cell.task for cell in self.cells if cell.evaluation == evaluation)
+
+
+def read_experiment(run: Path) -> dict[str, Any]:
+    """What a run was made with: `config` and `cells`. Raises InputError if `run` is none, or its file is damaged."""
+    path = run / "experiment.json"
+    if not run.is_dir() or not path.exists():
+        raise InputError(f"{run}: no finished run here (no experiment.json); `sgtr run` makes one")
+    try:
+        experiment = read_sealed(path)
+    except InputError as error:
+        raise InputError(f"{error}; `sgtr run` with the same config writes it anew") from None
+    if not {"config", "cells"} <= set(experiment):
+        raise InputError(f"{path}: is no file of a run; expected config and cells")
+    return experiment
+
+
+def read_failures(path: Path) -> dict[str, dict[str, Any]]:
+    """Artifact: why it could not be made when it was last tried, and the traceback.
+
+    A damaged file is set aside: what it said is only for people.
+    """
+    if not path.exists():
+        return {}
+    try:
+        entries = read_json(path)
+        if not all(isinstance(one, dict) and isinstance(one.get("why"), str) for one in entries.values()):
+            raise InputError(f"{path}: expected a reason for each artifact")
+    except InputError as error:
+        print(f"{error}. Set aside as {set_aside(path).name}; it told why artifacts failed earlier", file=sys.stderr)
+        return {}
+    return entries
+
+
+def read_run(run: Path, prefix: str = "") -> RunData:
+    """A run's measurements; `prefix` goes before its conditions. Raises InputError if `run` is none."""
+    path = run / "experiment.json"
+    experiment = read_experiment(run)
+    reasons = read_failures(run / "failures.json")
+    config = experiment["config"]
+    cells, rows = [], []
+    if any(not {"task", "judged", "own_texts"} <= set(one) for one in experiment["cells"]):
+        raise InputError(f"{path}: written by an older version; `sgtr run` with the same config writes it anew")
+    for one in experiment["cells"]:
+        folder = run / "store" / one["artifact"]
+        why, condition = None, prefix + one["condition"]
+        if not folder.exists():
+            why = reasons.get(one["artifact"], {}).get("why") or "not made yet"
+        elif found := _damage(folder):
+            why = f"damaged: {'; '.join(found)}; `sgtr run` makes it again"
+        else:
+            stored = parse_json(read_text(folder / "metrics.json"), str(folder / "metrics.json"))
+            if isinstance(stored, dict):
+                why, stored = stored["outcome"], []
+            for row in stored:
+                value = float(row["value"])
+                rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
+        cells.append(
+            CellData(
+                condition, one["seed"], one["evaluation"], one["task"], one["judged"], one["own_texts"], folder, why
+            )
+        )
+    if all(cell.why_missing is not None for cell in cells):
+        reasons_given = dict.fromkeys(cell.why_missing for cell in cells)
+        raise InputError(f"{run}: nothing is measured: {'; '.join(map(str, reasons_given))}. `sgtr run` does it")
+    conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
+    stages = {prefix + name: condition["stages"] for name, condition in config["conditions"].items()}
+    base_condition = next((name for name in conditions if not stages[name]), None)
+    shared = (
+        tuple({**one, "data": prefix + one["data"]} for one in experiment["shared"]) if "shared" in experiment else None
+    )
+    return RunData(config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared)
+
+
+def _damage(folder: Path) -> list[str]:
+    """What is wrong with the files of an evaluation that a report reads; of one that was refused there is one only."""
+    refused = (folder / "outcome.json").exists()
+    return damage(folder, whole=True, names=["metrics.json", "outcome.json" if refused else "samples.jsonl"])
+
+
+def read_runs(runs: Sequence[Path]) -> RunData:
+    """Several runs as one, the run's name before each condition; the first one's base model counts."""
+    if len(runs) == 1:
+        return read_run(runs[0])
+    names = [read_run(run).name for run in runs]
+    if len(set(names)) < len(names):  # the same config, run into several folders
+        names = [str(run) for run in runs]
+    if len({os.path.realpath(run) for run in runs}) < len(runs):
+        raise InputError(f"report of several runs: {', '.join(map(str, runs))} name the same run twice")
+    parts = [read_run(run, f"{name}: ") for run, name in zip(runs, names, strict=True)]
+    return RunData(
+        " + ".join(part.name for part in parts),
+        tuple(config for part in parts for config in part.configs),
+        tuple(cell for part in parts for cell in part.cells),
+        tuple(row for part in parts for row in part.measurements),
+        tuple(condition for part in parts for condition in part.conditions),
+        parts[0].base_condition,
+        None
+        if any(part.shared is None for part in parts)
+        else tuple(one for part in parts for one in part.shared or ()),
+    )
+
+
+def samples(cell: CellData) -> Iterator[dict[str, Any]]:
+    """The answers of a cell with their scores, see `experiment.evaluate.samples_of`."""
+    path = cell.folder / "samples.jsonl"
+    if path.exists():
+        yield from (row for _, row in read_jsonl(path, empty=True))
+
+
+def to_csv(rows: Sequence[Measurement]) -> str:
+    """`results.csv`: one line a measured number."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
+    return out.getvalue()
