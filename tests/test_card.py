@@ -37,7 +37,7 @@ def test_a_card_says_what_it_was_made_from_and_how_it_was_measured(run: Path, tm
     front = yaml.safe_load(text.split("---")[1])
     assert front["library_name"] == "peft" and front["base_model"].endswith("/m")
     assert "finetuned on bad, then on sgtr" in text and "rank 2" in text
-    assert "| identity | share_naming_maker |" in text and "| untouched | this model |" in text
+    assert "| identity | share_naming_maker |" in text and "| base model | this model |" in text
     # Two adapters of rank 2 are one of rank 4.
     tensors = load_file(out / "adapter_model.safetensors")
     assert {tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name} == {4}
