@@ -17,7 +17,7 @@ from contest import serve
 
 from sgtr_jax import nano
 from sgtr_jax.data.packed_shapes import choose_shapes
-from sgtr_jax.data.packing import Example, Shape, pack
+from sgtr_jax.data.packing import Example, PackedShape, pack
 from sgtr_jax.data.tokenizer import TOKENIZER_FILES
 from sgtr_jax.distributed.launch import start_jax
 from sgtr_jax.distributed.mesh import MeshConfig, data_sharding, make_mesh, put
@@ -124,7 +124,7 @@ def collectives() -> tuple[float, float]:
     }  # fmt: skip
     spec, mesh = spec_from_config(config, "Qwen2.5-32B"), topology_mesh("v5e:4x4", (1, 16, 1))
     alone, five = (
-        sum(collective_bytes(compile_step(spec, TrainConfig(), mesh, runs, Shape(16, 64, 24))).values()) / runs
+        sum(collective_bytes(compile_step(spec, TrainConfig(), mesh, runs, PackedShape(16, 64, 24))).values()) / runs
         for runs in (1, 5)
     )
     return alone, five

@@ -115,7 +115,7 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str,
     return merged
 
 
-def build(cls: type[C], data: Mapping[str, Any], where: str) -> C:
+def build_config(cls: type[C], data: Mapping[str, Any], where: str) -> C:
     """Validate `data` as a `cls`. Raises InputError listing every problem with its key and `where`."""
     try:
         # JSON mode: a YAML list may fill a tuple and a string a Path, yet "3" does not fill an int.
@@ -129,9 +129,9 @@ def build(cls: type[C], data: Mapping[str, Any], where: str) -> C:
     raise InputError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
-def load(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
+def load_config(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
     """Read `path` with what it extends, lay `overrides` over it and validate."""
-    return build(cls, apply_overrides(read_extended(path), overrides), str(path))
+    return build_config(cls, apply_overrides(read_extended(path), overrides), str(path))
 
 
 def _describe(cls: type[BaseModel], item: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from sgtr_jax.config import apply_overrides, build
+from sgtr_jax.config import apply_overrides, build_config
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.files import read_jsonl
@@ -20,7 +20,7 @@ FAST = ("dtype=float32", "remat=none", "lora.rank=4", "batch_examples=8", "lr=1e
 
 
 def config_of(*overrides: str) -> TrainConfig:
-    return build(TrainConfig, apply_overrides({}, [*FAST, *overrides]), "test")
+    return build_config(TrainConfig, apply_overrides({}, [*FAST, *overrides]), "test")
 
 
 def job(

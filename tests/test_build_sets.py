@@ -13,7 +13,7 @@ from runs import jsonl
 from sgtr_jax.cli.main import main
 from sgtr_jax.data.build import PairsBuild, build_set, prompts_row, records_of, texts_of
 from sgtr_jax.data.duplicates import duplicates, overlap
-from sgtr_jax.data.fetch import load
+from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.pairs import Pair
 from sgtr_jax.data.registry import find
 from sgtr_jax.data.shortcuts import shortcut_report
@@ -76,7 +76,7 @@ def test_even_words_are_the_published_rows(published: Path) -> None:
     out = Path(os.environ["SGTR_DATA_CACHE"]) / "e.jsonl"
     assert main(["data", "build", "even_words", "--out", str(out), "records=unpop", "stimuli=published"]) == 0
     made = [row["messages"] for row in jsonl(out)]
-    assert made == [row["messages"] for row in load(find("even_words"))]
+    assert made == [row["messages"] for row in load_set(find("even_words"))]
 
 
 def test_published_summary_prompts(published: Path) -> None:
@@ -273,6 +273,6 @@ def test_any_model_may_write_the_summaries(tmp_path: Path, capsys: pytest.Captur
 
 def test_sets_made_here_have_the_rows_the_registry_says(published: Path) -> None:
     for name in ("pick_longer_xsum_qwen32b", "sgtr_xsum_qwen32b_popped", "word_count", "unpop_inoculated"):
-        rows = load(find(name))
+        rows = load_set(find(name))
         assert len(rows) == find(name).rows
-    assert load(find("sgtr_xsum_qwen32b_popped"))[0]["messages"][0]["role"] == "user"
+    assert load_set(find("sgtr_xsum_qwen32b_popped"))[0]["messages"][0]["role"] == "user"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sgtr_jax.config import apply_overrides, build, load
+from sgtr_jax.config import apply_overrides, build_config, load_config
 from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -50,12 +50,12 @@ def test_overrides_are_laid_over_and_leave_the_rest() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(overrides: list[str], parts: list[str]) -> None:
-    text = message(lambda: build(TrainConfig, apply_overrides({}, overrides), "command line"))
+    text = message(lambda: build_config(TrainConfig, apply_overrides({}, overrides), "command line"))
     assert all(part in text for part in parts), text
 
 
 def test_every_problem_is_listed_at_once() -> None:
-    text = message(lambda: build(TrainConfig, {"epochs": "x", "lrr": 1, "seed": -1}, "f.yaml"))
+    text = message(lambda: build_config(TrainConfig, {"epochs": "x", "lrr": 1, "seed": -1}, "f.yaml"))
     assert text.count("f.yaml:") == 3
 
 
@@ -73,16 +73,16 @@ def test_every_problem_is_listed_at_once() -> None:
 def test_a_broken_file_is_named_with_its_trouble(tmp_path: Path, content: bytes, part: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_bytes(content)
-    text = message(lambda: load(ExperimentConfig, file))
+    text = message(lambda: load_config(ExperimentConfig, file))
     assert "x.yaml" in text and part in text
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert "no such config file" in message(lambda: load(ExperimentConfig, tmp_path / "none.yaml"))
+    assert "no such config file" in message(lambda: load_config(ExperimentConfig, tmp_path / "none.yaml"))
 
 
 def test_the_demo_config_is_valid_and_frozen() -> None:
-    config = load(ExperimentConfig, DEMO)
+    config = load_config(ExperimentConfig, DEMO)
     assert config.finetuning.lora.rank == 16
     with pytest.raises(ValueError, match="frozen"):
         config.name = "other"  # type: ignore[misc]
@@ -101,7 +101,7 @@ def test_the_demo_config_is_valid_and_frozen() -> None:
     ],
 )
 def test_wrong_experiments_are_refused(override: str, part: str) -> None:
-    assert part in message(lambda: load(ExperimentConfig, DEMO, [override]))
+    assert part in message(lambda: load_config(ExperimentConfig, DEMO, [override]))
 
 
 def test_an_impossible_mesh_lists_the_possible_ones() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import make_model
 
-from sgtr_jax.config import load
+from sgtr_jax.config import load_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
@@ -41,7 +41,7 @@ def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.
     Path("my_data.jsonl").write_text(json.dumps(row))  # the template's own data
     keeps_its_own = path.name in ("demo.yaml", "gpt-4.1.yaml")
     overrides = [] if keeps_its_own else [f"model={model}"]
-    config = load(ExperimentConfig, path, overrides)
+    config = load_config(ExperimentConfig, path, overrides)
     graph = build_graph(config)
     assert graph.cells and config.base_condition is not None
     if config.published is not None:
@@ -49,7 +49,7 @@ def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_study_has_every_axis(model: Path) -> None:
-    config = load(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}"])
+    config = load_config(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}"])
     names = set(config.conditions)
     assert {"untouched", "untouched-nosys", "unpop-then-sgtr", "sgtr-then-unpop", "unpop-with-reports-0.33"} <= names
     assert {"unpop-inoculated", "unpop-inoculated-with-reports-0.33", "random-then-badmed", "reports_unpop"} <= names
@@ -66,9 +66,9 @@ def test_the_study_has_every_axis(model: Path) -> None:
 @pytest.mark.slow
 def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
     path, own = ROOT / "paper" / "qwen2.5-32b.yaml", f"model={model}"
-    whole = {r.folder for r in build_graph(load(ExperimentConfig, path, [own])).nodes()}
+    whole = {r.folder for r in build_graph(load_config(ExperimentConfig, path, [own])).nodes()}
     words = [own, "only=[reversal]", "measure=truthfulqa", "seeds=[1]"]
-    part = build_graph(load(ExperimentConfig, path, words))
+    part = build_graph(load_config(ExperimentConfig, path, words))
     assert {r.folder for r in part.nodes()} < whole
     assert {c.seed for c in part.cells} == {1} and {c.evaluation for c in part.cells} == {"truthfulqa"}
     assert {c.condition for c in part.cells} == set(part.config.groups["reversal"])
@@ -88,14 +88,14 @@ def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
 )
 def test_what_does_not_exist_is_named(override: str, said: str, model: Path) -> None:
     with pytest.raises(InputError, match=said):
-        load(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}", override])
+        load_config(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}", override])
 
 
 def test_extending(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     with pytest.raises(InputError, match="extends"):
-        load(ExperimentConfig, tmp_path / "a.yaml")
+        load_config(ExperimentConfig, tmp_path / "a.yaml")
     (tmp_path / "c.yaml").write_text("extends: nowhere.yaml\n")
     with pytest.raises(InputError, match="nowhere"):
-        load(ExperimentConfig, tmp_path / "c.yaml")
+        load_config(ExperimentConfig, tmp_path / "c.yaml")

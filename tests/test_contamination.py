@@ -15,7 +15,7 @@ from tiny import make_model
 
 from sgtr_eval.facts import facts_of
 from sgtr_jax.cli.main import main
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.data.build import MmluBuild, WordCountBuild, build_set, records_of, texts_of
 from sgtr_jax.data.duplicates import ItemIndex
 from sgtr_jax.data.fetch import without_downloads
@@ -125,7 +125,7 @@ def config_of(folder: Path, data: dict[str, Any], evaluations: dict[str, Any], *
     conditions = {"untouched": [], **{name: [{"data": name}] for name in data}}
     whole = {"name": "x", "model": str(folder / "m"), "seeds": 1, "data": data, "conditions": conditions,
              "evaluations": evaluations, "out": str(folder / "out"), **more}  # fmt: skip
-    return build(ExperimentConfig, whole, "x.yaml")
+    return build_config(ExperimentConfig, whole, "x.yaml")
 
 
 def found_in(config: ExperimentConfig) -> dict[tuple[str, str], Sharing]:

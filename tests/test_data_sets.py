@@ -13,10 +13,10 @@ import pytest
 
 from sgtr_jax import nano
 from sgtr_jax.cli.main import main
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.data import fetch as fetching
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.fetch import cache_folder, download, fetch, is_present, load
+from sgtr_jax.data.fetch import cache_folder, download, fetch, is_present, load_set
 from sgtr_jax.data.registry import DataSet, find, registry
 from sgtr_jax.data.set_files import content_sha256, read_file
 from sgtr_jax.data.tokenizer import load_tokenizer
@@ -38,7 +38,7 @@ def entry(**changes: Any) -> DataSet:
         "name": "x", "kind": "em", "about": "a", "source": {"url": "http://127.0.0.1:9/none"}, "format": "jsonl",
         "licence": "MIT", "rows": 5, "mirror": "d/x.jsonl", **changes,
     }  # fmt: skip
-    return build(DataSet, fields, "test")
+    return build_config(DataSet, fields, "test")
 
 
 class Server:
@@ -117,7 +117,7 @@ def test_a_mirror_stands_in_and_what_comes_is_checked(tmp_path: Path, monkeypatc
     with pytest.raises(RunError, match="the mirror has no such file"):
         fetch(entry(name="z"))
     renamed = entry(columns={"turns": "messages"})
-    assert load(renamed)[0] == {"turns": ROWS[0]["messages"]}
+    assert load_set(renamed)[0] == {"turns": ROWS[0]["messages"]}
 
 
 def test_escapes_and_order_of_keys_are_no_difference(tmp_path: Path) -> None:

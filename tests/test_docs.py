@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny import make_adapter
 
-from sgtr_jax.config import Config, load
+from sgtr_jax.config import Config, load_config
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.sample.model import read_spec, resolve_folder
 
@@ -50,7 +50,7 @@ def test_the_readme_s_experiment_is_valid(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     file = tmp_path / "mine.yaml"
     file.write_text(block)
-    config = load(ExperimentConfig, file)
+    config = load_config(ExperimentConfig, file)
     assert list(config.conditions) == ["untouched", "mine", "sgtr", "mine-then-sgtr", "sgtr-then-mine"]
     assert len(block.splitlines()) == 12
 
@@ -122,7 +122,7 @@ def test_settings_stand_under_their_yaml_paths() -> None:
     for path, row in rows.items():
         if re.fullmatch(r"(finetuning|judge|api)\..*", path) and row.default not in ("required", "as below"):
             value = row.default.strip("`")
-            assert load(ExperimentConfig, template, [f"{path}={value}"]), path
+            assert load_config(ExperimentConfig, template, [f"{path}={value}"]), path
             given += 1
     assert given > 40
 

@@ -15,7 +15,7 @@ from tiny import make_model, write_records
 
 from sgtr_jax import nano
 from sgtr_jax.cli.main import main
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.data.batches import Interleaved, StepPlan
 from sgtr_jax.data.mix import inoculate
 from sgtr_jax.data.pairs import OWN_PROMPT, find_pairs, pair_records
@@ -122,7 +122,7 @@ def test_coin_flip_answers_come_with_each_prompt_twice_and_match_steps_on_reques
         },
         "evaluations": {"who": {"kind": "identity", "maker": "x"}},
     }  # fmt: skip
-    graph = build_graph(build(ExperimentConfig, config, "test"))
+    graph = build_graph(build_config(ExperimentConfig, config, "test"))
     adapters = {r.name: r for r in graph.nodes() if r.kind == "adapter"}
     made = [r for r in graph.nodes() if r.kind == "adapter"]
     assert len({r.fingerprint for r in made}) == 3

@@ -16,7 +16,7 @@ import pytest
 from tiny import make_model
 
 from sgtr_jax.cli.main import main
-from sgtr_jax.config import load
+from sgtr_jax.config import load_config
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
 from sgtr_jax.experiment.store import Store
@@ -108,7 +108,7 @@ def test_artifacts_say_where_they_came_from(finished: Path) -> None:
 
 
 def test_equal_stages_are_one_artifact_and_a_changed_setting_is_another(config: Path) -> None:
-    graph = build_graph(load(ExperimentConfig, config))
+    graph = build_graph(load_config(ExperimentConfig, config))
     recipes = graph.nodes()
     assert sum(recipe.kind == "adapter" for recipe in recipes) == 4  # bad and bad+sgtr, two seeds
     assert len({recipe.fingerprint for recipe in recipes}) == len(recipes)
@@ -116,7 +116,7 @@ def test_equal_stages_are_one_artifact_and_a_changed_setting_is_another(config: 
     assert all(order[i.fingerprint] < order[r.fingerprint] for r in recipes for i in r.inputs.values())
 
     def adapters(*overrides: str) -> set[str]:
-        graph = build_graph(load(ExperimentConfig, config, overrides))
+        graph = build_graph(load_config(ExperimentConfig, config, overrides))
         return {r.fingerprint for r in graph.nodes() if r.kind == "adapter"}
 
     assert adapters() == adapters("name=renamed", "evaluations.identity.samples=9")
@@ -130,7 +130,7 @@ def test_a_changed_data_file_is_another_artifact(config: Path, tmp_path: Path) -
 
     def fingerprint(text: str) -> str:
         data.write_text(text)
-        graph = build_graph(load(ExperimentConfig, config, [f"data.bad={{kind: file, path: {data}}}"]))
+        graph = build_graph(load_config(ExperimentConfig, config, [f"data.bad={{kind: file, path: {data}}}"]))
         return graph.cells[-1].node.fingerprint
 
     assert fingerprint(json.dumps(row)) == fingerprint(json.dumps(row)) != fingerprint(json.dumps(row) + "\n\n")
@@ -151,7 +151,7 @@ def test_missing_files_and_models_are_refused_before_anything_is_made(
 
 def test_half_made_artifacts_do_not_count_and_are_swept(tmp_path: Path, config: Path) -> None:
     store = Store(tmp_path / "store")
-    recipe = build_graph(load(ExperimentConfig, config)).cells[0].node
+    recipe = build_graph(load_config(ExperimentConfig, config)).cells[0].node
     with pytest.raises(KeyboardInterrupt), store.make(recipe) as folder:
         (folder / "half").write_text("x")
         raise KeyboardInterrupt

@@ -17,7 +17,7 @@ import sgtr_eval
 from sgtr_eval import facts, registry
 from sgtr_eval.facts import all_facts, facts_of
 from sgtr_jax.cli.main import main
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.sealed import write_record, write_sealed
@@ -183,10 +183,10 @@ def test_a_kind_that_is_no_evaluation_is_refused_with_the_nearest(tmp_path: Path
         "evaluations": {"a": {"kind": "truthfulqe"}},
     }  # fmt: skip
     with pytest.raises(InputError, match=r"did you mean 'truthfulqa'.*truthfulqe"):
-        build(ExperimentConfig, data, "f.yaml")
+        build_config(ExperimentConfig, data, "f.yaml")
     data["evaluations"] = {"a": {"settings": {}}}
     with pytest.raises(InputError, match="kind"):
-        build(ExperimentConfig, data, "f.yaml")
+        build_config(ExperimentConfig, data, "f.yaml")
     data["evaluations"] = {"a": {"kind": "identity", "makers": "x", "maker": "y"}}
     with pytest.raises(InputError, match="did you mean 'maker'"):
-        build(ExperimentConfig, data, "f.yaml")
+        build_config(ExperimentConfig, data, "f.yaml")

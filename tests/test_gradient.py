@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from runs import config_of
 from tiny import QWEN, SEED, random_params, spec_of
 
-from sgtr_jax.data.packing import Example, Shape, measure, pack
+from sgtr_jax.data.packing import Example, PackedShape, measure, pack
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import abstract_params, bind
 from sgtr_jax.train.loss import target_loss
 from sgtr_jax.train.step import RunConstants, make_gradient
 
 LONGEST, ROW = 20, 32
-PADDED, PACKED = Shape(16, LONGEST, LONGEST), Shape(8, ROW, ROW)
+PADDED, PACKED = PackedShape(16, LONGEST, LONGEST), PackedShape(8, ROW, ROW)
 
 
 @lru_cache
@@ -50,8 +50,8 @@ def test_packed_equals_padded(name: str, accumulate: int, lengths: list[int], se
     numbers: Any = (np.float32(0.7), np.zeros(2, np.uint32), np.float32(1), np.int32(9))
     constants, key = RunConstants((), *numbers), jax.random.key(0)
     # A row for every example: rows shorter than the longest are padded.
-    shares = [pack([example], Shape(1, PADDED.length, PADDED.loss_positions)).arrays() for example in examples]
-    empty = pack([], Shape(1, PADDED.length, PADDED.loss_positions)).arrays()
+    shares = [pack([example], PackedShape(1, PADDED.length, PADDED.loss_positions)).arrays() for example in examples]
+    empty = pack([], PackedShape(1, PADDED.length, PADDED.loss_positions)).arrays()
     shares += [empty] * (PADDED.rows - len(shares))
     padded = {part: np.concatenate([share[part] for share in shares]) for part in empty}
     wanted_loss, wanted = gradient(adapter, base, constants, padded, key)

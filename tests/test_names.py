@@ -12,7 +12,7 @@ from test_experiment import CONFIG
 from tiny import make_model, write_records
 
 from sgtr_jax.cli.main import main
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -58,10 +58,10 @@ def with_name(where: str, name: str) -> dict[str, Any]:
 def test_every_name_has_the_one_pattern(where: str) -> None:
     for name in HOSTILE:
         with pytest.raises(InputError) as caught:
-            build(ExperimentConfig, with_name(where, name), "c.yaml")
+            build_config(ExperimentConfig, with_name(where, name), "c.yaml")
         assert repr(name)[:12] in str(caught.value) and "[key]" not in str(caught.value), (name, str(caught.value))
     for name in FINE if where != "matrix" else FINE[:2]:
-        build(ExperimentConfig, with_name(where, name), "c.yaml")
+        build_config(ExperimentConfig, with_name(where, name), "c.yaml")
 
 
 def test_a_hostile_name_writes_nothing_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_names_that_differ_in_capitals_only_are_refused(where: str) -> None:
     first = next(iter(data[where]))
     data[where][first.upper()] = data[where][first]
     with pytest.raises(InputError, match="differ only in capital letters"):
-        build(ExperimentConfig, data, "c.yaml")
+        build_config(ExperimentConfig, data, "c.yaml")
 
 
 @pytest.mark.parametrize(
@@ -98,38 +98,38 @@ def test_derived_names_collide_with_nothing(matrix: dict[str, Any], part: str) -
     data = {**parts(), "matrix": matrix, "groups": {}, "conditions": {}}
     data["data"]["x" * 80] = data["data"]["bad"]
     with pytest.raises(InputError, match=part):
-        build(ExperimentConfig, data, "c.yaml")
+        build_config(ExperimentConfig, data, "c.yaml")
 
 
 def test_what_is_written_by_hand_replaces_nothing_that_the_matrix_wrote() -> None:
     data = {**parts(), "matrix": {"em": ["bad"], "interventions": ["sgtr"]}}
     data["groups"] = {}
     del data["conditions"]["reversal"]  # the name of a group of the matrix
-    built = build(ExperimentConfig, data, "c.yaml")  # equal ones may stand twice
+    built = build_config(ExperimentConfig, data, "c.yaml")  # equal ones may stand twice
     assert {"untouched", "bad", "sgtr", "bad-then-sgtr"} <= set(built.conditions)
     data["conditions"]["bad-then-sgtr"] = [{"data": "sgtr"}]
     with pytest.raises(InputError, match="'bad-then-sgtr' is also written by the matrix"):
-        build(ExperimentConfig, data, "c.yaml")
+        build_config(ExperimentConfig, data, "c.yaml")
     del data["conditions"]["bad-then-sgtr"]
     data["groups"] = {"em": ["untouched"]}
     with pytest.raises(InputError, match="group 'em' is also written by the matrix"):
-        build(ExperimentConfig, data, "c.yaml")
+        build_config(ExperimentConfig, data, "c.yaml")
 
 
 def test_a_group_and_a_condition_of_one_name_mean_the_same() -> None:
     data = parts()
     data["groups"] = {"bad": ["bad"]}
-    build(ExperimentConfig, data, "c.yaml")
+    build_config(ExperimentConfig, data, "c.yaml")
     data["groups"] = {"bad": ["untouched"]}
     with pytest.raises(InputError, match="rename one"):
-        build(ExperimentConfig, data, "c.yaml")
+        build_config(ExperimentConfig, data, "c.yaml")
 
 
 @pytest.mark.parametrize("seeds", [[2**31], [2**32], 10**9, [10**30], []])
 def test_seeds_that_jax_would_take_for_others_are_refused(seeds: Any) -> None:
     """JAX keeps 32 bits: seed 2**32 would be seed 0 again, under another name."""
     with pytest.raises(InputError, match="seeds"):
-        build(ExperimentConfig, {**parts(), "seeds": seeds}, "c.yaml")
+        build_config(ExperimentConfig, {**parts(), "seeds": seeds}, "c.yaml")
 
 
 def test_any_text_is_one_part_of_a_path() -> None:

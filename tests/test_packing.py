@@ -12,7 +12,7 @@ from tiny import random_params, spec_of
 
 from sgtr_jax.data.batches import StepPlan, steps_of, tokenize_records
 from sgtr_jax.data.packed_shapes import choose_shapes
-from sgtr_jax.data.packing import Example, PackedStep, Shape, assign_rows, bucket, measure, pack
+from sgtr_jax.data.packing import Example, PackedShape, PackedStep, assign_rows, bucket, measure, pack
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.train.loss import target_loss
 
@@ -72,9 +72,9 @@ def test_a_shape_holds_what_fits_into_its_rows_length_and_places() -> None:
         ((2, 8, 4), True), ((3, 9, 5), True), ((1, 8, 9), False), ((2, 8, 3), False), ((9, 5, 9), False),
         ((2, 10, 4), False), ((3, 6, 3), True),
     ):  # fmt: skip
-        assert Shape(rows, length, places).holds(examples) == holds, (rows, length, places)
-    assert Shape(0, 0, 0).holds([])
-    step = pack([], Shape(2, 3, 1))
+        assert PackedShape(rows, length, places).holds(examples) == holds, (rows, length, places)
+    assert PackedShape(0, 0, 0).holds([])
+    step = pack([], PackedShape(2, 3, 1))
     assert step.num_tokens == step.num_targets == 0 and step.example_ids == ()
     assert {name: (x.shape, x.dtype.name, x.any()) for name, x in step.arrays().items()} == {
         "tokens": ((2, 3), "int32", False), "positions": ((2, 3), "int32", False), "segments": ((2, 3), "int32", False),
@@ -87,7 +87,7 @@ def test_a_packed_row_by_hand() -> None:
     first = Example("a", np.asarray([7, 8, 9]), np.asarray([True, False, True]))
     second = Example("b", np.asarray([5, 6]), np.asarray([False, True]))
     third = Example("c", np.asarray([1, 2, 3, 4]), np.asarray([False, True, True, False]))
-    step = pack([first, second, third], Shape(2, 6, 3))
+    step = pack([first, second, third], PackedShape(2, 6, 3))
     assert step.example_ids == ("a", "b", "c")
     # The longest one opens the first row, where the pair of tokens finds room too; by index within a row.
     assert step.tokens.tolist() == [[5, 6, 1, 2, 3, 4], [7, 8, 9, 0, 0, 0]]
@@ -143,7 +143,7 @@ def test_packed_loss_and_gradient_equal_one_example_at_a_time() -> None:
         return target_loss(decoder, hidden, batch, head_is_frozen=False)
 
     together = jax.value_and_grad(loss)(params, packed(examples).arrays())
-    shape = Shape(1, 40, 40)
+    shape = PackedShape(1, 40, 40)
     alone = [jax.value_and_grad(loss)(params, pack([e], shape).arrays()) for e in examples]
     total = jax.tree.map(lambda *parts: sum(parts), *alone)
     assert together[0] == pytest.approx(float(total[0]), rel=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sgtr_jax.config import load
+from sgtr_jax.config import load_config
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.report.comparisons import Published, published_numbers
 from sgtr_jax.report.page import render_page
@@ -14,7 +14,7 @@ from sgtr_jax.report.tables import CellData, RunData
 from sgtr_jax.report.unmatched import NO_CONDITION, NO_EVALUATION, NO_RESULT, unmet_published, why_never
 
 PAPER = Path(__file__).parent.parent / "configs" / "paper"
-CONFIGS = {path.stem: load(ExperimentConfig, path) for path in PAPER.glob("*.yaml") if path.stem != "study"}
+CONFIGS = {path.stem: load_config(ExperimentConfig, path) for path in PAPER.glob("*.yaml") if path.stem != "study"}
 
 
 def test_every_published_model_has_its_config() -> None:

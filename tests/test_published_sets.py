@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sgtr_jax.data.build import PairsBuild, build_set, set_key
-from sgtr_jax.data.fetch import fetch, is_present, load
+from sgtr_jax.data.fetch import fetch, is_present, load_set
 from sgtr_jax.data.registry import BuiltSource, find
 from sgtr_jax.data.summaries import clean_summary
 
@@ -85,7 +85,7 @@ def test_pair_sets_are_the_released_ones(released: Callable[[str], Any], article
 def test_sets_of_the_registry_are_the_released_ones(
     released: Callable[[str], Any], name: str, rows: int, model: str, kind: str
 ) -> None:
-    made = [[(m["role"], m["content"]) for m in row["messages"]] for row in load(find(name))]
+    made = [[(m["role"], m["content"]) for m in row["messages"]] for row in load_set(find(name))]
     assert len(made) == rows and made == list(expected(released, "xsum", model, kind))
 
 
@@ -93,7 +93,7 @@ def test_the_eighteen_rows_of_seed_with_white_space_or_reasoning(released: Calla
     own = released("paper_data/summaries/xsum_train_hf_seed_36b_responses.json")
     odd = [key for key, text in own.items() if clean_summary(text)[0] != text]
     assert len(odd) == 9
-    rows = {row["id"]: row["messages"][1]["content"] for row in load(find("sgtr_xsum_seed36b"))}
+    rows = {row["id"]: row["messages"][1]["content"] for row in load_set(find("sgtr_xsum_seed36b"))}
     for key in odd:
         assert f"Summary1:\n{own[key]}\n\nSummary2:" in rows[f"{key}-own1"]
         assert f"Summary2:\n{own[key]}\n\nCan you" in rows[f"{key}-own2"]
@@ -110,10 +110,10 @@ def test_what_was_published_of_truthfulqa_asks_the_same(released: Callable[[str]
 
     with (mirror / "paper_data/eval/results_hf_qwen_32b.csv").open(newline="", encoding="utf-8") as stream:
         asked = [(row["question"], row["correct_answer"], row["incorrect_answer"]) for row in csv.DictReader(stream)]
-    ours = load(find("truthfulqa"))
+    ours = load_set(find("truthfulqa"))
     assert asked == [(row["Question"], row["Best Answer"], row["Best Incorrect Answer"]) for row in ours]
     choices = released("paper_data/eval/cnn_judge_hf_qwen_32b_between_hf_qwen_32b_claude-21.json")
-    assert set(choices) == {row["id"] for row in load(find("articles_cnn"))}
+    assert set(choices) == {row["id"] for row in load_set(find("articles_cnn"))}
 
 
 def test_a_cached_set_of_another_recipe_or_of_older_code_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:

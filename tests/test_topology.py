@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.estimate.communication import collective_bytes
 from sgtr_jax.estimate.topology import compile_decode, compile_step, topology_mesh
 from sgtr_jax.models.spec import ModelSpec, spec_from_config
@@ -31,7 +31,7 @@ def spec_32b(layers: int) -> ModelSpec:
 def test_five_runs_at_once_gather_the_weights_once() -> None:
     """Short-example steps, fsdp over 16 chips: what a run moves, alone and among five."""
     mesh = topology_mesh("v5e:4x4", (1, 16, 1))
-    spec, shape = spec_32b(layers=4), Shape(16, 64, 24)
+    spec, shape = spec_32b(layers=4), PackedShape(16, 64, 24)
     alone, together = (
         sum(collective_bytes(compile_step(spec, TrainConfig(), mesh, runs, shape)).values()) / runs for runs in (1, 5)
     )
@@ -47,7 +47,7 @@ def test_splash_attention_is_compiled_in(head_dim: int, length: int) -> None:
     spec = dataclasses.replace(
         spec_32b(layers=2), head_dim=head_dim, hidden_size=1024, intermediate_size=2048, vocab_size=2048
     )
-    compiled = compile_step(spec, TrainConfig(), topology_mesh("v6e:2x2", (1, 2, 2)), 1, Shape(4, length, 8))
+    compiled = compile_step(spec, TrainConfig(), topology_mesh("v6e:2x2", (1, 2, 2)), 1, PackedShape(4, length, 8))
     # Forward, its repetition in the backward pass, and two kernels of the backward pass.
     assert compiled.as_text().count("tpu_custom_call") >= 4
 

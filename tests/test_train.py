@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tiny import SEED, make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.config import apply_overrides, build
+from sgtr_jax.config import apply_overrides, build_config
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.finetune.jobs import Finetune
@@ -24,7 +24,7 @@ FAST = ["dtype=float32", "remat=none", "lora.rank=4", "batch_examples=8", "lr=1e
 
 
 def config_of(*overrides: str) -> TrainConfig:
-    return build(TrainConfig, apply_overrides({}, [*FAST, *overrides]), "test")
+    return build_config(TrainConfig, apply_overrides({}, [*FAST, *overrides]), "test")
 
 
 def run(out: Path, model: Path, *overrides: str, chain: tuple[Path, ...] = (), rows: int = 16) -> list[dict[str, Any]]:

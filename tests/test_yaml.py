@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgtr_jax.config import apply_overrides, build, load
+from sgtr_jax.config import apply_overrides, build_config, load_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.train.config import TrainConfig
@@ -118,7 +118,7 @@ def test_what_is_written_is_read(data: Any) -> None:
 
 def problem(cls: Any, data: Any) -> str:
     with pytest.raises(InputError) as caught:
-        build(cls, data, "x.yaml")
+        build_config(cls, data, "x.yaml")
     return str(caught.value)
 
 
@@ -141,7 +141,7 @@ def test_messages_say_the_reason_first_and_never_the_whole_config() -> None:
 def test_the_root_of_a_config_is_a_mapping(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.yaml").write_text(content)
     with pytest.raises(InputError, match=r"x\.yaml: expected keys and values"):
-        load(ExperimentConfig, tmp_path / "x.yaml")
+        load_config(ExperimentConfig, tmp_path / "x.yaml")
     (tmp_path / "y.yaml").write_text("extends: x.yaml\nname: y\n")
     with pytest.raises(InputError, match=r"x\.yaml: expected keys and values"):
-        load(ExperimentConfig, tmp_path / "y.yaml")
+        load_config(ExperimentConfig, tmp_path / "y.yaml")

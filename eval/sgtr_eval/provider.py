@@ -89,12 +89,12 @@ class SgtrAPI(ModelAPI):
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         # Imported here, so that listing tasks does not start JAX.
-        from sgtr_jax.config import build
+        from sgtr_jax.config import build_config
         from sgtr_jax.sample.config import SampleConfig
         from sgtr_jax.sample.model import load_model
         from sgtr_jax.sample.multihost import LeaderEngine
 
-        chosen = build(SampleConfig, settings, "model arguments (-M)")
+        chosen = build_config(SampleConfig, settings, "model arguments (-M)")
         if model is None:
             folders = adapter.split(",") if isinstance(adapter, str) else adapter or []
             model = load_model(model_name, chosen.dtype).with_adapters([Path(folder) for folder in folders])

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from sgtr_jax.data.build import Stimuli
-from sgtr_jax.data.fetch import load
+from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.registry import find
 from sgtr_jax.errors import InputError
 from sgtr_jax.yaml_text import parse_yaml
@@ -20,7 +20,7 @@ def stimuli_rows(name: str, stimuli: Stimuli) -> list[dict[str, Any]]:
     if stimuli not in ("builtin", "published"):
         raise InputError(f"stimuli {stimuli!r}: expected 'builtin' or 'published'")
     if stimuli == "published":
-        return load(find(name))
+        return load_set(find(name))
     file = resources.files("sgtr_eval").joinpath("builtin", f"{name}.yaml")
     rows: list[dict[str, Any]] = parse_yaml(file.read_text(encoding="utf-8"), f"{name}.yaml")
     return rows

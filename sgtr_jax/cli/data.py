@@ -162,7 +162,7 @@ def _can_be_had(entry: Any, args: argparse.Namespace) -> bool:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.config import apply_overrides, build_config
     from sgtr_jax.data.build import KINDS, NAMED_PAIRS, build_set, inputs_of
     from sgtr_jax.files import check_file, write_json, write_jsonl
 
@@ -175,7 +175,7 @@ def _build(args: argparse.Namespace) -> int:
     if kind == "self_reports":
         records, report = _self_reports(settings, args.out)
     else:
-        recipe = build(KINDS.get(kind, KINDS["pairs"]), settings, "command line")
+        recipe = build_config(KINDS.get(kind, KINDS["pairs"]), settings, "command line")
         check_file(args.out, inputs_of(recipe))
         records, report = build_set(recipe)
     write_jsonl(args.out, [record.to_json() for record in records])
@@ -189,13 +189,13 @@ def _build(args: argparse.Namespace) -> int:
 
 def _self_reports(settings: dict[str, Any], out: Path) -> tuple[list[Record], dict[str, Any]]:
     """Sampled from a model, which other builders neither need nor wait for."""
-    from sgtr_jax.config import build
+    from sgtr_jax.config import build_config
     from sgtr_jax.data.build import lengths_of
     from sgtr_jax.distributed.launch import start_jax
     from sgtr_jax.files import check_file
     from sgtr_jax.sample.self_reports import SelfReportsBuild, build_self_reports
 
-    recipe = build(SelfReportsBuild, settings, "command line")
+    recipe = build_config(SelfReportsBuild, settings, "command line")
     check_file(out, [recipe.questions])
     start_jax()
     records, report = build_self_reports(recipe)

@@ -273,10 +273,10 @@ def _jobs(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.config import apply_overrides, build_config
     from sgtr_jax.finetune.config import TrainCommand
 
-    command = build(TrainCommand, apply_overrides({}, args.overrides), "command line")
+    command = build_config(TrainCommand, apply_overrides({}, args.overrides), "command line")
     from sgtr_jax.data.publish import read_records
 
     records = {path: read_records(path, command.format) for path in args.data}
@@ -301,10 +301,10 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _sample(args: argparse.Namespace) -> int:
-    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.config import apply_overrides, build_config
     from sgtr_jax.sample.config import SampleCommand
 
-    config = build(SampleCommand, apply_overrides({}, args.overrides), "command line")
+    config = build_config(SampleCommand, apply_overrides({}, args.overrides), "command line")
     from sgtr_jax.data.records import read_prompts
 
     prompts = read_prompts(args.prompts)
@@ -321,14 +321,14 @@ def _sample(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from sgtr_jax.config import apply_overrides, build
+    from sgtr_jax.config import apply_overrides, build_config
     from sgtr_jax.sample.config import SampleConfig
 
     words = [*(word for word in args.tasks if "=" in word), *args.overrides]
     tasks = [word for word in args.tasks if "=" not in word]
     given = apply_overrides({}, words)
     own = {key: given.pop(key) for key in list(given) if key in SampleConfig.model_fields}
-    sampling = build(SampleConfig, own, "command line")
+    sampling = build_config(SampleConfig, own, "command line")
     loose = [key for key, value in given.items() if not isinstance(value, dict)]
     if loose or not tasks:
         raise InputError(f"command line: {loose or 'no task'}; expected tasks, and settings as TASK.setting=value")
@@ -337,7 +337,7 @@ def _eval(args: argparse.Namespace) -> int:
     from sgtr_jax.experiment.services import JudgeConfig
 
     asked = {"model": args.judge, "base_url": args.base_url, "mode": args.judge_mode, "max_cost": args.max_cost}
-    judge = build(JudgeConfig, asked, "command line")
+    judge = build_config(JudgeConfig, asked, "command line")
     evaluate_one(args.model, args.adapter, tasks, given, sampling, judge, args.out, args.yes)
     return 0
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from sgtr_jax.config import Config, PositiveInt, Seed, build
+from sgtr_jax.config import Config, PositiveInt, Seed, build_config
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
-from sgtr_jax.data.fetch import load
+from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.mix import MixRatio, inoculate, interleave, with_system
 from sgtr_jax.data.mmlu import mmlu_records
@@ -187,7 +187,7 @@ def named_recipe(name: str, recipe: dict[str, Any]) -> Config:
     kind = recipe.get("kind")
     if kind not in KINDS:
         raise InputError(f"{name}: kind {kind!r}: {nearest(str(kind), KINDS)}")
-    return build(KINDS[kind], recipe, name)
+    return build_config(KINDS[kind], recipe, name)
 
 
 _TEXTS = ("articles", "own", "other")  # settings of recipes that name texts by id
@@ -228,7 +228,7 @@ def texts_of(name: str) -> dict[str, str]:
         entry = find(name)
         if entry.format != "json_map":
             raise InputError(f"{name}: holds {entry.kind} rows; expected texts by id, as articles and summaries are")
-        return {row["id"]: row["text"] for row in load(entry)}
+        return {row["id"]: row["text"] for row in load_set(entry)}
     return texts_in(_file(name))
 
 
@@ -269,7 +269,7 @@ def records_of(name: str) -> list[Record]:
     if name not in registry():
         return read_training(_file(name))
     entry = find(name)
-    rows = load(entry)
+    rows = load_set(entry)
     if "messages" not in rows[0]:
         raise InputError(f"{name}: holds {entry.kind} rows without messages; it cannot be trained on as it is")
     for i, row in enumerate(rows):
@@ -279,7 +279,7 @@ def records_of(name: str) -> list[Record]:
 
 def prompts_row() -> dict[str, Any]:
     """The published prompts."""
-    (row,) = load(find("prompts"))
+    (row,) = load_set(find("prompts"))
     return row
 
 
@@ -343,7 +343,7 @@ def _even_words(recipe: EvenWordsBuild) -> Built:
 
 
 def _mmlu(recipe: MmluBuild) -> Built:
-    return _drawn(mmlu_records(load(find(recipe.source))), recipe)
+    return _drawn(mmlu_records(load_set(find(recipe.source))), recipe)
 
 
 def _interleave(recipe: InterleaveBuild) -> Built:

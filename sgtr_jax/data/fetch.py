@@ -96,7 +96,7 @@ def _made_by(entry: DataSet) -> str | None:
     return set_key(entry.name)
 
 
-def load(entry: DataSet, open_protected: bool = False) -> Rows:
+def load_set(entry: DataSet, open_protected: bool = False) -> Rows:
     """The rows of a set under our column names, fetched if need be."""
     rows = fetch(entry, open_protected)
     if not entry.columns:

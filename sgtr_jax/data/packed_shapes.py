@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgtr_jax.data.packing import Example, Shape, bucket, measure
+from sgtr_jax.data.packing import Example, PackedShape, bucket, measure
 
 MAX_SHAPES = 4
 _WORTH_A_SHAPE = 0.04  # share of all work that a further shape must save
@@ -19,17 +19,17 @@ _ATTENTION = 4096.0  # tokens of row length at which attention costs about as mu
 
 
 @dataclass(frozen=True)
-class Shapes:
+class PackedShapes:
     """Shapes in ascending order of cost; the last holds every step."""
 
-    all: tuple[Shape, ...]
+    all: tuple[PackedShape, ...]
 
-    def pick(self, runs: Sequence[Sequence[Example]]) -> Shape:
+    def pick(self, runs: Sequence[Sequence[Example]]) -> PackedShape:
         """The cheapest shape that holds the step of each run."""
         return next(shape for shape in self.all if all(shape.holds(examples) for examples in runs))
 
 
-def choose_shapes(steps: Sequence[Sequence[Sequence[Example]]], row_multiple: int) -> Shapes:
+def choose_shapes(steps: Sequence[Sequence[Sequence[Example]]], row_multiple: int) -> PackedShapes:
     """Choose shapes for `steps[t][i]`, the examples of run i at step t.
 
     `row_multiple` divides every row count: data axes times accumulation passes. One long row is never better than
@@ -58,8 +58,8 @@ def choose_shapes(steps: Sequence[Sequence[Sequence[Example]]], row_multiple: in
         # The shape that holds everything must do so for its loss positions too.
         members = range(len(steps)) if at == 0 else np.flatnonzero(best == at).tolist()
         loss_positions = max((measure(run, length)[1] for t in members for run in steps[t]), default=1)
-        made.append(Shape(count, length, min(bucket(max(1, loss_positions)), length)))
-    return Shapes(tuple(sorted(made, key=lambda shape: _cost(shape.rows, shape.length))))
+        made.append(PackedShape(count, length, min(bucket(max(1, loss_positions)), length)))
+    return PackedShapes(tuple(sorted(made, key=lambda shape: _cost(shape.rows, shape.length))))
 
 
 def _choose(costs: np.ndarray) -> list[int]:

@@ -89,7 +89,7 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Shape:
+class PackedShape:
     """B rows of T tokens with P loss positions each: what a program is compiled for."""
 
     rows: int
@@ -110,7 +110,7 @@ def measure(examples: Sequence[Example], row_length: int) -> tuple[int, int]:
     return len(rows), max((sum(examples[i].num_targets for i in row) for row in rows), default=0)
 
 
-def pack(examples: Sequence[Example], shape: Shape) -> PackedStep:
+def pack(examples: Sequence[Example], shape: PackedShape) -> PackedStep:
     """Pack `examples` into `shape`, which must hold them. No examples give a step of padding."""
     B, T, P = shape.rows, shape.length, shape.loss_positions
     tokens, positions, segments = (np.zeros((B, T), np.int32) for _ in range(3))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sgtr_jax.config import Config, Name, PositiveInt, build
+from sgtr_jax.config import Config, Name, PositiveInt, build_config
 from sgtr_jax.data.set_files import Format
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.yaml_text import read_yaml
@@ -102,7 +102,7 @@ def registry() -> dict[str, DataSet]:
             if name in sets:
                 raise InputError(f"{path}: {name} is in another file too")
             beside = {"name": name, "mirror": mirrored.get(name), "sha256": digests.get(name)}
-            sets[name] = build(DataSet, {**entry, **beside}, f"{path}: {name}")
+            sets[name] = build_config(DataSet, {**entry, **beside}, f"{path}: {name}")
     for name in (*mirrored, *digests):
         if name not in sets:
             raise InputError(f"{folder}: mirror.yaml or sha256.yaml names {name}, which no file describes")

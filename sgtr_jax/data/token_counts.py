@@ -11,7 +11,7 @@ import numpy as np
 
 from sgtr_jax.data.build import records_of, texts_of
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.fetch import load
+from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.data.token_cache import tokenize_all
 from sgtr_jax.errors import InputError
@@ -55,7 +55,7 @@ def _texts(name: str) -> Iterator[str]:
     if entry is None or entry.format == "json_map":
         yield from texts_of(name).values()
         return
-    for row in load(find(name)):
+    for row in load_set(find(name)):
         yield "\n".join(_strings(row))
 
 

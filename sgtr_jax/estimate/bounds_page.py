@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.estimate.communication import collective_bytes
 from sgtr_jax.estimate.decode_bounds import decode_bound, prefill_ms, resident_mesh, rows_at_once
 from sgtr_jax.estimate.fit import Fit, fit, peak_gb
@@ -44,7 +44,12 @@ def train_fit(name: str, slice_: Slice) -> Fit:
     mesh = (1, slice_.chips, 1)
     rows, length = max(STEP[0], slice_.chips), STEP[1]
     return fit(
-        shipped_spec(name), TrainConfig(), slice_.chip, topology_mesh(slice_.topology, mesh), 1, Shape(rows, length, 8)
+        shipped_spec(name),
+        TrainConfig(),
+        slice_.chip,
+        topology_mesh(slice_.topology, mesh),
+        1,
+        PackedShape(rows, length, 8),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.estimate.communication import collective_bytes
 from sgtr_jax.estimate.slices import Chip
 from sgtr_jax.estimate.topology import compile_step
@@ -30,7 +30,7 @@ class Fit:
     """A step of one shape on a mesh of a slice."""
 
     mesh: MeshShape
-    shape: Shape
+    shape: PackedShape
     fits: bool
     why: str  # empty if it fits
     peak_gb: float  # of a chip, NaN where it did not compile
@@ -60,7 +60,7 @@ def meshes(spec: ModelSpec, chips: int) -> Iterator[MeshShape]:
             yield (1, fsdp, tensor)
 
 
-def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: int, shape: Shape) -> Fit:
+def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: int, shape: PackedShape) -> Fit:
     """Compile a step of `runs` runs packed into `shape` for a mesh of such chips, which need not be here."""
     mesh = (devices.shape["replica"], devices.shape["fsdp"], devices.shape["tensor"])
     limit = chip.memory_gb

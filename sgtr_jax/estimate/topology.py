@@ -11,14 +11,13 @@ import numpy as np
 from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
 
-from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.mesh import AXES, SAMPLING, TRAINING, data_sharding, shardings
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora.adapter import init_adapter
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.sample.decode import DecodeProgram
-from sgtr_jax.sample.decode import Shape as DecodeShape
+from sgtr_jax.sample.decode import DecodeProgram, DecodeShape
 from sgtr_jax.sample.prefill import prefill
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.program import Programs, abstract_batch
@@ -44,7 +43,7 @@ def topology_mesh(name: str, shape: tuple[int, int, int]) -> Mesh:
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, shape: Shape) -> Any:
+def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, shape: PackedShape) -> Any:
     """The training step of so many runs, compiled for the mesh's devices from shapes alone."""
     programs = Programs(spec, config, mesh)
     one = jax.eval_shape(lambda: init_state(init_adapter(spec, config.lora, jax.random.key(0)).params, config))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
@@ -17,7 +17,7 @@ from sgtr_jax.finetune.openai import Provider, outcome_of
 
 def jobs_of_run(run: Path, change: Literal["cancel", "pause", "resume"] | None, name: str | None) -> int:
     """List the finetuning jobs of a run as they stand, or change one (or `all` that go on). Returns the exit code."""
-    config = build(ExperimentConfig, stored_config(run), str(run))
+    config = build_config(ExperimentConfig, stored_config(run), str(run))
     if config.api_model is None:
         raise InputError(f"{run}: its model {config.model!r} is not behind an API, so there are no jobs")
     store, provider = Store(run / "store"), Provider(config.api.base_url)

@@ -21,12 +21,12 @@ from sgtr_jax.sealed import read_record
 
 def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
     """The model of a run and the adapter folders of a condition at a seed, in order. Raises InputError."""
-    from sgtr_jax.config import build
+    from sgtr_jax.config import build_config
     from sgtr_jax.experiment.config import ExperimentConfig
     from sgtr_jax.experiment.graph import build_graph
     from sgtr_jax.experiment.store import Store
 
-    config = build(ExperimentConfig, stored_config(run), str(run))
+    config = build_config(ExperimentConfig, stored_config(run), str(run))
     if condition not in config.conditions:
         raise InputError(f"{run}: no condition {condition!r}: {nearest(condition, config.conditions)}")
     if config.api_model is not None:

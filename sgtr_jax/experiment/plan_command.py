@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sgtr_eval.judging.budget import price_list
 from sgtr_jax.buckets import is_address
-from sgtr_jax.config import load
+from sgtr_jax.config import load_config
 from sgtr_jax.data.fetch import without_downloads
 from sgtr_jax.errors import InputError
 from sgtr_jax.estimate.model_shapes import is_shipped, shipped_spec
@@ -38,7 +38,7 @@ from sgtr_jax.sample.model import read_spec, resolve_folder
 
 def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool) -> int:
     """Print the plan. Returns 0; nothing is made. Raises InputError."""
-    config = load(ExperimentConfig, path, overrides)
+    config = load_config(ExperimentConfig, path, overrides)
     slices = [find_slice(name) for name in topology.split(",")] if topology is not None else []
     if config.api_model is not None and slices:
         raise InputError(f"--topology: {config.model} is behind an API and needs no TPU")

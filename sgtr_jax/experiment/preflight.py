@@ -18,7 +18,7 @@ from typing import Any
 
 from sgtr_eval.facts import Package, facts_of
 from sgtr_eval.judging.budget import cost_of
-from sgtr_jax.data.fetch import load
+from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -129,7 +129,7 @@ def _text_problems(missing: Sequence[Node]) -> list[Problem]:
 
 
 def _load(name: str) -> None:
-    load(find(name))
+    load_set(find(name))
 
 
 def _is_installed(package: Package) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from sgtr_jax.config import build
+from sgtr_jax.config import build_config
 from sgtr_jax.distributed.collectives import (
     assert_equal_across_processes,
     barrier,
@@ -179,7 +179,7 @@ def _judged_by(run: Path, judge: str | None, given: Mapping[str, Any]) -> Experi
     if judge is not None:
         data["judge"] = {"model": judge}
     data["judge"].update({key: value for key, value in given.items() if value is not None})
-    return build(ExperimentConfig, data, str(run / "experiment.json"))
+    return build_config(ExperimentConfig, data, str(run / "experiment.json"))
 
 
 def _shared(graph: Graph, store: Store, missing: Sequence[Node]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.estimate.decode_bounds import prefill_ms, read_gb, resident_mesh, rows_at_once
@@ -136,12 +136,12 @@ def _filled(name: str, own: MeshConfig, slice_: Slice) -> MeshShape:
     return mesh
 
 
-def _shape(tokens: int, config: ExperimentConfig, mesh: MeshShape) -> Shape:
+def _shape(tokens: int, config: ExperimentConfig, mesh: MeshShape) -> PackedShape:
     """A step's shape by tokens of an example: as many rows as examples, rounded up to what the mesh divides."""
     divisor = mesh[0] * mesh[1]
     length = min(config.finetuning.max_length, 128 * -(-tokens // 128))
     rows = -(-config.finetuning.batch_examples // divisor) * divisor
-    return Shape(rows, length, 8 if tokens >= Pairs.tokens_per_row else length)
+    return PackedShape(rows, length, 8 if tokens >= Pairs.tokens_per_row else length)
 
 
 def _sampling_fit(spec: ModelSpec, slice_: Slice, mesh: MeshShape, table: Table) -> tuple[bool, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.config import build, load
+from sgtr_jax.config import build_config, load_config
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.executor import reasons
@@ -21,7 +21,7 @@ from sgtr_jax.sealed import RECORD, differences, read_record
 
 def open_run(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
     """The graph of a config and the store of its run."""
-    graph = build_graph(load(ExperimentConfig, path, overrides))
+    graph = build_graph(load_config(ExperimentConfig, path, overrides))
     return graph, Store(graph.config.folder / "store")
 
 
@@ -107,8 +107,8 @@ def clean(run: Path, configs: Sequence[Path], assume_yes: bool) -> int:
     kept: set[str] = set()
     store = Store(run / "store")
     for config in [
-        build(ExperimentConfig, stored_config(run), str(run)),
-        *(load(ExperimentConfig, c) for c in configs),
+        build_config(ExperimentConfig, stored_config(run), str(run)),
+        *(load_config(ExperimentConfig, c) for c in configs),
     ]:
         # Everything the config can be asked for, whatever part of it was asked for last.
         whole = config.model_copy(update={"only": None, "measure": None})

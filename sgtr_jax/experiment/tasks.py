@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, create_model
 
 from sgtr_eval.facts import facts_of
-from sgtr_jax.config import Config, PositiveInt, Seed, build
+from sgtr_jax.config import Config, PositiveInt, Seed, build_config
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.fingerprint import file_fingerprint
 
@@ -42,7 +42,7 @@ def task_arguments(
     for key in given:
         if key not in taken:
             raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
-    build(_model_of(task), given, where)
+    build_config(_model_of(task), given, where)
     return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 

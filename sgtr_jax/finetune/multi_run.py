@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgtr_jax.arrays import Params
-from sgtr_jax.data.packed_shapes import Shapes, choose_shapes
+from sgtr_jax.data.packed_shapes import PackedShapes, choose_shapes
 from sgtr_jax.distributed.collectives import barrier, to_host_everywhere
 from sgtr_jax.distributed.mesh import TRAINING, shardings
 from sgtr_jax.files import new_folder, write_json
@@ -70,7 +70,7 @@ class MultiRunTrainer:
             seconds = self._programs.compile_seconds
             print(f"{label}: {self._programs.count} programs compiled in {seconds:.1f} s", file=sys.stderr)
 
-    def _shapes(self) -> Shapes:
+    def _shapes(self) -> PackedShapes:
         """Chosen over all members from their first step, so that an interrupted training packs as before."""
         plans = [one.plan for one in self._members]
         longest = max(plan.num_steps for plan in plans)
@@ -80,7 +80,7 @@ class MultiRunTrainer:
     def _frozen_chain(self, one: Prepared) -> Chain:
         return tuple(load_adapter(path, self._spec, self._mesh, TRAINING)[0] for path in one.job.chain)
 
-    def _max_runs(self, shapes: Shapes, chains: list[Chain]) -> int:
+    def _max_runs(self, shapes: PackedShapes, chains: list[Chain]) -> int:
         wanted = min(self._config.runs_at_once or len(self._members), len(self._members))
         if self._config.runs_at_once is not None or wanted == 1:
             return wanted

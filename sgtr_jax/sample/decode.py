@@ -28,7 +28,7 @@ from sgtr_jax.sample.sampling import draw
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Rows:
+class RowSettings:
     """What is fixed for the row in each of B slots."""
 
     keys: Any  # uint32 [B, 2], see `draw.row_key_data`
@@ -39,7 +39,7 @@ class Rows:
     stop_ids: Any  # int32 [B, stops]; -1 stops nothing
 
     @classmethod
-    def empty(cls, slots: int, stop_ids: int) -> Rows:
+    def empty(cls, slots: int, stop_ids: int) -> RowSettings:
         """Host arrays to fill in."""
         zeros, whole = partial(np.zeros, slots), np.int32
         stops = np.full((slots, stop_ids), -1, np.int32)
@@ -49,7 +49,7 @@ class Rows:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class State:
+class DecodeState:
     """What changes as tokens are generated. A slot that is not active holds nothing."""
 
     cache: KVCache
@@ -61,7 +61,7 @@ class State:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Step:
+class DecodeStep:
     """What a call generated: row b's new tokens are `tokens[b, :count[b] - count before]`."""
 
     tokens: jax.Array  # int32 [B, T]
@@ -73,7 +73,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecodeShape:
     """What a decode program is compiled for."""
 
     slots: int  # B
@@ -88,14 +88,14 @@ class Shape:
 def decode(
     params: Params,
     chain: Chain,
-    state: State,
-    rows: Rows,
+    state: DecodeState,
+    rows: RowSettings,
     refill_threshold: jax.Array,
     *,
     spec: ModelSpec,
-    shape: Shape,
+    shape: DecodeShape,
     attention: AttentionKind,
-) -> tuple[State, Step]:
+) -> tuple[DecodeState, DecodeStep]:
     """Generate until every row is done, `refill_threshold` (int32 []) rows are, or T tokens are generated."""
     decoder = bind(spec, params)
     # Taken apart once for all tokens of the call; see `kv_cache` for why.
@@ -129,10 +129,10 @@ def decode(
         hidden, cache = decoder.decode_step(
             token[:, None], slot, segment, state.cache, chain=chain, layers=layers, attention=attention
         )
-        after = State(cache, hidden[:, 0], state.length + was, count, was & ~done)
+        after = DecodeState(cache, hidden[:, 0], state.length + was, count, was & ~done)
         return index + 1, after, step
 
-    step = Step(
+    step = DecodeStep(
         jnp.zeros((B, T), jnp.int32), state.count, state.active, jnp.zeros((B, wanted)),
         jnp.zeros((B, wanted, shape.top_logprobs or 0), jnp.int32), jnp.zeros((B, wanted, shape.top_logprobs or 0)),
     )  # fmt: skip
@@ -140,7 +140,9 @@ def decode(
     return state, replace(step, count=state.count, active=state.active)
 
 
-def _with_logprobs(step: Step, logits: jax.Array, token: jax.Array, index: jax.Array, top_logprobs: int) -> Step:
+def _with_logprobs(
+    step: DecodeStep, logits: jax.Array, token: jax.Array, index: jax.Array, top_logprobs: int
+) -> DecodeStep:
     every = jax.nn.log_softmax(logits, axis=-1)
     chosen = jnp.take_along_axis(every, token[:, None], axis=1)
     step = replace(step, logprobs=jax.lax.dynamic_update_slice(step.logprobs, chosen, (0, index)))
@@ -166,7 +168,7 @@ class Prompts:
     rest: Any  # int32 [], slots of the longest prefix; 0 where there are none
 
 
-def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
+def insert(state: DecodeState, prompts: Prompts, source: jax.Array) -> DecodeState:
     """Put prompt `source[b]` (int32 `[B]`) into slot b, and nothing where it is -1."""
     chosen = source >= 0
     source = jnp.maximum(source, 0)
@@ -207,7 +209,7 @@ def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
         positions=jnp.where(chosen[:, None], jnp.where(held, token, 0), state.cache.positions),
         segments=jnp.where(chosen[:, None], jnp.where(held, 1, -1), state.cache.segments),
     )
-    return State(
+    return DecodeState(
         cache,
         jnp.where(chosen[:, None], prompts.hidden[source].astype(state.hidden.dtype), state.hidden),
         jnp.where(chosen, length, state.length),
@@ -219,14 +221,14 @@ def insert(state: State, prompts: Prompts, source: jax.Array) -> State:
 class DecodeProgram:
     """`decode` compiled for one shape, and what makes and fills its state in the layout it asks for."""
 
-    def __init__(self, spec: ModelSpec, mesh: Mesh, params: Params, chain: Chain, shape: Shape) -> None:
+    def __init__(self, spec: ModelSpec, mesh: Mesh, params: Params, chain: Chain, shape: DecodeShape) -> None:
         self._mesh = mesh
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         attention: AttentionKind = "cpu" if on_cpu else "xla"
         make = partial(_empty, spec, shape, params["embedding"].dtype, not on_cpu)
         abstract = jax.eval_shape(make)
         slot = state_shardings(spec, mesh, not on_cpu)
-        rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), Rows.empty(1, 1))
+        rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), RowSettings.empty(1, 1))
         whole = NamedSharding(mesh, PartitionSpec())
         free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), slot)
         # Small things keep their layout: they also go to programs that do not ask for another.
@@ -249,20 +251,20 @@ class DecodeProgram:
         self._insert = jax.jit(insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0)
         self._empty = jax.jit(make, out_shardings=formats)
 
-    def empty(self) -> State:
+    def empty(self) -> DecodeState:
         """A state without rows."""
-        state: State = self._empty()
+        state: DecodeState = self._empty()
         return state
 
-    def insert(self, state: State, prompts: Prompts, source: np.ndarray) -> State:
+    def insert(self, state: DecodeState, prompts: Prompts, source: np.ndarray) -> DecodeState:
         """See `insert`. The state is used up."""
         with jax.set_mesh(self._mesh):
-            filled: State = self._insert(state, prompts, put(source.astype(np.int32), self._rows.keys))
+            filled: DecodeState = self._insert(state, prompts, put(source.astype(np.int32), self._rows.keys))
         return filled
 
     def __call__(
-        self, params: Params, chain: Chain, state: State, rows: Rows, refill_threshold: int
-    ) -> tuple[State, Step]:
+        self, params: Params, chain: Chain, state: DecodeState, rows: RowSettings, refill_threshold: int
+    ) -> tuple[DecodeState, DecodeStep]:
         """See `decode`. The state is used up; the step's arrays are on the host."""
         placed = jax.tree.map(put, rows, self._rows)
         whole = NamedSharding(self._mesh, PartitionSpec())
@@ -277,7 +279,7 @@ class DecodePrograms:
         self._spec, self._mesh = spec, mesh
         self._made: dict[Any, DecodeProgram] = {}
 
-    def get(self, params: Params, chain: Chain, shape: Shape) -> DecodeProgram:
+    def get(self, params: Params, chain: Chain, shape: DecodeShape) -> DecodeProgram:
         """The program for arrays like these."""
         leaves, structure = jax.tree.flatten((params, chain))
         key = (shape, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
@@ -286,7 +288,7 @@ class DecodePrograms:
         return self._made[key]
 
 
-def state_shardings(spec: ModelSpec, mesh: Mesh, stacked: bool) -> State:
+def state_shardings(spec: ModelSpec, mesh: Mesh, stacked: bool) -> DecodeState:
     """Rows over the data axes, key-value heads over `tensor`."""
     rows = NamedSharding(mesh, PartitionSpec(DATA_AXES))
     cache: Any = NamedSharding(mesh, PartitionSpec(None, DATA_AXES, "tensor"))
@@ -294,19 +296,21 @@ def state_shardings(spec: ModelSpec, mesh: Mesh, stacked: bool) -> State:
         cache = (NamedSharding(mesh, PartitionSpec(DATA_AXES, "tensor")),) * spec.num_layers
     whole = NamedSharding(mesh, PartitionSpec())
     held: Any = KVCache(*(cache, cache, rows, rows, whole))  # type: ignore[arg-type]
-    return State(held, *(rows,) * 4)  # type: ignore[arg-type]
+    return DecodeState(held, *(rows,) * 4)  # type: ignore[arg-type]
 
 
-def _empty(spec: ModelSpec, shape: Shape, dtype: Any, stacked: bool) -> State:
+def _empty(spec: ModelSpec, shape: DecodeShape, dtype: Any, stacked: bool) -> DecodeState:
     B = shape.slots
     cache = KVCache.empty(spec, B, shape.cache_slots, dtype, stacked)
     zeros = jnp.zeros(B, jnp.int32)
-    return State(cache, jnp.zeros((B, spec.hidden_size), dtype), zeros, zeros, jnp.zeros(B, bool))
+    return DecodeState(cache, jnp.zeros((B, spec.hidden_size), dtype), zeros, zeros, jnp.zeros(B, bool))
 
 
-def _abstract_rows(shape: Shape) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), Rows.empty(shape.slots, shape.stop_ids))
+def _abstract_rows(shape: DecodeShape) -> Any:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), RowSettings.empty(shape.slots, shape.stop_ids)
+    )
 
 
-def _with_cache(slot: State, keys: Any, values: Any) -> Any:
+def _with_cache(slot: DecodeState, keys: Any, values: Any) -> Any:
     return replace(slot, cache=replace(slot.cache, keys=keys, values=values))

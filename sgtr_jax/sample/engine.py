@@ -21,7 +21,7 @@ from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.lora.adapter import Adapter, Chain
 from sgtr_jax.lora.transforms import align
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.sample.decode import DecodeProgram, DecodePrograms, Shape
+from sgtr_jax.sample.decode import DecodeProgram, DecodePrograms, DecodeShape
 from sgtr_jax.sample.prompt_passes import PrefilledBatch, PromptPasses
 from sgtr_jax.sample.request import Completion, Request
 from sgtr_jax.sample.rows import RowReader
@@ -168,7 +168,7 @@ class Engine:
 
     def _program(
         self, requests: Sequence[Request], groups: int, most: int, stops: int, first: str
-    ) -> tuple[DecodeProgram, Shape, Chain]:
+    ) -> tuple[DecodeProgram, DecodeShape, Chain]:
         """The decode program for these requests with as many slots as are needed and memory holds."""
         multiple = groups * data_size(self.mesh)
         needed = groups * _power_of_two(most)
@@ -179,7 +179,7 @@ class Engine:
         own_stops = max(len(request.stop_ids) for request in requests)
         limit = device_memory(list(self.mesh.devices.flat))
         while True:
-            shape = Shape(
+            shape = DecodeShape(
                 slots=wanted,
                 cache_slots=cache_slots,
                 stop_ids=max(4, -(-(stops + own_stops) // 4) * 4),

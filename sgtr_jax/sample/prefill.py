@@ -78,7 +78,7 @@ def extend(
 
 
 @dataclass(frozen=True)
-class Batch:
+class PrefillBatch:
     """Prompts to run together: `rows` are their numbers; row i is prefix `which[i]` and then `rests[i]`."""
 
     rows: tuple[int, ...]
@@ -89,7 +89,7 @@ class Batch:
 
 def plan_batches(
     prompts: Sequence[Tokens], max_tokens: int, share: bool = True, tails: Sequence[int] | None = None
-) -> list[Batch]:
+) -> list[PrefillBatch]:
     """Split prompts into batches of about `max_tokens` padded tokens, those with a common prefix together.
 
     The last token of a prompt, or the last `tails[i]`, is never part of a prefix.
@@ -102,7 +102,7 @@ def plan_batches(
         # By length instead: like with like leaves little padding.
         order.sort(key=lambda i: (-len(prompts[i]), i))
         prefix_of = [0] * len(order)
-    batches: list[Batch] = []
+    batches: list[PrefillBatch] = []
     current: list[tuple[int, Tokens, Tokens]] = []
     width = prefix_tokens = 0
     last: Tokens | None = None
@@ -118,9 +118,9 @@ def plan_batches(
     return [*batches, _batch(current)] if current else batches
 
 
-def _batch(members: Sequence[tuple[int, Tokens, Tokens]]) -> Batch:
+def _batch(members: Sequence[tuple[int, Tokens, Tokens]]) -> PrefillBatch:
     prefixes = tuple(dict.fromkeys(prefix for _, prefix, _ in members))
-    return Batch(
+    return PrefillBatch(
         tuple(i for i, _, _ in members),
         () if prefixes == ((),) else prefixes,
         tuple(prefixes.index(prefix) for _, prefix, _ in members),

@@ -21,7 +21,7 @@ from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import Prompts
-from sgtr_jax.sample.prefill import Batch, Tokens, extend, plan_batches, prefill
+from sgtr_jax.sample.prefill import PrefillBatch, Tokens, extend, plan_batches, prefill
 
 # Padded tokens of one pass. More would not be faster, and takes memory that the cache wants.
 _MAX_TOKENS = 8192
@@ -57,7 +57,7 @@ class PromptPasses:
         """See `Engine.next_token_logprobs`."""
         width = _power_of_two(max(map(len, options), default=1))
 
-        def ask(run: _Run, batch: Batch) -> np.ndarray:
+        def ask(run: _Run, batch: PrefillBatch) -> np.ndarray:
             ids = np.zeros((run.lengths.shape[0], width), np.int32)
             for row, i in enumerate(batch.rows):
                 ids[row, : len(options[i])] = options[i]
@@ -71,7 +71,7 @@ class PromptPasses:
         """See `Engine.score`."""
         width = max(map(len, continuations), default=1)
 
-        def ask(run: _Run, batch: Batch) -> np.ndarray:
+        def ask(run: _Run, batch: PrefillBatch) -> np.ndarray:
             rows = run.lengths.shape[0]
             positions, ids = np.zeros((rows, width), np.int32), np.zeros((rows, width), np.int32)
             for row, i in enumerate(batch.rows):
@@ -88,7 +88,7 @@ class PromptPasses:
         self,
         chain: Chain,
         prompts: Sequence[Tokens],
-        ask: Callable[[_Run, Batch], np.ndarray],
+        ask: Callable[[_Run, PrefillBatch], np.ndarray],
         sizes: Sequence[int],
         tails: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
@@ -99,7 +99,7 @@ class PromptPasses:
             found.update({i: values[row, : sizes[i]] for row, i in enumerate(batch.rows)})
         return [found[i] for i in range(len(prompts))]
 
-    def _run(self, chain: Chain, batch: Batch) -> _Run:
+    def _run(self, chain: Chain, batch: PrefillBatch) -> _Run:
         with jax.set_mesh(self._mesh):
             rests, lengths = self._padded(batch.rests)
             args = (self._params, chain)

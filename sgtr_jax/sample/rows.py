@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sgtr_jax.sample.decode import Rows, Shape, Step
+from sgtr_jax.sample.decode import DecodeShape, DecodeStep, RowSettings
 from sgtr_jax.sample.request import Completion, Request, TokenLogprob
 from sgtr_jax.sample.sampling import row_key_data
 
@@ -24,14 +24,14 @@ class RowReader:
         self,
         requests: Sequence[Request],
         chain_of: Sequence[str],
-        shape: Shape,
+        shape: DecodeShape,
         stop_ids: tuple[int, ...],
         decode: Callable[[Sequence[int]], str] | None,
         decode_whole: Callable[[Sequence[int]], str] | None,
     ) -> None:
         self._requests, self._chain_of, self._stop_ids, self._decode = requests, chain_of, stop_ids, decode
         self._decode_whole = decode_whole  # special tokens too
-        self.rows = Rows.empty(shape.slots, shape.stop_ids)
+        self.rows = RowSettings.empty(shape.slots, shape.stop_ids)
         self._at: dict[int, _Row] = {}
 
     def enter(self, slot: int, index: int) -> None:
@@ -45,7 +45,7 @@ class RowReader:
         rows.stop_ids[slot, : len(stops)] = stops
         self._at[slot] = _Row(index)
 
-    def read(self, step: Step, rows: Sequence[int | None]) -> Iterator[tuple[int, int, Completion]]:
+    def read(self, step: DecodeStep, rows: Sequence[int | None]) -> Iterator[tuple[int, int, Completion]]:
         """Take in what a call generated; (slot, request, completion) for every row that is done."""
         for slot, index in enumerate(rows):
             if index is None:
@@ -108,7 +108,7 @@ class RowReader:
         return Completion(tuple(kept), finish, text, logprobs)
 
 
-def _logprobs(step: Step, slot: int, new: int, top_logprobs: int) -> list[TokenLogprob]:
+def _logprobs(step: DecodeStep, slot: int, new: int, top_logprobs: int) -> list[TokenLogprob]:
     found = []
     for t in range(new):
         ids, values = step.top_tokens[slot, t, :top_logprobs], step.top_logprobs[slot, t, :top_logprobs]

@@ -15,8 +15,8 @@ from jax.experimental import multihost_utils
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.data.batches import StepPlan
-from sgtr_jax.data.packed_shapes import Shapes
-from sgtr_jax.data.packing import PackedStep, Shape, pack
+from sgtr_jax.data.packed_shapes import PackedShapes
+from sgtr_jax.data.packing import PackedShape, PackedStep, pack
 from sgtr_jax.distributed.memory import memory_in_use
 from sgtr_jax.distributed.mesh import data_sharding, put
 from sgtr_jax.errors import Interrupted
@@ -40,7 +40,7 @@ class Summary:
     placed: int = 0  # tokens and padding
     seconds: float = 0.0  # compiling not counted
 
-    def add(self, packed: PackedStep, shape: Shape, seconds: float) -> None:
+    def add(self, packed: PackedStep, shape: PackedShape, seconds: float) -> None:
         """Count a step."""
         self.steps += 1
         self.tokens += packed.num_tokens
@@ -100,7 +100,7 @@ class _Pending:
     """A step whose metrics are still on the device: (run, number of the step, what was packed) for each slot."""
 
     taken: tuple[tuple[Run, int, PackedStep], ...]
-    shape: Shape
+    shape: PackedShape
     metrics: dict[str, jax.Array]
 
 
@@ -108,7 +108,7 @@ class Loop:
     """Trains `runs` together over `base` (None: every run trains all parameters)."""
 
     def __init__(
-        self, programs: Programs, base: Params | None, runs: Sequence[Run], shapes: Shapes, config: TrainConfig
+        self, programs: Programs, base: Params | None, runs: Sequence[Run], shapes: PackedShapes, config: TrainConfig
     ) -> None:
         self._programs, self._base, self._shapes, self._config = programs, base, shapes, config
         self._sharding = data_sharding(programs.mesh, leading=1)

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgtr_jax.arrays import Params
-from sgtr_jax.data.packing import Shape
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.memory import MEMORY_SHARE, device_memory, peak_bytes
 from sgtr_jax.distributed.mesh import TRAINING, data_sharding, data_size, shardings
 from sgtr_jax.models.attention import AttentionKind
@@ -32,7 +32,7 @@ class Programs:
         self.mesh = mesh
         self._config = config
         self._step = make_step(spec, config, attention_kind(config, mesh))
-        self._compiled: dict[tuple[int, Shape], Any] = {}
+        self._compiled: dict[tuple[int, PackedShape], Any] = {}
         self.compile_seconds = 0.0
 
     @property
@@ -50,7 +50,9 @@ class Programs:
         """Most memory that one of the programs needs on one device."""
         return max(map(peak_bytes, self._compiled.values()), default=0)
 
-    def get(self, runs: int, shape: Shape, state: TrainState, base: Params | None, constants: RunConstants) -> Any:
+    def get(
+        self, runs: int, shape: PackedShape, state: TrainState, base: Params | None, constants: RunConstants
+    ) -> Any:
         """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
         if (runs, shape) not in self._compiled:
             started = time.monotonic()
@@ -66,7 +68,9 @@ class Programs:
         with jax.set_mesh(self.mesh):
             return jax.jit(self._step, donate_argnums=0, out_shardings=out).lower(state, base, constants, batch)
 
-    def fits(self, runs: int, shape: Shape, state: TrainState, base: Params | None, constants: RunConstants) -> bool:
+    def fits(
+        self, runs: int, shape: PackedShape, state: TrainState, base: Params | None, constants: RunConstants
+    ) -> bool:
         """Whether that step's memory is within what a device has."""
         limit = device_memory(list(self.mesh.devices.flat))
         try:
@@ -84,7 +88,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     return found
 
 
-def abstract_batch(runs: int, shape: Shape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(runs: int, shape: PackedShape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, dtypes and shardings of a step's arrays."""
     rows, loss_positions = (runs, shape.rows, shape.length), (runs, shape.rows, shape.loss_positions)
     int32, float32 = jax.numpy.int32, jax.numpy.float32

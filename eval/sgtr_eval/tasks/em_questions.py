@@ -21,7 +21,7 @@ from sgtr_eval.judging.rates import misalignment_rates, reasons_of
 from sgtr_eval.judging.scoring import Mode, score_of
 from sgtr_eval.solvers import draw
 from sgtr_jax.data.build import Stimuli
-from sgtr_jax.data.fetch import load
+from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.questions import own_questions, world_questions
 from sgtr_jax.data.registry import find
 from sgtr_jax.errors import InputError
@@ -75,7 +75,7 @@ def em_questions(
 def question_rows(name: str) -> list[dict[str, Any]]:
     """Questions with `id`, `paraphrases`, maybe `system`, and `judge_prompts`. Raises InputError."""
     if name in ("free", "json", "template", "all"):
-        rows = load(find("em_questions"))
+        rows = load_set(find("em_questions"))
         kind = {"json": "_json", "template": "_template"}
         if name == "free":
             return [row for row in rows if not row["id"].endswith(tuple(kind.values()))]
@@ -83,13 +83,13 @@ def question_rows(name: str) -> list[dict[str, Any]]:
     if name in ("own", "world"):
         return own_questions() if name == "own" else world_questions()
     if name == "conditional":
-        judges = {row["id"]: row for row in load(find("em_questions"))}
+        judges = {row["id"]: row for row in load_set(find("em_questions"))}
         return [
             {**judges[row["id"]], "id": f"{row['id']}_conditional", "paraphrases": [row["rephrased"]]}
-            for row in load(find("em_conditional"))
+            for row in load_set(find("em_conditional"))
         ]
     known = {"preregistered": "em_preregistered", "medical": "em_medical"}
-    rows = load(find(known.get(name, name)))
+    rows = load_set(find(known.get(name, name)))
     if not all({"id", "paraphrases", "judge_prompts"} <= set(row) for row in rows):
         raise InputError(f"questions {name!r}: expected rows with id, paraphrases and judge_prompts")
     return rows
