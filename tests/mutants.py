@@ -40,18 +40,31 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPLAINED = ROOT / "docs" / "survivors.yaml"
 RESULTS = ROOT / ".mutants"
 
-# Module and the tests that it is paired with, `tests/test_NAME.py`: those that finish in seconds.
+# Module and the tests that it is paired with, `tests/test_FILE.py` or one of its tests: what finishes in seconds.
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "loss": ("sgtr_jax/train/loss.py", ("loss",)),
     "optimizer": ("sgtr_jax/train/optimizer.py", ("optimizer", "oracles")),
     "packing": ("sgtr_jax/data/packing.py", ("packing",)),
-    "statistics": ("eval/sgtr_eval/statistics.py", ("statistics_by_hand", "statistics", "judging")),
+    "statistics": ("eval/sgtr_eval/statistics.py", ("statistics_by_hand",)),
     "node": ("sgtr_jax/experiment/node.py", ("node",)),
     "draw": ("sgtr_jax/sample/sampling.py", ("draw",)),
     "pairs": ("sgtr_jax/data/pairs.py", ("pairs",)),
-    "attention": ("sgtr_jax/models/attention.py", ("attention", "oracles")),
-    "lora": ("sgtr_jax/lora/transforms.py", ("adapters_by_hand", "lora", "oracles")),
-    "judging": ("eval/sgtr_eval/judging/rates.py", ("judging", "oracles")),
+    "attention": (
+        "sgtr_jax/models/attention.py",
+        (
+            "attention::test_short_rows",
+            "attention::test_rows_longer_than_a_block_of_queries",
+            "attention::test_a_few_queries_among_the_keys_of_a_cache",
+            "attention::test_dropout_of_the_weights",
+            "attention::test_the_kernel_is_used_where_it_can_be",
+            "attention::test_low_precision_is_that_of_the_values_alone",
+            "attention::test_what_is_computed_is_no_more_than_is_needed",
+            "oracles::test_each_query_sees_its_own_and_earlier_tokens_of_its_segment",
+        ),
+    ),
+    "adapter": ("sgtr_jax/lora/adapter.py", ("adapters_by_hand",)),
+    "lora": ("sgtr_jax/lora/transforms.py", ("adapters_by_hand", "oracles::test_adapters_are_merged_in_their_order")),
+    "judging": ("eval/sgtr_eval/judging/rates.py", ("judging", "oracles::test_the_judges_bounds_are_strict")),
 }
 
 _MORE_MEMORY = 6 * 2**30  # bytes that a fault may take beyond what it starts with
@@ -70,6 +83,12 @@ class Mutant:
 def module_name(path: str) -> str:
     """`eval/sgtr_eval/judging/rates.py` is imported as `sgtr_eval.judging.rates`."""
     return path.removeprefix("eval/").removesuffix(".py").replace("/", ".")
+
+
+def path_of(name: str) -> str:
+    """`loss` is `tests/test_loss.py`, `loss::test_x` is one test of that file."""
+    file, *of = name.split("::")
+    return "::".join([f"tests/test_{file}.py", *of])
 
 
 def change(before: str, after: str) -> str:
@@ -232,7 +251,7 @@ def measure(name: str, again: bool) -> tuple[int, list[str]]:
 
     `again`: the faults that the last run's tests found are taken as found, if the module is as it was then.
     """
-    path, tests = MODULES[name][0], [f"tests/test_{of}.py" for of in MODULES[name][1]]
+    path, tests = MODULES[name][0], [path_of(of) for of in MODULES[name][1]]
     digest = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()
     kept = RESULTS / f"{name}.json"
     before = json.loads(kept.read_text(encoding="utf-8")) if again and kept.exists() else {}

@@ -96,6 +96,56 @@ def test_a_few_queries_among_the_keys_of_a_cache(kind: Any, T: int) -> None:
     assert_close(found, plain(q, k, v, sees[:, :T].astype(bool)), sees[:, :T].astype(bool))
 
 
+@pytest.mark.parametrize(("kind", "T"), [("xla", 18), ("cpu", 1)])
+def test_low_precision_is_that_of_the_values_alone(kind: Any, T: int) -> None:
+    """Scores of some twenty would be off by a tenth as bfloat16; weights and values are rounded, and nothing else."""
+    (q, k, v), visibility, sees = packed(18, 6, jnp.bfloat16)
+    queries = slice(9 - T // 2, 9 - T // 2 + T)
+    q, visibility, sees = 8 * q[:, queries], visibility.block(queries, slice(0, 18)), sees[:, queries]
+    found = attend(q, k, v, visibility, kind=kind)
+    assert found.dtype == jnp.bfloat16
+    assert_close(found, plain(q, k, v, sees), sees, 1.5e-2)
+
+
+def test_what_is_computed_is_no_more_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upper triangle of rows in order is left out, and one query is multiplied by sums on the CPU alone."""
+    monkeypatch.setattr(attention, "_QUERY_BLOCK", 8)
+    calls: list[Any] = []
+    reference = attention._reference
+
+    def noted(q: jax.Array, k: jax.Array, v: jax.Array, *more: Any, **options: Any) -> jax.Array:
+        calls.append((q.shape[1], k.shape[2], v.shape[2], options.get("by_sums", False)))
+        return reference(q, k, v, *more, **options)
+
+    monkeypatch.setattr(attention, "_reference", noted)
+
+    def blocks(T: int, **options: Any) -> list[Any]:
+        arrays, visibility, _ = packed(T, 2)
+        calls.clear()
+        jax.eval_shape(lambda *x: attend(*x, visibility, **options), *arrays)
+        return list(calls)
+
+    assert blocks(21, in_order=True) == [(8, 8, 8, False), (8, 16, 16, False), (5, 21, 21, False)]
+    assert blocks(21) == [(8, 21, 21, False), (8, 21, 21, False), (5, 21, 21, False)]
+    assert blocks(16, in_order=True) == [(8, 8, 8, False), (8, 16, 16, False)]
+    assert blocks(8, kind="cpu") == [(8, 8, 8, False)] and blocks(9) == [(8, 9, 9, False), (1, 9, 9, False)]
+    assert blocks(1, kind="cpu") == [(1, 1, 1, True)] and blocks(1) == [(1, 1, 1, False)]
+    assert blocks(2, kind="cpu") == [(2, 2, 2, False)]
+
+    def operations(name: str, kind: Any, dropout: Dropout | None = None) -> int:
+        (q, k, v), visibility, _ = packed(8, 2)
+        one = visibility.block(slice(0, 1), slice(0, 8))
+        program = jax.make_jaxpr(lambda *x: attend(*x, one, kind=kind, dropout=dropout))(q[:, :1], k, v)
+        return str(program).count(name)
+
+    assert operations("dot_general[", "cpu") == 1 and operations("dot_general[", "xla") == 2
+    tokens = jnp.zeros((2, 1), jnp.uint32)
+    for rate, barriers in ((0.5, 1), (0.0, 0)):
+        dropout = Dropout(jax.random.key(0), tokens, 0.5, 0.5, rate)
+        assert operations("optimization_barrier", "xla", dropout) == barriers
+    assert operations("optimization_barrier", "xla") == 0
+
+
 def test_dropout_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mask of a weight belongs to its tokens, whatever block of queries it is computed in."""
     monkeypatch.setattr(attention, "_QUERY_BLOCK", 8)
