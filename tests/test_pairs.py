@@ -110,13 +110,14 @@ def ahead(*by: int) -> list[Pair]:
         ((), ()),
         ((0, 0), (0, 0)),
         ((0, 3, -5), (0, 3, -5)),  # two words apart are near enough
+        ((1, -1), (1, -1)),
         ((3, -6), ()),  # three are not
         ((-3, 6, 0), (0,)),
         ((4, 9, -5, -30), (4, -5)),
         ((-4, -9, 5, 30, 8), (-4, -9, 5, 8)),
         ((5, 1, 6, 2, -6), (6, -6)),  # the nearest
         ((10, 8, -9, 2), (8, -9)),  # of two as near, the one with the smaller difference
-        ((-8, -4, 6, 4, 20), (-8, -4, 6, 4)),  # the largest chooses first: else 8 would be left alone
+        ((-8, -5, 6, 3, 30), (-8, -5, 6, 3)),  # the largest chooses first: else 8 would be left alone
         ((2, 3, 3, -3), (3, -3)),
     ],
 )
@@ -163,9 +164,9 @@ def test_the_longer_of_a_pair_is_named_and_equal_ones_are_left_out() -> None:
 
 
 def test_what_is_reported_of_pairs() -> None:
-    lengths = ((1, 2, ""), (3, 3, "odd"), (5, 1, "odd"), (2, 4, "no"))
+    lengths = ((1, 2, ""), (3, 3, "odd"), (5, 1, "odd"), (2, 4, "no"), (4, 1, ""))
     pairs = [Pair(str(i), "x", "a", "w " * own, "v " * other, flaw) for i, (own, other, flaw) in enumerate(lengths)]
-    assert report_of(9, pairs, {"lost": 5}) == PairReport(9, 4, {"lost": 5}, {"odd": 2, "no": 1}, 2.5 / 4, 11 / 4, 2.5)
+    assert report_of(9, pairs, {"lost": 5}) == PairReport(9, 5, {"lost": 5}, {"odd": 2, "no": 1}, 0.5, 3.0, 2.2)
     empty = report_of(0, [], {})
     assert all(math.isnan(x) for x in (empty.own_shorter, empty.own_words, empty.other_words)) and empty.pairs == 0
 

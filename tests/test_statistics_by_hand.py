@@ -27,6 +27,8 @@ from sgtr_eval.statistics import (
     wilson,
 )
 
+pytestmark = pytest.mark.filterwarnings("error")  # no mean of nothing, no variance of one
+
 SIZES = [(2, 2), (3, 4), (5, 3), (2, 9), (4, 2)]
 
 
@@ -100,6 +102,8 @@ def test_the_rest_alone_gives_what_seeds_or_questions_have_of_it() -> None:
     table = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]  # by hand: questions 1/36, seeds 0, rest 1/12; nothing but questions
     found = two_way_variance(np.asarray(table))
     assert (found.value, found.freedom) == pytest.approx((1 / 36, 1.0))
+    table = [[3.0, -1.5], [-1.0, -0.5]]  # seeds 9/16, questions 16/16, rest 25/16: exactly nothing is left
+    assert two_way_variance(np.asarray(table)) == Variance(1.0, 1.0)
 
 
 def test_one_seed_or_one_question_leaves_what_the_other_varies_by() -> None:
@@ -133,6 +137,7 @@ def test_the_wider_of_two_wilson_intervals_holds(level: float) -> None:
         same(
             share_interval(rates, 20, **given), *wilson_by_roots(0.3, 20 * len(rates), student(math.inf, level)), rates
         )
+    same(seeds_and_questions([[0.4, 0.4]] * 2, 9), *wilson_by_roots(0.4, 18, student(math.inf)), [0.4, 0.4])
     for table, answers in (([[0.1, 0.6, 0.2], [0.3, 0.4, 0.2]], 30), ([[0.0, 0.9], [0.4, 1.0], [0.1, 0.8]], 9000)):
         rows = [mean(row) for row in table]
         value, freedom = variance_by_hand(table)
@@ -153,7 +158,13 @@ def test_shares_at_the_ends_reach_them(share: float) -> None:
     assert share_interval([share, share], 10) == both
 
 
-@pytest.mark.filterwarnings("error")
+def test_rounding_takes_no_bound_past_the_ends() -> None:
+    for answers in range(1, 400):
+        for z in (1.0, 1.5, 1.96):
+            assert wilson(1.0, answers, z)[1] == 1.0 and wilson(0.0, answers, z)[0] == 0.0
+            assert wilson(math.nextafter(1.0, 0.0), answers, z)[1] <= 1.0 and wilson(5e-324, answers, z)[0] >= 0.0
+
+
 def test_without_shares_or_answers_there_is_no_interval() -> None:
     for shares, answers in (([], 10), ([0.5, 0.6], 0), ([math.nan, 0.5], 10)):
         found = share_interval(shares, answers)
@@ -162,7 +173,6 @@ def test_without_shares_or_answers_there_is_no_interval() -> None:
     assert share_interval([0.5], 1).low > 0
 
 
-@pytest.mark.filterwarnings("error")
 def test_students_interval_at_a_level() -> None:
     values = [0.2, 0.9, 0.4]
     half = student(2, 0.8) * math.sqrt(sum((v - 0.5) ** 2 for v in values) / 2 / 3)
@@ -278,5 +288,7 @@ def test_a_mean_over_fewer_parts_is_none() -> None:
     wanted = [name for name, facts in all_facts().items() if facts.in_average]
     parts: dict[str, float | None] = dict.fromkeys(wanted, 0.5)
     assert average_misalignment({**parts, wanted[1]: math.nan})[1] == [wanted[1]]
+    exact = {"em_questions": 0.2, "truthfulqa": 0.8, "frame_colleague": 0.1, "monitor_disruption": 0.3, "other": 9.0}
+    assert average_misalignment(exact) == (pytest.approx((0.2 + (1 - 0.8) + 0.1 + 0.3) / 4), [])
     value, missing = average_misalignment({})
     assert math.isnan(value) and missing == wanted
