@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tiny import random_params, spec_of
 
 from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig, init_adapter
-from sgtr_jax.lora.transforms import align, concatenate, merge, merge_in_turn
+from sgtr_jax.lora.transforms import _merge_kernel, align, concatenate, merge, merge_in_turn
 
 SPEC = spec_of()
 L = SPEC.num_layers
@@ -130,6 +130,14 @@ def test_merging_rounds_once_and_says_what_was_lost(base: Any, rounding: Any) ->
         assert (off <= 1e-5 + step * np.abs(wanted)).all() and (off > 1e-5).mean() < 0.01
         share = np.sqrt(((np.asarray(found, np.float64) - kernel - added) ** 2).sum() / (added**2).sum())
         assert lost[name] == pytest.approx(share, rel=1e-3, abs=1e-6)
+
+
+def test_the_product_of_the_factors_has_the_highest_precision() -> None:
+    """A TPU multiplies in bfloat16 by default; a CPU does not, so that no number here would tell."""
+    pairs = [(link.params["q_proj"], link.scale) for link in CHAINS[2]]
+    kernel = random_params(SPEC)["layers"]["q_proj"]["kernel"]
+    program = str(jax.make_jaxpr(_merge_kernel, static_argnums=2)(kernel, pairs, jnp.dtype(jnp.float32)))
+    assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 2
 
 
 def test_nothing_is_lost_of_nothing() -> None:
