@@ -1,4 +1,4 @@
-"""`make mutants`: the tests of ten modules against small faults that mutmut puts into them.
+"""`make mutants`: the tests of eleven modules against small faults that mutmut puts into them.
 
 mutmut makes the faults; its own runner is not used, because it runs the tests in the process that it forks from, which
 JAX does not survive, leaves decorated functions alone, and finds no module whose folder is not its package's. Here one
