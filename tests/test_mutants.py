@@ -51,7 +51,7 @@ def test_a_fault_is_put_in_wherever_the_function_is_held() -> None:
         put_in(
             packing, Mutant("", "PackedStep.num_tokens", "class PackedStep:\n    def num_tokens(self): return 'no'\n")
         )
-        assert packing.pack([], packing.Shape(1, 1, 1)).num_tokens == "no"  # type: ignore[comparison-overlap]
+        assert packing.pack([], packing.PackedShape(1, 1, 1)).num_tokens == "no"  # type: ignore[comparison-overlap]
     finally:
         (held.__code__, held.__defaults__), getter.__code__ = kept, code
     assert held(8) == 8
