@@ -34,15 +34,15 @@ def on_files(files: Files, config: Any) -> Files:
 
 def commands() -> str:
     """The help of every command."""
-    from sgtr_jax.cli.main import _parser
+    from sgtr_jax.cli.main import make_parser
 
     lines = [
         "# Commands",
         "",
         "Exit codes: 0 done, 2 wrong input (nothing expensive has begun), 1 failure, 130 interrupted.",
     ]
-    for words, parser in _leaves(_parser(), ["sgtr"]):
-        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+    for words, parser in _leaves(make_parser(), ["sgtr"]):
+        parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100)
         lines += ["", f"## {' '.join(words)}", "", "```text", parser.format_help().strip(), "```"]
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from sgtr_jax.cli.parser import Commands
 from sgtr_jax.errors import InputError
 
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
@@ -21,8 +23,20 @@ _SMALLEST_DISK_GB = 20
 Finding = tuple[str, str | None]
 
 
-def doctor(bucket: str | None = None) -> int:
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add(
+        "doctor",
+        "Check this machine: devices, versions, memory, disk, keys, hub, bucket.",
+        ["sgtr doctor", "sgtr doctor --bucket gs://BUCKET    # also whether the bucket can be written to"],
+        run,
+    )
+    parser.add_argument("--bucket", metavar="ADDRESS", help="gs://NAME to try writing to")
+
+
+def run(args: argparse.Namespace) -> int:
     """Print a line for each check. Returns 1 if one found a problem."""
+    bucket: str | None = args.bucket
     checks: dict[str, Callable[[], Finding]] = {
         "python": _python, "packages": _packages, "jax and jaxlib": _matching, "devices": _devices,
         "product and sum on every device": _compute, "memory": _memory, "disk": _disk, "keys": _keys,

@@ -1,0 +1,47 @@
+"""`sgtr run`: a whole experiment."""
+
+from __future__ import annotations
+
+import argparse
+
+from sgtr_jax.cli.parser import Commands, add_overrides, as_path
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add(
+        "run",
+        "Run a whole experiment; what is already done is not done again.",
+        [
+            "sgtr run configs/demo.yaml",
+            "sgtr run mine.yaml only=reversal seeds=3 finetuning.lora.rank=16",
+            "sgtr run mine.yaml --list    # all artifacts, and which are done",
+        ],
+        run,
+    )
+    parser.add_argument("config", type=as_path, metavar="CONFIG", help="the experiment's YAML file")
+    add_overrides(parser, "settings that replace those of the file, for example seeds=3")
+    parser.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
+    parser.add_argument(
+        "--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes"
+    )
+    parser.add_argument(
+        "--no-judge", action="store_true", help="sample the answers that a judge is to read; see sgtr judge"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask what an API model or a judge may cost")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from sgtr_jax.experiment.status import explain, list_graph
+
+    if args.list:
+        return list_graph(args.config, args.overrides)
+    if args.why:
+        return explain(args.config, args.overrides, args.why)
+    from sgtr_jax.distributed.launch import start_jax
+
+    start_jax()
+    from sgtr_jax.experiment.run import run_experiment
+
+    return run_experiment(args.config, args.overrides, judge=not args.no_judge, assume_yes=args.yes)
