@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from tiny import make_adapter
 
+from sgtr_eval.described import metrics_of, tasks
 from sgtr_jax.config import Config, load_config
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.settings import descriptions, sections_of
 from sgtr_jax.sample.model import read_spec, resolve_folder
 
 ROOT = Path(__file__).parent.parent
@@ -113,7 +115,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_program() -> None
 
 
 def test_settings_stand_under_their_yaml_paths() -> None:
-    sections = list(page("settings_page").sections_of(ExperimentConfig))
+    sections = list(sections_of(ExperimentConfig))
     rows = {row.path: row for section in sections for row in section.rows}
     assert {"name", "finetuning.lora.rank", "data.NAME.recipe.rows", "conditions.NAME.stages[].data"} <= set(rows)
     # A default, given under the path that the page names, is understood and changes nothing.
@@ -133,7 +135,7 @@ def test_every_setting_has_a_description(monkeypatch: pytest.MonkeyPatch) -> Non
         "| `finetuning.lora.rank` | `int` | `32` | The rank of the adapter's two matrices. |"
         in settings.settings_page()
     )
-    monkeypatch.setattr(settings, "roots", lambda: {"a file": Undescribed})
+    monkeypatch.setattr(settings, "roots", lambda: {"train": Undescribed})
     with pytest.raises(settings.Undescribed, match=r"Undescribed: part\.size$"):
         settings.settings_page()
 
@@ -154,7 +156,7 @@ class Undescribed(Config):
 
 
 def test_comments_beside_and_above_a_field_describe_it() -> None:
-    assert page("settings_page").descriptions(Part) == {"name": "What it is called, by people."}
+    assert descriptions(Part) == {"name": "What it is called, by people."}
 
 
 def test_every_argument_of_an_evaluation_is_described() -> None:
@@ -194,7 +196,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def test_the_metrics_of_the_page_are_those_of_the_logs(tmp_path: Path) -> None:
-    made = page("evaluations_page")
     files = files_of(tmp_path)
     questions = tmp_path / "q.jsonl"
     questions.write_text('{"id": "q", "prompt": "A or B?", "correct": "A"}\n')
@@ -202,16 +203,16 @@ def test_the_metrics_of_the_page_are_those_of_the_logs(tmp_path: Path) -> None:
         "two_choice": {"questions": str(questions)}, "self_recognition": files, "self_recognition_individual": files,
         "summarise": {"articles": files["articles"]},
     }  # fmt: skip
-    assert set(ARGUMENTS) == set(made.tasks())
-    built = [task(**ARGUMENTS[name], **own.get(name, {})) for name, task in made.tasks().items()]
+    assert set(ARGUMENTS) == set(tasks())
+    built = [task(**ARGUMENTS[name], **own.get(name, {})) for name, task in tasks().items()]
     # The demo's rule answers and judges: no weights are needed for the names of metrics.
     logs = inspect_ai.eval(
         built, model="world/rule", model_roles={"grader": "world/rule"}, log_dir=str(tmp_path / "logs"), display="none",
         log_level="error",
     )  # fmt: skip
-    for name, log in zip(made.tasks(), logs, strict=True):
+    for name, log in zip(tasks(), logs, strict=True):
         assert log.status == "success", f"{name}: {log.error}"
-        described = set(made.metrics_of(name, made.descriptions()))
+        described = set(metrics_of(name))
         patterns = [re.sub(r"[A-Z]+", ".+", metric) for metric in described if re.search("[A-Z]", metric)]
         found = {metric for score in (log.results.scores if log.results else []) for metric in score.metrics}
         assert {one for one in described if not re.search("[A-Z]", one)} <= found, name
