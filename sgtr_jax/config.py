@@ -6,7 +6,6 @@ and the key in every message, the nearest valid key for a misspelt one, and neve
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args,
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.near import called, close, remark
 from sgtr_jax.yaml_text import parse_yaml, read_yaml
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
@@ -141,15 +141,27 @@ def _describe(cls: type[BaseModel], item: Any) -> str:
     key = ".".join(str(part) for part in location) or "the config"
     if item["type"] == "extra_forbidden":
         valid = sorted(_keys_at(cls, location[:-1]))
-        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {key!r}: {hint}Valid keys: {', '.join(valid)}"
+        return f"unknown key {key!r}: {_hint(cls, location, valid)}Valid keys: {', '.join(valid)}"
     if item["type"] == "missing":
         return f"key {key!r} is missing"
     reason = _cut(item["msg"].removeprefix("Value error, "), _LONGEST_REASON)
     if isinstance(item["input"], dict):  # a whole section, or all of the config
         return f"key {key!r}: {reason}" if location else reason
     return f"key {key!r}: {reason} (found {_cut(repr(item['input']), _LONGEST_VALUE)})"
+
+
+def _hint(cls: type[BaseModel], location: tuple[Any, ...], valid: Sequence[str]) -> str:
+    """What a key that does not exist is meant to be: one beside it, one further down, or one anywhere."""
+    *above, wrong = map(str, location)
+    below = sorted(_paths_at(cls, location[:-1]))
+    for one_of in (called, close):
+        if (found := one_of(wrong, valid)) is None and (found := one_of(wrong, below)) is not None:
+            found = ".".join([*above, found])
+        if found is None:
+            found = one_of(wrong, sorted(_paths_at(cls, ())))
+        if found is not None:
+            return f"did you mean {found!r}{remark(wrong, found)}? "
+    return ""
 
 
 def _cut(text: str, longest: int) -> str:
@@ -175,3 +187,12 @@ def _keys_at(annotation: Any, location: tuple[Any, ...]) -> set[str]:
     if origin is Union or str(origin) == "<class 'types.UnionType'>":
         return set().union(*(_keys_at(arg, location) for arg in args))
     return set()
+
+
+def _paths_at(annotation: Any, location: tuple[Any, ...], deep: int = 4) -> set[str]:
+    """Paths of settings below `location`, as far as they lead through sections and not through names of the user's."""
+    found: set[str] = set()
+    for name in _keys_at(annotation, location):
+        below = _paths_at(annotation, (*location, name), deep - 1) if deep > 1 else set()
+        found |= {name, *(f"{name}.{path}" for path in below)}
+    return found

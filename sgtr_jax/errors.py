@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Iterable
+
+from sgtr_jax.near import meant, remark
 
 _SHOWN = 20  # names that a message lists
 
@@ -34,9 +35,10 @@ class Interrupted(RunError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or all that is known if nothing is near."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if (found := meant(name, names)) is not None:
+        return f"did you mean {found!r}{remark(name, found)}?"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names[:_SHOWN])}{more}"
+    return f"known are {', '.join(names[:_SHOWN])}{more}"
 
 
 # The system has no room or the device is broken; anything else is about a path that was given.

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 # Room: the rooms that it may import, besides itself; lower rooms first. Modules at the top of sgtr_jax are rooms, too.
 ALLOWED: dict[str, set[str]] = {
     "arrays": set(),
-    "errors": set(),
+    "near": set(),
+    "errors": {"near"},
     "nano": set(),
     "progress": set(),
     "files": {"errors"},
@@ -21,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "buckets": {"errors", "files"},
     "sealed": {"errors", "files", "fingerprint"},
     "yaml_text": {"errors", "files"},
-    "config": {"errors", "yaml_text"},
+    "config": {"errors", "near", "yaml_text"},
     "distributed": {"config", "errors", "files"},
     "lora": {"arrays", "config"},
     "data": {"buckets", "config", "distributed", "errors", "files", "fingerprint", "sealed", "yaml_text"},
@@ -103,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "experiment",
         "files",
         "finetune",
+        "near",
         "progress",
         "report",
         "sample",

@@ -15,6 +15,7 @@ from dotenv import find_dotenv, load_dotenv
 
 from sgtr_jax import __version__
 from sgtr_jax.cli import commands
+from sgtr_jax.cli.misread import misread
 from sgtr_jax.cli.parser import Commands, add_all
 from sgtr_jax.distributed.launch import exit_if_peers_hang
 from sgtr_jax.distributed.supervise import is_wanted, supervise
@@ -56,6 +57,8 @@ def _said(error: InputError | RunError) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse; `key=value` may stand anywhere among the flags, which argparse alone does not allow."""
     parser = make_parser()
+    if (said := misread(parser, sys.argv[1:] if argv is None else argv)) is not None:
+        raise SystemExit(_said(InputError(said)))
     args, rest = parser.parse_known_args(argv)
     settings = [word for word in rest if "=" in word and not word.startswith("-")]
     if len(settings) < len(rest) or (settings and "overrides" not in args):

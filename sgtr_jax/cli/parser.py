@@ -43,9 +43,10 @@ def add_all(package: ModuleType, commands: Commands) -> None:
         importlib.import_module(found.name).add_to(commands)
 
 
-def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add settings, which may stand anywhere among the flags."""
+def add_overrides(parser: argparse.ArgumentParser, text: str, of: str | None = None) -> None:
+    """Add settings, which may stand anywhere among the flags; `of` is what `sgtr settings` has them under."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=text)
+    parser.set_defaults(settings_of=of)
 
 
 def add_run_dir(parser: argparse.ArgumentParser, text: str = "the run's folder, for example runs/demo") -> None:

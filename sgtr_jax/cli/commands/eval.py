@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from sgtr_jax.cli.misread import arguments_of
 from sgtr_jax.cli.parser import MODEL, Commands, add_adapters, add_judging, as_path
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, nearest
 
 
 def add_to(commands: Commands) -> None:
@@ -37,7 +38,7 @@ def add_to(commands: Commands) -> None:
         help="any Inspect model, or open: the base model (openai/gpt-4.1-2025-04-14)",
     )
     add_judging(parser)
-    parser.set_defaults(overrides=[])  # settings that stand among the flags
+    parser.set_defaults(overrides=[], settings_of="eval")  # settings that stand among the flags
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,8 +52,11 @@ def run(args: argparse.Namespace) -> int:
     own = {key: given.pop(key) for key in list(given) if key in SampleConfig.model_fields}
     sampling = build_config(SampleConfig, own, "command line")
     loose = [key for key, value in given.items() if not isinstance(value, dict)]
-    if loose or not tasks:
-        raise InputError(f"command line: {loose or 'no task'}; expected tasks, and settings as TASK.setting=value")
+    if not tasks:
+        raise InputError("command line: no task; expected tasks, and settings as TASK.setting=value")
+    if loose:
+        known = nearest(loose[0], [*arguments_of(tasks), *SampleConfig.model_fields])
+        raise InputError(f"command line: {loose[0]!r} is no setting; expected TASK.setting=value: {known}")
     from sgtr_jax.distributed.launch import start_jax
 
     start_jax()

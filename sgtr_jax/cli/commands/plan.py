@@ -20,7 +20,7 @@ def add_to(commands: Commands) -> None:
         run,
     )
     parser.add_argument("config", type=as_path, metavar="CONFIG", help="the experiment's YAML file")
-    add_overrides(parser, "settings that replace those of the file, for example seeds=3")
+    add_overrides(parser, "settings that replace those of the file, for example seeds=3", "experiment")
     parser.add_argument(
         "--topology", metavar="SLICE", help="a TPU slice, or several: v5e-16,v6e-8 (compiled for with libtpu)"
     )

@@ -20,7 +20,7 @@ def add_to(commands: Commands) -> None:
         run,
     )
     parser.add_argument("config", type=as_path, metavar="CONFIG", help="the experiment's YAML file")
-    add_overrides(parser, "settings that replace those of the file, for example seeds=3")
+    add_overrides(parser, "settings that replace those of the file, for example seeds=3", "experiment")
     parser.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
     parser.add_argument(
         "--why", metavar="NODE", help="print why a node is to be made, then stop; --list names the nodes"

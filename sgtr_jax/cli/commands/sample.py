@@ -20,7 +20,7 @@ def add_to(commands: Commands) -> None:
         ],
         run,
     )
-    add_overrides(parser, "settings, for example top_p=0.9; `sgtr settings sample` lists them")
+    add_overrides(parser, "settings, for example top_p=0.9; `sgtr settings sample` lists them", "sample")
     parser.add_argument("--model", required=True, help=MODEL)
     add_adapters(parser)
     parser.add_argument(

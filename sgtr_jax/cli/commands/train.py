@@ -20,7 +20,7 @@ def add_to(commands: Commands) -> None:
         ],
         run,
     )
-    add_overrides(parser, "settings, for example lr=1e-4; `sgtr settings train` lists them")
+    add_overrides(parser, "settings, for example lr=1e-4; `sgtr settings train` lists them", "train")
     parser.add_argument("--model", required=True, help=MODEL)
     add_adapters(parser, "frozen adapter to train on top of; repeatable")
     parser.add_argument(
