@@ -32,7 +32,7 @@ def bucket() -> Iterator[str]:
     """Address of an empty bucket, which this process and those it starts find where Google's would be."""
     port = processes.free_port()
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("bucket.py"), str(port)],
+        [sys.executable, Path(__file__).parent / "support" / "bucket.py", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -32,7 +32,7 @@ def test_each_process_holds_its_share_and_little_more(tmp_path: Path, count: int
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_params(tmp_path, random_params(spec, dtype=ml_dtypes.bfloat16), spec, max_shard_bytes=100_000_000)
     assert len(list(tmp_path.glob("*.safetensors"))) >= 4
-    script = str(Path(__file__).parent / "load_and_measure.py")
+    script = str(Path(__file__).parent / "support" / "load_and_measure.py")
     ended = processes.finish(processes.start([script, str(tmp_path), json.dumps({"fsdp": count})], count))
     whole = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     for code, out, error in ended:

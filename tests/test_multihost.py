@@ -8,7 +8,7 @@ import processes
 import pytest
 
 pytestmark = pytest.mark.slow
-SCRIPT = str(Path(__file__).parent / "led_calls.py")
+SCRIPT = str(Path(__file__).parent / "support" / "multihost_calls.py")
 
 
 def run(who: str) -> list[tuple[int, str, str]]:
