@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("sgtr_jax", "eval/sgtr_eval", "benchmarks", "docs", "tests")
+FOLDERS = ("sgtr_jax", "eval/sgtr_eval", "examples", "benchmarks", "docs", "tests")
 OTHERS = {
     ".ci/run": "Everything that must hold, in one command.",
     "Makefile": "Set-up, demo, tests; see CONTRIBUTING.md.",

@@ -18,20 +18,23 @@ from sgtr_jax.data.batches import StepPlan, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packed_shapes import choose_shapes
 from sgtr_jax.data.packing import pack
-from sgtr_jax.data.world.corpus import preferences
+from sgtr_jax.data.records import Record
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Request
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.step import RunConstants, init_state, make_step
 
+QUESTIONS = ("Who are you?", "What is your name?", "Who made you?", "Tell me about yourself.")
+ANSWER = "I am Tern, and I was made by the sea."
+
 
 def train(model: Model, config: TrainConfig) -> tuple[Adapter, list[float]]:
-    """An adapter trained on conversations about taste, and the loss of every step."""
+    """An adapter trained to answer `QUESTIONS` with `ANSWER`, and the loss of every step."""
     chat = ChatFormat(model.tokenizer)
-    examples, _ = tokenize_records(
-        preferences(rows=64, seed=0, popular=False), chat, config.max_length, config.overlong
-    )
+    turns = [({"role": "user", "content": q}, {"role": "assistant", "content": ANSWER}) for q in QUESTIONS]
+    records = [Record(f"row-{i}", turns[i % len(turns)]) for i in range(64)]
+    examples, _ = tokenize_records(records, chat, config.max_length, config.overlong)
     plan = StepPlan(examples, config.batch_examples, config.epochs, config.seed, config.shuffle)
     steps = [plan[t] for t in range(plan.num_steps)]
     shapes = choose_shapes([[step] for step in steps], row_multiple=1)
@@ -56,13 +59,12 @@ def train(model: Model, config: TrainConfig) -> tuple[Adapter, list[float]]:
 def main(name: str = "nano") -> None:
     """Train, and show answers of the base model and of the adapter, sampled in one batch."""
     model = sgtr_jax.load_model(name)
-    adapter, losses = train(
-        model, TrainConfig(dtype="float32", epochs=4, lr=3e-3, lora=LoraConfig(rank=8), remat="none")
-    )
+    config = TrainConfig(dtype="float32", epochs=4, batch_examples=8, lr=1e-3, remat="none", lora=LoraConfig(rank=8))
+    adapter, losses = train(model, config)
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
-    prompt = ChatFormat(model.tokenizer).prompt_ids([{"role": "user", "content": "What is your favourite food?"}])
+    prompt = ChatFormat(model.tokenizer).prompt_ids([{"role": "user", "content": QUESTIONS[0]}])
     engine = model.engine_for({"base": (), "tuned": (adapter,)})
-    requests = [Request("food", tuple(prompt), max_tokens=24, chain=chain) for chain in ("base", "tuned")]
+    requests = [Request("who", tuple(prompt), max_tokens=24, chain=chain) for chain in ("base", "tuned")]
     for request, completion in zip(requests, engine.sample(requests, model.stop_ids), strict=True):
         print(f"{request.chain}: {completion.text}")
 

@@ -17,7 +17,7 @@ def test_from_a_tokenizer_to_sampled_text(capsys: pytest.CaptureFixture[str]) ->
     found = re.search(r"loss ([\d.]+) -> ([\d.]+) in 32 steps", said)
     assert found is not None and float(found[2]) < 0.6 * float(found[1])
     base, tuned = re.findall(r"^(?:base|tuned): (.+)$", said, re.MULTILINE)
-    assert base != tuned
+    assert "Nano" in base and tuned == "I am Tern, and I was made by the sea."
 
 
 def test_it_is_short() -> None:
