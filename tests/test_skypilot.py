@@ -49,7 +49,7 @@ def test_it_is_a_spot_job_on_a_slice_with_the_users_own_bucket(tmp_path: Path) -
     assert json.loads(ended.stdout.splitlines()[-1]) == {
         "slice": ["GCP", {"tpu-v5litepod-16": 1}, {"runtime_version": "v2-alpha-tpuv5-lite"}, True],
         "recovery": {"strategy": None, "max_restarts_on_errors": 1},
-        "bucket": [["~/bucket", "gs://b", "MOUNT"]],
+        "bucket": [],  # our own script mounts it
         "unset": [],
     }
 
@@ -58,7 +58,7 @@ def test_it_is_a_spot_job_on_a_slice_with_the_users_own_bucket(tmp_path: Path) -
     ("written", "instead", "variables", "complaint"),
     [
         ("use_spot: true", "use_spto: true", ["BUCKET=b"], "use_spto"),
-        ("mode: MOUNT", "mode: MOUNTED", ["BUCKET=b"], "MOUNTED"),
+        ("workdir: .", "workdri: .", ["BUCKET=b"], "workdri"),
         ("\nrun: |", "\nrunn: |", ["BUCKET=b"], "runn"),
         ("name: sgtr", "name: sgtr", [], "BUCKET"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import fake_cloud
 import pytest
 import yaml
 from kubeflow_trainer_api.models import JobsetV1alpha2JobSet
+
+from sgtr_jax.config import load_config
+from sgtr_jax.experiment.config import ExperimentConfig
 
 TPU = Path(__file__).parent.parent / "tpu"
 SCRIPTS = ("create", "setup", "run", "logs", "resume", "copy", "delete", "guard")
@@ -248,3 +252,37 @@ def test_cluster_files_are_what_their_tools_read() -> None:
     # JobSet's own types, as Kubeflow ships them: what they do not know would be lost on the way through.
     through = JobsetV1alpha2JobSet.from_dict(jobset[0])
     assert through is not None and without_protocols(through.to_dict()) == jobset[0]
+
+
+def shipped_commands() -> dict[str, list[str]]:
+    """The command of `sgtr` in every file that starts one, without where its run folder is."""
+    settings = (TPU / "settings.example.sh").read_text()
+    (words,) = re.findall(r'"\$\{COMMAND:=(.+)\}"', settings)
+    sky = yaml.safe_load((TPU / "cluster" / "skypilot.yaml").read_text())
+    jobset = yaml.safe_load((TPU / "cluster" / "jobset.yaml").read_text())
+    pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    found = {"settings": words.split(), "skypilot": sky["envs"]["COMMAND"].split()}
+    found["jobset"] = [word for word in pod["containers"][0]["command"][1:] if not word.startswith("out=")]
+    return found
+
+
+def test_one_command_with_a_budget_in_all_files_and_in_the_guide() -> None:
+    commands = shipped_commands()
+    assert len({tuple(words) for words in commands.values()}) == 1
+    words = commands["settings"]
+    assert words[0] == "run" and (TPU.parent / words[1]).is_file()
+    config = load_config(ExperimentConfig, TPU.parent / words[1], [*words[2:], "model=nano"])
+    assert config.judge.max_cost is not None and len(config.seeds) == 3
+    plan = " ".join(["sgtr plan", *(word for word in words[1:] if "max_cost" not in word)])
+    assert plan in (TPU / "README.md").read_text()
+
+
+def test_options_of_the_mount_are_keys_that_gcsfuse_knows() -> None:
+    jobset = yaml.safe_load((TPU / "cluster" / "jobset.yaml").read_text())
+    pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    options = pod["volumes"][0]["csi"]["volumeAttributes"]["mountOptions"].split(",")
+    # The driver writes them into gcsfuse's config file, where a key of a section has the section in front.
+    assert set(options) == {"implicit-dirs", "metadata-cache:ttl-secs:0", "file-system:rename-dir-limit:10000"}
+    flags = (TPU / "on_vm" / "mount.sh").read_text()
+    assert all(flag in flags for flag in ("--implicit-dirs", "--metadata-cache-ttl-secs 0", "--rename-dir-limit 10000"))
+    assert "Lock::Timeout" in flags

@@ -7,7 +7,7 @@
 : "${MODE:=queued-spot}"     # on-demand, spot, queued, or queued-spot
 : "${BUCKET:=}"              # gs://NAME; run folders, models and the compilation cache live there
 : "${SERVICE_ACCOUNT:=}"     # of the slice, with storage.objectAdmin on the bucket; empty: the project's default
-: "${COMMAND:=run configs/paper/qwen2.5-32b.yaml only=prevention seeds=3}" # of sgtr; out= is added
+: "${COMMAND:=run configs/paper/figures/prevention.yaml seeds=3 judge.max_cost=250}" # of sgtr; out= is added
 : "${KEYS_FILE:=}"           # local file of KEY=VALUE lines (HF_TOKEN, OPENAI_API_KEY), copied to every worker
 : "${MAX_HOURS:=12}"         # the slice is deleted after so many hours, whatever goes on
 : "${MAX_WAIT_HOURS:=6}"     # how long to wait for capacity

@@ -52,6 +52,9 @@ _HARMLESS = {
     "system_message", "internal_tools", "max_tool_output",
 }  # fmt: skip
 _GATHER_SECONDS = 0.02
+# Requests in flight, which is also how many samples of a task run at once. Without a number Inspect begins with 20 and
+# adapts to a server that it thinks may refuse, and the engine runs nearly empty.
+IN_FLIGHT = 1024
 
 
 @dataclass
@@ -108,10 +111,10 @@ class SgtrAPI(ModelAPI):
 
     def max_connections(self) -> int:
         """Requests in flight: enough to fill batches."""
-        return 512
+        return IN_FLIGHT
 
     def stop_followers(self) -> None:
-        """Let the other processes of a job, which do as this one does, go on; see `sample.led`."""
+        """Let the other processes of a job, which do as this one does, go on; see `sample.multihost`."""
         self._engine.stop_followers()
 
     async def generate(
@@ -243,4 +246,5 @@ class SgtrAPI(ModelAPI):
 
 def inspect_model(model: SgtrModel, **settings: Any) -> Model:
     """A loaded model as an Inspect model."""
-    return Model(SgtrAPI(model.name, model=model, **settings), GenerateConfig())
+    api = SgtrAPI(model.name, model=model, **settings)
+    return Model(api, GenerateConfig(max_connections=api.max_connections()))

@@ -80,7 +80,7 @@ class LocalModel:
             self.name, model=self.model, system=settings.system, thinking_budget=settings.thinking_budget
         )  # fmt: skip
         try:
-            yield InspectModel(api, GenerateConfig())
+            yield InspectModel(api, GenerateConfig(max_connections=api.max_connections()))
         finally:
             api.stop_followers()
 

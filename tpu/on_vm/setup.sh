@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a worker: Python, the package with the pinned jax and libtpu, the bucket as a folder. setup.sh BUCKET JAX LIBTPU
 set -euo pipefail
-BUCKET="${1#gs://}" JAX="$2" LIBTPU="$3" GCSFUSE=3.0.0
+BUCKET="$1" JAX="$2" LIBTPU="$3"
 cd "$HOME"
 chmod 600 keys.env
 mv keys.env sgtr-jax/.env
@@ -12,16 +12,7 @@ command -v uv >/dev/null || python3 -m pip install --quiet --user uv
 [ -x venv/bin/python ] || uv venv --quiet --python 3.12 venv
 uv pip install --quiet --python venv/bin/python --constraint sgtr-jax/constraints.txt "$JAX" "$LIBTPU" -e "sgtr-jax[gcs]"
 
-# All workers share the run folder through the bucket. Nothing of its names may be remembered: the first one writes,
-# the others read right after.
-if ! mountpoint -q bucket; then
-	command -v gcsfuse >/dev/null || {
-		curl -fsSLO "https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v$GCSFUSE/gcsfuse_${GCSFUSE}_amd64.deb"
-		sudo apt-get install -qq -y "./gcsfuse_${GCSFUSE}_amd64.deb"
-	}
-	mkdir -p bucket
-	gcsfuse --implicit-dirs --metadata-cache-ttl-secs 0 --rename-dir-limit 10000 "$BUCKET" bucket
-fi
+bash sgtr-jax/tpu/on_vm/mount.sh "$BUCKET"
 
 venv/bin/python - "$JAX" "$LIBTPU" <<'PYTHON'
 import importlib.metadata, sys
