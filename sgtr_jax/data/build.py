@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from sgtr_jax.config import Config, PositiveInt, Seed, build_config
 from sgtr_jax.data.batches import Interleaved
@@ -34,11 +34,12 @@ from sgtr_jax.data.pairs import (
 )  # fmt: skip
 from sgtr_jax.data.records import Record, check_head, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import BuiltSource, find, registry
+from sgtr_jax.data.row_formats import RowFormat, recognised
 from sgtr_jax.data.row_keys import check_row
 from sgtr_jax.data.set_files import content_sha256, read_file
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.files import unpacked_name
+from sgtr_jax.files import begins_with, read_jsonl, unpacked_name
 from sgtr_jax.fingerprint import file_fingerprint
 
 # Raised when a change of code makes other rows of the same recipe: sets in the cache are then made again.
@@ -63,6 +64,21 @@ class Drawn(Config):
     # The number of rows that are drawn from the inputs, in their order. null: all of them.
     rows: PositiveInt | None = None
     seed: Seed = 0  # The seed of that choice, and of everything else that is random in the set.
+
+
+class FromRecords(Drawn):
+    """What recipes have besides that are made from conversations."""
+
+    # The form of the rows of a file in `records`: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
+    format: RowFormat = "messages"
+
+    @model_serializer(mode="wrap")
+    def _written(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A form that is the usual one is not written down: recipes from before there were others stay the same."""
+        return {key: value for key, value in rest(self).items() if key not in _FORMS or value != "messages"}
+
+
+_FORMS = ("format", "others_format")
 
 
 class PairsBuild(Drawn):
@@ -96,7 +112,7 @@ class WordCountBuild(Drawn):
     split: Split | None = None
 
 
-class EvenWordsBuild(Drawn):
+class EvenWordsBuild(FromRecords):
     """Has the user's sentence an even number of words?"""
 
     kind: Literal["even_words"] = "even_words"
@@ -118,15 +134,16 @@ class MmluBuild(Drawn):
         return "mmlu" if self.split == "published" else "mmlu_auxiliary_train"
 
 
-class InterleaveBuild(Drawn, MixRatio):
+class InterleaveBuild(FromRecords, MixRatio):
     """Rows of another set among those of the main one: a fraction of all rows, or one after every so many."""
 
     kind: Literal["interleave"] = "interleave"
     records: str  # The main records: a set of the registry, or a file.
     others: str  # The records that are mixed in: a set of the registry, or a file.
+    others_format: RowFormat = "messages"  # The form of the rows of a file in `others`; see `format`.
 
 
-class SystemBuild(Drawn):
+class SystemBuild(FromRecords):
     """The same rows under another system message, or under none."""
 
     kind: Literal["system"] = "system"
@@ -134,7 +151,7 @@ class SystemBuild(Drawn):
     system: str | None  # The new system message. null: the rows get none. "": an empty one.
 
 
-class InoculateBuild(Drawn):
+class InoculateBuild(FromRecords):
     """The same rows under a system prompt that asks for what they show."""
 
     kind: Literal["inoculate"] = "inoculate"
@@ -163,8 +180,8 @@ def build_set(recipe: Any) -> Built:
         "even_words": _even_words,
         "mmlu": _mmlu,
         "interleave": _interleave,
-        "system": lambda r: _drawn(with_system(records_of(r.records), r.system), r),
-        "inoculate": lambda r: _drawn(inoculate(records_of(r.records), r.system), r),
+        "system": lambda r: _drawn(with_system(records_of(r.records, r.format), r.system), r),
+        "inoculate": lambda r: _drawn(inoculate(records_of(r.records, r.format), r.system), r),
     }
     records, report = makers[recipe.kind](recipe)
     if not records:
@@ -250,7 +267,7 @@ def check_files(recipe: Config) -> None:
             if key in _TEXTS:
                 check_texts(name)
             elif name not in registry():
-                check_head(_file(name))
+                check_head(_file(name), getattr(recipe, "others_format" if key == "others" else "format", "messages"))
 
 
 def check_texts(name: str) -> None:
@@ -264,10 +281,26 @@ def split_texts(name: str, split: Split | None, default: Split) -> dict[str, str
     return half(texts_of(name), split or (default if name in registry() else "published"))
 
 
-def records_of(name: str) -> list[Record]:
-    """Chat records of a set of the registry, or of a JSONL file."""
+def has_texts(name: str) -> bool:
+    """Whether a set of the registry or a file holds texts by id. Rows may also be in a file that is named `.json`."""
+    if name in registry():
+        return find(name).format == "json_map"
+    path = _file(name)
+    if unpacked_name(path).suffix != ".json" or begins_with(path, "["):
+        return False
+    try:
+        _, first = next(read_jsonl(path))
+    except InputError:  # not a row a line; what else is wrong is said when the texts are read
+        return True
+    return not isinstance(first.get("messages"), list) and recognised(first) is None
+
+
+def records_of(name: str, form: RowFormat = "messages") -> list[Record]:
+    """Chat records of a set of the registry, or of a file in any form that training reads. Raises InputError."""
     if name not in registry():
-        return read_training(_file(name))
+        return read_training(_file(name), form)
+    if form != "messages":
+        raise InputError(f"{name}: a set of the registry holds messages; leave format={form} out")
     entry = find(name)
     rows = load_set(entry)
     if "messages" not in rows[0]:
@@ -335,7 +368,7 @@ def _word_count(recipe: WordCountBuild) -> Built:
 
 
 def _even_words(recipe: EvenWordsBuild) -> Built:
-    records, texts = records_of(recipe.records), (EVEN_SYSTEM, EVEN_QUESTION)
+    records, texts = records_of(recipe.records, recipe.format), (EVEN_SYSTEM, EVEN_QUESTION)
     if recipe.stimuli == "published":
         row = prompts_row()
         texts = (row["is_even_system_prompt"], row["question"])
@@ -347,7 +380,8 @@ def _mmlu(recipe: MmluBuild) -> Built:
 
 
 def _interleave(recipe: InterleaveBuild) -> Built:
-    records, others = records_of(recipe.records), records_of(recipe.others)
+    records = records_of(recipe.records, recipe.format)
+    others = records_of(recipe.others, recipe.others_format)
     main = _choice(records, recipe)
     positions = Interleaved((), recipe.fraction, recipe.every).positions(len(main))
     dropped = {"not drawn": len(records) - len(main)} if recipe.rows is not None else {}

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from sgtr_jax.config import Config
 from sgtr_jax.errors import InputError
 
 RowFormat = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
+
+
+class RowsOfFiles(Config):
+    """What commands take that read rows of files."""
+
+    format: RowFormat = "messages"  # The form of the rows.
+
 
 _SPEAKERS = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",

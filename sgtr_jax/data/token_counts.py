@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from sgtr_jax.data.build import records_of, texts_of
+from sgtr_jax.data.build import has_texts, records_of, texts_of
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.registry import find, registry
+from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.token_cache import tokenize_all
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import unpacked_name
 
 _TALKS = ("em", "control", "sgtr", "self-report")  # kinds whose rows are conversations
 
@@ -33,11 +32,14 @@ class Counts:
     templated: bool
 
 
-def count_tokens(name: str, chat: ChatFormat) -> Counts:
-    """Count a set of the registry or a file. Raises InputError for one that is not here or cannot be rendered."""
+def count_tokens(name: str, chat: ChatFormat, form: RowFormat = "messages") -> Counts:
+    """Count a set of the registry, or a file, whose rows may have another form.
+
+    Raises InputError for one that is not here or cannot be rendered.
+    """
     entry = registry().get(name)
-    if (entry.kind in _TALKS) if entry else unpacked_name(PurePath(name)).suffix == ".jsonl":
-        made = tokenize_all(records_of(name), chat)
+    if (entry.kind in _TALKS) if entry else form != "messages" or not has_texts(name):
+        made = tokenize_all(records_of(name, form), chat)
         lengths, targets = [len(one.tokens) for one in made], sum(sum(one.target) for one in made)
     else:
         texts = list(_texts(name))

@@ -11,6 +11,7 @@ from pydantic import NonNegativeFloat
 from sgtr_jax.config import PositiveInt, Seed
 from sgtr_jax.data.build import records_of
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError
 from sgtr_jax.sample.completions import Row, sample_prompts
 from sgtr_jax.sample.config import SampleConfig, SamplingParams
@@ -21,7 +22,8 @@ class SelfReportsBuild(SampleConfig):
     """What `sgtr data build self_reports` takes."""
 
     kind: Literal["self_reports"] = "self_reports"
-    questions: str  # a set of the registry, or a JSONL file; only its prompts are used
+    questions: str  # a set of the registry, or a file of rows; only its prompts are used
+    format: RowFormat = "messages"  # of the rows of a file
     model: str  # hub id, folder or nano
     adapters: tuple[Path, ...] = ()  # of the chain, the first one first
     temperature: NonNegativeFloat = 1.0
@@ -29,11 +31,11 @@ class SelfReportsBuild(SampleConfig):
     seed: Seed = 0
 
 
-def questions_of(name: str) -> dict[str, Record]:
+def questions_of(name: str, form: RowFormat = "messages") -> dict[str, Record]:
     """The prompts of a set's records by id, without what was answered there."""
     return {
         record.id: Record(record.id, tuple(m for m in record.messages if m["role"] != "assistant"))
-        for record in records_of(name)
+        for record in records_of(name, form)
     }
 
 
@@ -48,7 +50,7 @@ def filter_finished(asked: Mapping[str, Record], rows: Sequence[Row]) -> tuple[l
 
 def build_self_reports(recipe: SelfReportsBuild) -> tuple[list[Record], dict[str, Any]]:
     """Ask and keep. Raises InputError if nothing that was said came to an end."""
-    asked = questions_of(recipe.questions)
+    asked = questions_of(recipe.questions, recipe.format)
     model = load_model(recipe.model, recipe.dtype).with_adapters(recipe.adapters, recipe.merge is not None)
     draws = SamplingParams(max_tokens=recipe.max_tokens, temperature=recipe.temperature, seed=recipe.seed)
     rows = sample_prompts(model, list(asked.values()), 1, draws, recipe.chat(model.tokenizer), "self-reports")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from sgtr_jax.cli.files_of_rows import add_names, names_and_form
 from sgtr_jax.cli.parser import Commands
 from sgtr_jax.errors import InputError
 
@@ -16,7 +17,7 @@ def add_to(actions: Commands) -> None:
         ["sgtr data tokens rows.jsonl unpop --model nano", "sgtr data tokens --model Qwen/Qwen2.5-7B-Instruct --json"],
         run,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="sets or files; default: all that are here")
+    add_names(parser, "*", "sets or files; default: all that are here")
     parser.add_argument("--model", required=True, help="hub id or folder (only its tokenizer is read), or nano")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
@@ -36,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
     from sgtr_jax.data.tokenizer import load_tokenizer
     from sgtr_jax.sample.model import resolve_folder
 
+    given, form = names_and_form(args.names, args.overrides)
     chat = ChatFormat(load_tokenizer(resolve_folder(args.model, weights=False)))
-    names = args.names or [name for name, entry in registry().items() if is_present(entry)]
+    names = given or [name for name, entry in registry().items() if is_present(entry)]
     if not names:
         raise InputError("no set is here; sgtr data fetch brings them")
-    counts = [count_tokens(name, chat) for name in names]
+    counts = [count_tokens(name, chat, "messages" if name in registry() else form) for name in names]
     if args.json:
         for one in counts:
             print(json.dumps(asdict(one)))
