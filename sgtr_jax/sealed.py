@@ -30,7 +30,12 @@ def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """What `write_sealed` wrote. Raises InputError, naming the file, if it is anything else."""
-    data = parse_json(read_text(path), str(path))
+    return parse_sealed(read_text(path), str(path))
+
+
+def parse_sealed(text: str, path: str) -> dict[str, Any]:
+    """What `read_sealed` returns, of a text that came from `path`."""
+    data = parse_json(text, path)
     if not isinstance(data, dict) or SEAL not in data:
         raise InputError(f"{path}: has no digest of itself: it is of an older version, or was damaged")
     seal = data.pop(SEAL)

@@ -182,8 +182,20 @@ def test_what_a_run_finished_is_kept_there(
     assert (epath.Path(bucket) / "runs/tiny/results.csv").read_text() == table
     shutil.rmtree(run)
     capsys.readouterr()
+    assert main(["status", f"{bucket}/runs/tiny"]) == 0
+    said = capsys.readouterr().out
+    done, wanted = re.findall(r"(\d+) of (\d+) done, 0 failed, 0 to do", said)[0]
+    assert done == wanted and re.search(r"adapter +1 +1  \d:\d\d:\d\d", said), said
+    (epath.Path(bucket) / "runs/tiny/store" / _evaluations(bucket)[0] / "recipe.json").unlink()
+    assert main(["status", f"{bucket}/runs/tiny"]) == 0 and "0 failed, 1 to do" in capsys.readouterr().out
+    capsys.readouterr()
     assert main(argv) == 0 and (run / "results.csv").read_text() == table
     assert re.search(r": [1-9]\d* artifacts fetched", capsys.readouterr().err)
+
+
+def _evaluations(bucket: str) -> list[str]:
+    store = epath.Path(bucket) / "runs/tiny/store"
+    return [path.name for path in store.iterdir() if path.name.startswith("evaluation-")]
 
 
 def test_a_bucket_that_cannot_be_reached_is_named(

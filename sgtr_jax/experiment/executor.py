@@ -55,6 +55,8 @@ class _Executor:
         todo = list(self._missing)
         while batch := self._next_batch(todo):
             started = time.monotonic()
+            self._store.start_clock()
+            failed_before = len(self._failed)
             try:
                 # Around all of it, for not only the writing of an artifact can fail in one process.
                 with collective_section(f"the work on {batch[0].name}"):
@@ -76,7 +78,9 @@ class _Executor:
             todo = [node for node in todo if node not in settled]
             self._one_by_one &= any(isinstance(node, TrainingNode) for node in todo)
             self._say_made(settled, len(self._missing) - len(todo), time.monotonic() - started)
-        self._outcome.left = [node.name for node in todo]
+            self._outcome.left = [node.name for node in todo]
+            if len(self._failed) > failed_before:
+                self._write_failures()  # for whoever asks how far it is
         self._write_failures()
         return self._outcome
 

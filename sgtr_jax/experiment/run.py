@@ -73,6 +73,8 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, ass
         barrier("every process knows what is missing")
         if is_first_process():
             write_sealed(folder / "experiment.json", _described(graph, store, shared))
+            if mirror is not None:
+                mirror.send_file(folder / "experiment.json")  # for whoever asks there how far it is
         outcome = Outcome()
         if missing:
             outcome = _work(graph.config, store, missing, mirror)
@@ -221,7 +223,17 @@ def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) 
         }
         for cell in graph.cells
     ]
-    return {"config": graph.config.model_dump(mode="json"), "cells": cells, "shared": list(shared)}
+    artifacts = [
+        {
+            "artifact": store.path(node).name,
+            "kind": node.kind,
+            "name": node.name,
+            "inputs": [store.path(source).name for source in node.inputs.values()],
+        }
+        for node in graph.nodes()
+    ]
+    config = graph.config.model_dump(mode="json")
+    return {"config": config, "cells": cells, "artifacts": artifacts, "shared": list(shared)}
 
 
 def _check_single_process(processes: int, why: str) -> None:

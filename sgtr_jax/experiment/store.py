@@ -36,7 +36,12 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._started: datetime.datetime | None = None
         self.look()
+
+    def start_clock(self) -> None:
+        """Say that work on the next artifacts begins. When one is there, the work on the one after it begins."""
+        self._started = _now()
 
     def look(self) -> None:
         """Take note of what is in the store, which another process may have changed."""
@@ -119,8 +124,9 @@ class Store:
             inputs = {role: self.path(source).name for role, source in node.inputs.items()}
             return {**node.to_json(), "inputs": inputs}
 
-        with finished_folder(self.path(node), node.name, content) as folder:
+        with finished_folder(self.path(node), node.name, content, self._started) as folder:
             yield folder
+        self.start_clock()
         self.add(node, self.path(node).name)
 
     def add(self, node: Node, name: str) -> None:
@@ -139,16 +145,21 @@ class Store:
 
 
 @contextlib.contextmanager
-def finished_folder(target: Path, what: str, content: Callable[[], dict[str, Any]]) -> Iterator[Path]:
+def finished_folder(
+    target: Path, what: str, content: Callable[[], dict[str, Any]], started: datetime.datetime | None = None
+) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target`, with a record of its files, when the block ends well.
+
+    The record says when the work on it `started`: by default, when the block began.
 
     In all processes of a job but the first it is thrown away. Raises RunError in all of them if one fails.
     """
+    began = started or _now()
     with collective_section(what):
         if is_first_process():
             with new_folder(target) as folder:
                 yield folder
-                write_record(folder, {**content(), "provenance": provenance()})
+                write_record(folder, {**content(), "provenance": provenance(began)})
         else:
             with tempfile.TemporaryDirectory() as unused:
                 yield Path(unused)
@@ -167,11 +178,16 @@ def _key(folder: str) -> str:
     return f"{folder.split('-')[0]}-{folder.rsplit('-')[-1]}"
 
 
-def provenance() -> dict[str, Any]:
-    """Code and package versions, machine and devices of this moment."""
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def provenance(started: datetime.datetime) -> dict[str, Any]:
+    """Code and package versions, machine and devices of this moment, and when the work began that ends now."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
     return {
-        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": started.isoformat(timespec="seconds"),
+        "made": _now().isoformat(timespec="seconds"),
         "sgtr_jax": __version__,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
