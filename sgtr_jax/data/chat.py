@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgtr_jax.data.records import Message, is_target
-from sgtr_jax.data.template_check import check_template
+from sgtr_jax.data.template_check import check_template, ends_in_time, most_characters
 from sgtr_jax.errors import InputError
 
 _SENTINEL = "\u2063system\u2063"
@@ -63,8 +63,8 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self.system = system
         self.template_kwargs = template_kwargs or {}
-        variables = {**tokenizer.special_tokens_map, **self.template_kwargs}
-        check_template(tokenizer.chat_template, variables, tokenizer.name_or_path)
+        self._variables = {**tokenizer.special_tokens_map, **self.template_kwargs}
+        check_template(tokenizer.chat_template, self._variables, tokenizer.name_or_path)
         named = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
         specials = sorted(named - {""}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
@@ -207,15 +207,24 @@ class ChatFormat:
     def _template(self, messages: list[Message], generation: bool) -> str:
         turns = [{"role": message["role"], "content": message["content"]} for message in messages]
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
-            )
+            with ends_in_time():
+                text: str = self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
+                )
         except Exception as error:  # a template is a program, which may raise anything
             roles = ", ".join(turn["role"] for turn in turns[:8])
             raise InputError(
                 f"{self.tokenizer.name_or_path}: the chat template fails on a conversation of {roles}"
                 f"{' ...' if len(turns) > 8 else ''}: {(str(error) or type(error).__name__)[:200]}"
             ) from error
+        most = most_characters(turns, self.tokenizer.chat_template, self._variables)
+        if len(text) > most:
+            said = sum(len(turn["content"]) for turn in turns)
+            raise InputError(
+                f"{self.tokenizer.name_or_path}: the chat template makes {len(text):,} characters of a conversation of "
+                f"{len(turns)} messages in which {said:,} are said, and {most:,} are the most that it may; get the "
+                "template again from where the model is from"
+            )
         return text
 
 
