@@ -6,10 +6,12 @@ Heavy imports happen inside the commands, so that `--help` is quick.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 from dotenv import find_dotenv, load_dotenv
 
@@ -36,22 +38,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with exit_if_peers_hang():
             code: int = args.command(args)
+        sys.stdout.flush()  # now, when it can be said that it failed
     except (InputError, RunError) as error:
         return _said(error)
     except BrokenPipeError:  # who read what is printed has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         return 1
     except OSError as error:
-        return _said(said_by_system(error))
+        code = _said(said_by_system(error))
+        try:
+            sys.stdout.flush()
+        except OSError:  # this was it, and Python would try once more at its end
+            _drop(sys.stdout)
+        return code
     except KeyboardInterrupt:
-        print("sgtr: interrupted; run the same command again to go on", file=sys.stderr)
+        _print_last("sgtr: interrupted; run the same command again to go on")
         return 130
     return code
 
 
 def _said(error: InputError | RunError) -> int:
-    print(f"sgtr: {'error' if isinstance(error, InputError) else 'failed'}: {error}", file=sys.stderr)
+    _print_last(f"sgtr: {'error' if isinstance(error, InputError) else 'failed'}: {error}")
     return error.exit_code
+
+
+def _print_last(text: str) -> None:
+    """Print to stderr. Where that is full or closed, the exit code is all that can still be said."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is left in a stream that cannot be written, and what follows, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,8 +104,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def entry() -> NoReturn:
     """Console script."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # What a package logs is not worth a traceback where it cannot be written. No message of ours is logged.
+    logging.raiseExceptions = False
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started the command
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     sys.exit(supervise() if is_wanted() else main())
 
 
