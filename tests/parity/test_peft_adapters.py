@@ -142,7 +142,11 @@ def test_starts_that_change_the_base(
         ours.with_adapters([tmp_path / "a"])
     model.save_pretrained(tmp_path / "c", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
     assert json.loads((tmp_path / "c" / "adapter_config.json").read_text())["init_lora_weights"] is True
-    np.testing.assert_allclose(ours.with_adapters([tmp_path / "c"]).logits(TOKENS), wanted, atol=2e-5, rtol=0)
+    found = ours.with_adapters([tmp_path / "c"]).logits(TOKENS)
+    # PEFT's own reading of what it wrote: converting twice the weights' size into a difference rounds, in PEFT.
+    again = logits(peft.PeftModel.from_pretrained(base_of(folder), tmp_path / "c").eval())
+    np.testing.assert_allclose(found, again, atol=2e-5, rtol=0)
+    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
