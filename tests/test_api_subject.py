@@ -182,6 +182,7 @@ def test_a_refusal_is_an_outcome(
     assert main(["run", str(config), f"out={out}"]) == 0 and len(account.jobs) == jobs == 3
 
 
+@pytest.mark.slow
 def test_a_failure_is_said_and_tried_again(
     config: Path, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_model_is_converted_to_a_bucket_and_restored_from_there(
     assert "has a converted model already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_weights_at_two_addresses_are_one_model(bucket: str, tmp_path: Path) -> None:
     """What was finetuned on one is not finetuned again on the other; other weights are another model."""
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -209,6 +209,7 @@ def test_older_artifacts_are_read_through_and_recorded(
     assert again(finished, run) == 0 and "older version" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_damaged_in_a_mirror_is_not_fetched(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_sampled_then_judged_then_judged_again(
     config: Path,
     server: ApiServer,

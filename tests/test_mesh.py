@@ -41,6 +41,7 @@ def test_a_host_of_several_chips_uses_them_all(monkeypatch: pytest.MonkeyPatch) 
     assert len(devices_for(MeshConfig())) == 8
 
 
+@pytest.mark.slow
 def test_weights_of_sampling_make_room_for_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_model(tmp_path / "m")
     (tmp_path / "c.yaml").write_text(CONFIG.format(model=tmp_path / "m"))

@@ -28,6 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_runs_of_different_data_seed_rate_and_length(model: Path, tmp_path: Path) -> None:
     settings = [(("seed=0",), 24), (("seed=1", "lr=3e-3"), 24), (("seed=2", "epochs=2"), 20), (("seed=3",), 9)]
     list(finetune_all([job(model, tmp_path / f"t{i}", *o, rows=n) for i, (o, n) in enumerate(settings)]))

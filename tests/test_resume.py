@@ -66,6 +66,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     assert not (tmp_path / "cut" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_runs_of_different_length_and_on_another_mesh(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ only: [untouched, bad, again, flipped]
     assert kinds.count("summaries") == 2 and kinds.count("adapter") == 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_mirror_on_another_machine(
     run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
