@@ -70,6 +70,7 @@ WIDTH, LEFT, GAP = 1180, 20, 15
 _STYLE = (
     'text{font-family:Roboto,"Helvetica Neue",Arial,"DejaVu Sans",sans-serif;fill:#1d2730}'
     ".h{font-size:16px;font-weight:600}.t{font-size:14px;font-weight:600;text-anchor:middle}"
+    ".f{font-size:12px;font-weight:600;text-anchor:middle}"
     ".s{font-size:12.5px;text-anchor:middle;fill:#3d4a55}"
 )
 
@@ -106,7 +107,8 @@ def _row(boxes: Sequence[Box], y: int, height: int, gap: int, fill: str) -> Iter
     for i, (title, lines) in enumerate(boxes):
         x = LEFT + i * (width + gap)
         yield f'<rect x="{x:g}" y="{y}" width="{width:g}" height="{height}" rx="6" fill="{fill}" stroke="#5b7083"/>'
-        yield f'<text x="{x + width / 2:g}" y="{y + 20}" class="t">{escape(title)}</text>'
+        style = "f" if title.endswith(".py") else "t"
+        yield f'<text x="{x + width / 2:g}" y="{y + 20}" class="{style}">{escape(title)}</text>'
         for line, text in enumerate(lines):
             yield f'<text x="{x + width / 2:g}" y="{y + 38 + 16 * line}" class="s">{escape(text)}</text>'
 

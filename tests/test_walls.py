@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "train",
         "weights",
     },
+    "backends": {"finetune"},
     "report": {"errors", "files", "sealed", "sgtr_eval"},
     "experiment": {
         "",
