@@ -21,6 +21,12 @@ from sgtr_jax.finetune.uploads import FileWait
 KEY = "sk-loopback-jobs"
 
 
+def test_the_former_name_still_imports() -> None:
+    from sgtr_jax.backends import openai as former
+
+    assert former.Provider is Provider and former.ApiFinetune is ApiFinetune
+
+
 @pytest.fixture
 def account() -> Account:
     return Account(lambda prompt: "x")
