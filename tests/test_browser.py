@@ -51,10 +51,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(each)
         ]  # fmt: skip
         (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
-        (folder / "metrics.json").write_text(json.dumps([{"metric": "share", "value": 0.5, "n": each}]))
+        (folder / "metrics.json").write_text(json.dumps([{"metric": "share_correct", "value": 0.5, "n": each}]))
         made = {"made": "", "sgtr_jax": "", "packages": {}, "devices": ["cpu"]}
         write_record(folder, {"kind": "evaluation", "fingerprint": "", "inputs": {}, "provenance": made})
-        cells.append({"condition": condition, "seed": 0, "evaluation": "quiz", "task": "free", "judged": False,
+        cells.append({"condition": condition, "seed": 0, "evaluation": "quiz", "task": "two_choice", "judged": False,
                       "own_texts": False, "artifact": name})  # fmt: skip
     config = {"name": "large", "model": "m", "seeds": [0], "groups": {}, "judge": None,
               "published": None, "conditions": {name: {"stages": []} for name in CONDITIONS}}  # fmt: skip
