@@ -17,6 +17,7 @@ from dotenv import find_dotenv, load_dotenv
 
 from sgtr_jax import __version__
 from sgtr_jax.cli import commands
+from sgtr_jax.cli.completion import SHELLS, PrintCompletion
 from sgtr_jax.cli.misread import misread
 from sgtr_jax.cli.parser import Commands, add_all
 from sgtr_jax.distributed.launch import exit_if_peers_hang
@@ -33,7 +34,10 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 bad input, 1 failure."""
-    args = parse(argv)
+    try:
+        args = parse(argv)
+    except InputError as error:
+        raise SystemExit(_said(error)) from None
     load_dotenv(find_dotenv(usecwd=True))  # keys; what the environment has wins
     try:
         with exit_if_peers_hang():
@@ -76,10 +80,13 @@ def _drop(stream: TextIO) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; `key=value` may stand anywhere among the flags, which argparse alone does not allow."""
+    """Parse; `key=value` may stand anywhere among the flags, which argparse alone does not allow.
+
+    Raises InputError for words that mean nothing, and SystemExit as argparse does.
+    """
     parser = make_parser()
     if (said := misread(parser, sys.argv[1:] if argv is None else argv)) is not None:
-        raise SystemExit(_said(InputError(said)))
+        raise InputError(said)
     args, rest = parser.parse_known_args(argv)
     settings = [word for word in rest if "=" in word and not word.startswith("-")]
     if len(settings) < len(rest) or (settings and "overrides" not in args):
@@ -98,6 +105,13 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sgtr-jax {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        metavar="SHELL",
+        help=f"print a script for a shell that completes commands and flags: {', '.join(SHELLS)}",
+    )
     add_all(commands, Commands(parser, "COMMAND"))
     return parser
 
