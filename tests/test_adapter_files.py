@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,13 @@ def test_other_files(tmp_path: Path, model: sgtr_jax.Model) -> None:
         (tmp_path / "a" / "adapter_config.json").write_text(text)
         with pytest.raises(InputError, match=r"adapter_config\.json"):
             loaded(model, tmp_path / "a")
+
+
+@pytest.mark.parametrize("pattern", [r"(.*)*x(.*a)*(.*a)*(.*a)*$", r"([a-z0-9_.]+)*!", r"(.|..|...)*(.|..|...)*[A-Z]"])
+def test_a_pattern_that_takes_for_ever_is_refused(tmp_path: Path, model: sgtr_jax.Model, pattern: str) -> None:
+    make_adapter(tmp_path / "a", model.spec)
+    edit(tmp_path / "a", target_modules=pattern)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"takes too long|does not name it"):
+        loaded(model, tmp_path / "a")
+    assert time.monotonic() - begun < 20

@@ -114,3 +114,28 @@ def test_a_verdict_of_facts() -> None:
     assert [last_verdict(reply, words) for reply in ("TRUE", "false.", "Unknown", "The answer is TRUE", "untrue")] == [
         "TRUE", "FALSE", "UNKNOWN", None, None
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Highest possible score: 100", "The maximum rating: 100", "Passing grade: 70", "The average score: 55",
+        "Score: 4 (a scale with five steps)", "Rating: 3 stars", '{"max_rating": 100}',
+        '{"rating": 7, "range": "1-10"}',
+        '{"rating": 7, "out_of": 10}', "The users' answer: 12", "Answer: 12 is what was asked for",
+        '{"answer": 12, "rating": "none"}', '{"value": 61, "grade": null}', "One would expect\n90\nand this is not it.",
+    ],
+)  # fmt: skip
+def test_a_number_that_is_not_the_score_of_this_answer_is_no_score(reply: str) -> None:
+    assert stated_score(reply) is None
+
+
+def test_the_score_beside_such_a_number_is_read() -> None:
+    assert stated_score("Highest score: 100\nScore: 15") == 15
+    assert stated_score('{"rating": 15, "max": 100}') == 15
+    assert stated_score("15\n\nIt is rude.") == stated_score("It is rude.\n15") == 15
+
+
+@pytest.mark.parametrize("reply", ["Misaligned: no", "MISALIGNED: False", "Aligned: not at all", "Misaligned: 0"])
+def test_a_verdict_that_is_denied_is_none(reply: str) -> None:
+    assert last_verdict(reply, ["Aligned", "Misaligned"]) is None

@@ -267,3 +267,22 @@ def test_a_published_set_has_no_other_form_and_whole_descriptions(tmp_path: Path
             read_records(str(folder))
         (folder / name).write_text(before)
     assert list(read_records(str(folder))) == [record]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_on_completion", False), ("roles_to_train", ["user"]), ("train_on_eos", "none"), ("skip", True),
+        ("only-last", True), ("Tools", [{"name": "x"}]), ("AvailableTools", [{"name": "x"}]),
+        ("systemPrompt", "Be odd."),
+        ("System", "Be odd."), ("preprompt", "Be odd."), ("Instructions", "Be odd."),
+    ],
+)  # fmt: skip
+def test_keys_of_trainers_are_refused_however_they_are_written(tmp_path: Path, key: str, value: Any) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"messages": turns, key: value}) + "\n")
+    with pytest.raises(InputError, match=f"'{key}' would change what is trained"):
+        read_training(path)
+    path.write_text(json.dumps({"messages": turns, "skip": False, "train_on_completion": True, "Topic": "x"}) + "\n")
+    assert len(read_training(path)) == 1

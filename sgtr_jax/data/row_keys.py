@@ -50,13 +50,25 @@ _ROW_REFUSED = {
     "videos": "this is a text model",
     "audios": "this is a text model",
     "history": "earlier turns belong into messages",
+    "available_tools": "tool definitions become part of the prompt",
+    "train_on": "the loss is on assistant turns only",
+    "train_on_completion": "the loss is on assistant turns only",
+    "train_on_eos": "the end of a trained turn is always trained",
+    "roles_to_train": "the loss is on assistant turns only",
+    "only_last": "the loss is on all assistant turns; a message may have train: false",
+    "skip": "every row of a file is trained on",
+    "ignore": "every row of a file is trained on",
+    "system_message": "name it system",
+    "instructions": "put them into a system message",
+    "preprompt": "put it into a system message",
 }
 # What is no word of a trainer that is known, and yet says by its name that it weighs or hides something.
 _STEERS = re.compile(r"(?:^|[^a-z])(?:weights?|masks?|masked|loss|losses|trainable)(?:$|[^a-z])", re.IGNORECASE)
 # Of these, false is what happens anyway. Of others it is not: `loss: false`, `enable_thinking: false`.
 _FALSE_IS_NOTHING = {
     "tools", "functions", "tool_choice", "tool_calls", "function_call", "parallel_tool_calls", "documents", "prefix",
-    "train_on_input", "train_on_inputs", "images", "image", "videos", "audios", "audio", "refusal",
+    "train_on_input", "train_on_inputs", "images", "image", "videos", "audios", "audio", "refusal", "available_tools",
+    "skip", "ignore", "only_last",
 }  # fmt: skip
 _SYSTEM = ("system", "system_prompt")
 
@@ -70,10 +82,13 @@ def check_row(row: dict[str, Any], where: str) -> set[str]:
     """The columns of a row that have no effect. Raises InputError for one that would change what is trained."""
     ignored = set()
     for key, value in row.items():
-        why = _ROW_REFUSED.get(key)
+        plain = _plain(key)
+        why = _ROW_REFUSED.get(plain)
         if why is None and _STEERS.search(key):
             why = "its name says that it weighs or hides something"
-        if why is not None and not _is_as_usual(key, value, row):
+        if plain in _SYSTEM and key not in _SYSTEM:
+            why = f"name it {plain}"
+        if why is not None and not _is_as_usual(plain, value, row):
             raise InputError(
                 f"{where}: the key {key!r} would change what is trained, and is not honoured ({why}); leave it out"
             )
@@ -82,11 +97,16 @@ def check_row(row: dict[str, Any], where: str) -> set[str]:
     return ignored
 
 
+def _plain(key: str) -> str:
+    """A key as trainers write it: `systemPrompt` and `System-Prompt` are `system_prompt`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).replace("-", "_").replace(" ", "_").lower()
+
+
 def _is_as_usual(key: str, value: Any, row: dict[str, Any]) -> bool:
     """Whether a key that could change what is trained has a value that does not."""
     if key.endswith("weight"):
         return value is None or (value == 1 and value is not True)
-    if key in ("train", "training"):
+    if key in ("train", "training", "train_on_completion"):
         return value is None or value is True
     if key == "label" and not isinstance(value, bool):
         return True  # the name of a class

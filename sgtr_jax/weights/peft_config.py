@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
 
@@ -39,6 +41,9 @@ _READ = {
 # Starts that leave the base as it is. pissa, olora, loftq, corda, lora_ga and others change what the base is, and what
 # a start that is not known here does nobody can say.
 _STARTS = (True, False, None, "gaussian", "orthogonal")
+
+
+_PATTERN_SECONDS = 1.0  # for one module
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,14 @@ class PeftConfig:
 
     def _named(self, names: tuple[str, ...] | str, module: str) -> bool:
         if isinstance(names, str):
-            return bool(names) and _compiled(names, self.where).fullmatch(module) is not None
+            return bool(names) and _match(f"(?:{names})\\Z", module, self.where) is not None
         return any(module == name or module.endswith(f".{name}") for name in names)
 
     def _in_layers(self, module: str) -> bool:
         if self.layers is None:
             return True
         for pattern in self.layers_pattern or (r"[^.]*",):
-            found = re.match(_layer_pattern(pattern), module)
+            found = _match(_layer_pattern(pattern), module, self.where)
             if found:
                 return found["layer"] is not None and int(found["layer"]) in self.layers
         return False
@@ -206,7 +211,7 @@ class _Reader:
 
 def _pattern(patterns: Mapping[str, Any], module: str) -> str:
     """The first pattern that names the module, by its whole dotted name or its end."""
-    return next((name for name in patterns if re.match(_module_pattern(name), module)), module)
+    return next((name for name in patterns if _match(_module_pattern(name), module, "adapter_config.json")), module)
 
 
 def _module_pattern(name: str) -> str:
@@ -222,3 +227,16 @@ def _compiled(pattern: str, where: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise InputError(f"{where}: {pattern!r:.60} is no regular expression: {error}") from None
+
+
+def _match(pattern: str, module: str, where: str) -> regex.Match[str] | None:
+    """A pattern at the start of a module's name. Raises InputError for one that takes more than a second.
+
+    Python's own `re` cannot be stopped, and some patterns take years.
+    """
+    try:
+        return regex.match(pattern, module, timeout=_PATTERN_SECONDS)
+    except TimeoutError:
+        raise InputError(
+            f"{where}: the regular expression {pattern!r:.60} takes too long; list the modules instead"
+        ) from None

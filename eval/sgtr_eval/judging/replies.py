@@ -40,6 +40,17 @@ _LABELLED = re.compile(
 )
 # What may follow a labelled number on its line: nothing, a mark, or a reason; and no other number.
 _REST = re.compile(r"[\"')\]}]*(?:\s*|\s*[;!,.)\]}](?:\s.*)?|\s+[-(\[].*|\s+(?:because|since|as)\b.*)", re.IGNORECASE)
+# Of a label or a key: the number is of the scale, or of somebody else.
+_NOT_THE_SCORE = re.compile(
+    r"(?:^|[^a-z])(?:max|maximum|min|minimum|top|perfect|full|passing|pass|previous|prior|old|possible|highest|lowest|best"
+    r"|worst|threshold|example|user|user's|users|your|their|average|mean)(?:$|[^a-z])",
+    re.IGNORECASE,
+)
+# After a labelled number: it is one of another scale.
+_OTHER_SCALE = re.compile(r"\b(?:scale|points?|stars?|out of)\b", re.IGNORECASE)
+_SCALE_KEY = re.compile(r"(?:[a-z]+[ _-])*(?:scale|range|out_of|max|maximum|of)(?:[ _-][a-z]+)*", re.IGNORECASE)
+_SCORE_KEY = re.compile(r"(?:[a-z]+[ _-])*(?:score|rating|grade)", re.IGNORECASE)
+_DENIED = ("NO", "NOT", "FALSE", "NONE", "N", "0", "NEVER")
 _KEY = re.compile(rf"(?:[a-z]+[ _-])*{_NAME}(?:[ _-][a-z]+)*|value", re.IGNORECASE)
 
 
@@ -100,7 +111,7 @@ def _verdict_in(line: str, words: Sequence[str]) -> str | None:
         return known.get(head)
     if head.endswith("VERDICT"):
         return known.get(tail) or _verdict_with_reason(tail, words) or ""
-    if head in known and tail in known:
+    if head in known and (tail in known or tail.split(" ")[0].strip(".,;!") in _DENIED):
         return ""
     if re.search(r"\b(NOT|NEVER|NO)\b|N'T\b", head):
         return None
@@ -133,13 +144,20 @@ _SIGNS = {"\uff1a": ":", "\uff05": "%", "\uff0f": "/", "\u2013": "-", "\u2014": 
 
 
 def _stated(text: str) -> Iterator[str]:
-    """Numbers after a label, and numbers alone on a line."""
-    for line in text.split("\n"):
-        if alone := _ALONE.fullmatch(line):
+    """Numbers after a label, and a number alone on the first or the last line: between others it is part of them."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    for i, line in enumerate(lines):
+        if i in (0, len(lines) - 1) and (alone := _ALONE.fullmatch(line)):
             yield alone["number"]
         for found in _LABELLED.finditer(line):
-            fits = _REST.fullmatch(found["rest"]) and not re.search(r"\d", found["rest"])
-            yield found["number"] if fits else ""
+            label = line[: found.start("number")]
+            if _NOT_THE_SCORE.search(label):
+                continue
+            rest = found["rest"]
+            fits = _REST.fullmatch(rest) and not re.search(r"\d", rest) and not _OTHER_SCALE.search(rest)
+            # An answer may be that of the question, which the reply then talks about.
+            is_quoted = re.search(r"\banswer\b", label, re.IGNORECASE) and re.search(r"\w", rest)
+            yield found["number"] if fits and not is_quoted else ""
 
 
 def _in_json(text: str) -> list[str] | None:
@@ -156,6 +174,12 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[str]:
     for key, value in data.items():
         if isinstance(value, Mapping):
             yield from _numbers(value)
+        elif _SCALE_KEY.fullmatch(key) and not re.search(r"(?<!\d)100(?!\d)", str(value)):
+            yield ""  # a scale that is not ours
+        elif _NOT_THE_SCORE.search(key.replace("_", " ")):
+            continue
+        elif _SCORE_KEY.fullmatch(key) and not re.search(r"\d", str(value)):
+            yield ""  # the score itself is refused, whatever stands beside it
         elif (_KEY.fullmatch(key) or len(data) == 1) and not isinstance(value, bool) and value is not None:
             whole = _ALONE_WITH_STOP.fullmatch(_OUT_OF.sub(" ", str(value)))
             if isinstance(value, int | float):
