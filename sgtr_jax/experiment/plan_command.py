@@ -21,6 +21,7 @@ from sgtr_jax.estimate.model_shapes import is_shipped, shipped_spec
 from sgtr_jax.estimate.slices import find_slice
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
+from sgtr_jax.experiment.contrasts import tested_line
 from sgtr_jax.experiment.cost import bill, judging_of, training_of
 from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.graph import Graph, build_graph
@@ -61,6 +62,9 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
     if spec is None:
         for what, dollars in (("finetuning", expected.finetuning), ("sampling", expected.sampling)):
             console.print(_dollars_line(f"{what} by {config.model}", dollars), highlight=False)
+    contrasts = config.planned_contrasts
+    if contrasts:
+        console.print(tested_line(contrasts), highlight=False, soft_wrap=True)
     for problem in settled_problems(config, missing):
         console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)
     with without_downloads():
@@ -77,6 +81,8 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
         "judge_budget": spending.max_cost, "judge_spent": round(spending.spent, 4),
         "model_dollars": _rounded(expected.finetuning + expected.sampling),
         "shared": [one.to_json() for one in shared],
+        "primary_contrasts": sum(one.primary for one in contrasts),
+        "exploratory_contrasts": sum(not one.primary for one in contrasts),
     }  # fmt: skip
     if spec is not None and slices:
         sampled = [answers for node in missing if (answers := node.sampled()) is not None]
