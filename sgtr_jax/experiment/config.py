@@ -17,7 +17,7 @@ from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.conditions import Condition, Matrix, select
-from sgtr_jax.experiment.contrasts import Contrast, Planned, planned, with_baselines
+from sgtr_jax.experiment.contrasts import Contrast, Planned, PowerConfig, planned, with_baselines
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
@@ -87,6 +87,7 @@ class ExperimentConfig(Config):
     # What is compared with what, by a name of your choice. They are added to those of the matrix. All are tested whose
     # conditions and evaluations `only` and `measure` keep.
     contrasts: dict[Name, Contrast] = Field(default_factory=dict)
+    power: PowerConfig = PowerConfig()  # What `sgtr plan --power` assumes.
     # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`, and the conditions that
     # their contrasts bring. null: all of them.
     only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from sgtr_eval.described import metrics_of
 from sgtr_eval.facts import Better, facts_of
-from sgtr_jax.config import Config, Json, Name
+from sgtr_jax.config import Config, Json, Name, PositiveInt
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.conditions import Condition
 
@@ -63,6 +63,23 @@ class Contrast(Config):
             if word not in words:
                 raise ValueError(f"where: {word!r} stands neither in of nor in against")
         return self
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class PowerConfig(Config):
+    """What `sgtr plan --power` assumes where nothing is published."""
+
+    trials: PositiveInt = 400  # How many experiments are simulated for each primary contrast.
+    # The standard deviation of a share between seeds. Where a standard error is published, it is computed from that.
+    between_seeds: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    share: Share = 0.1  # The share of the condition that is compared with.
+    # How far the other condition is from it. For equivalence and non-inferiority the two are taken to be the same.
+    effect: Share = 0.1
+    question: Annotated[float, Field(ge=0, le=0.9)] = 0.5  # The part of the answers that the question alone decides.
+    # The part of the answers that the question and the condition decide together.
+    question_and_condition: Annotated[float, Field(ge=0, le=0.1)] = 0.05
 
 
 @dataclass(frozen=True)

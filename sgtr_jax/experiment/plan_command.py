@@ -27,6 +27,7 @@ from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.graph import Graph, build_graph
 from sgtr_jax.experiment.judge_check import spending_of
 from sgtr_jax.experiment.node import Node
+from sgtr_jax.experiment.power import print_power
 from sgtr_jax.experiment.preflight import settled_problems
 from sgtr_jax.experiment.slice_estimate import OnSlice, on_slice
 from sgtr_jax.experiment.spending import Spending
@@ -37,7 +38,9 @@ from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.model import read_spec, resolve_folder
 
 
-def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool) -> int:
+def plan(
+    path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool, power: bool = False
+) -> int:
     """Print the plan. Returns 0; nothing is made. Raises InputError."""
     config = load_config(ExperimentConfig, path, overrides)
     slices = [find_slice(name) for name in topology.split(",")] if topology is not None else []
@@ -65,6 +68,7 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
     contrasts = config.planned_contrasts
     if contrasts:
         console.print(tested_line(contrasts), highlight=False, soft_wrap=True)
+    expected_power = print_power(console, graph) if power else None
     for problem in settled_problems(config, missing):
         console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)
     with without_downloads():
@@ -95,6 +99,8 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
         for one in found:
             fewest = " (the fewest)" if one is best and one.fits and len(found) > 1 else ""
             console.print(_in_words(one) + fewest, soft_wrap=True)
+    if expected_power is not None:
+        summary["power"] = expected_power
     if as_json:
         print(json.dumps(summary))
     check_sharing(shared)
