@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from sgtr_jax.config import apply_overrides, build_config, load_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contrasts import Planned
+from sgtr_jax.report.claims import NOT_SUPPORTED, OPEN, SUPPORTED, claims_html, judged_claims
+from sgtr_jax.report.comparisons import question_tables
 from sgtr_jax.report.contrasts import (
     EQUIVALENT,
     HIGHER,
@@ -29,10 +32,12 @@ from sgtr_jax.report.contrasts import (
     NOT_MEASURED,
     NOT_SHOWN,
     Scores,
+    all_tested,
     difference_of,
     p_values,
     verdict,
 )
+from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed
 
 PAPER = Path(__file__).parent.parent / "configs" / "paper"
@@ -258,6 +263,45 @@ def test_the_report_shows_them_and_corrects_the_primary_family(tmp_path: Path) -
     del stored["contrasts"]  # a run of an older version
     write_sealed(run / "experiment.json", stored)
     assert main(["report", str(run)]) == 0 and 'id="contrasts"' not in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("needs", "verdict"),
+    [
+        ({"damage": "worse", "repair": "better"}, SUPPORTED), ({"damage": "better"}, NOT_SUPPORTED),
+        ({"damage": "lower", "equal": "holds"}, SUPPORTED), ({"repair": "better", "idle": "better"}, OPEN),
+        ({"repair": "better", "gone": "better"}, OPEN), ({"repair": "lower", "gone": "better"}, NOT_SUPPORTED),
+        ({"again": "higher"}, SUPPORTED),
+    ],
+)  # fmt: skip
+def test_claims_are_supported_contradicted_or_open(tmp_path: Path, needs: dict[str, str], verdict: str) -> None:
+    contrasts = [
+        replace(planned("bad", "untouched", True), contrast="damage"),
+        replace(planned("good", "bad", True), contrast="repair", also=("again",)),
+        replace(planned("same", "bad", True), contrast="idle"),
+        replace(planned("same", "bad", False, "equivalence", 0.2), contrast="equal"),
+        replace(planned("gone", "bad", True), contrast="gone"),
+    ]
+    run = made_run(tmp_path, {"untouched": 0.85, "bad": 0.5, "good": 0.8, "same": 0.5}, contrasts)
+    stored = read_sealed(run / "experiment.json")
+    stored["config"]["claims"] = {"mine": {"text": "A <claim>.", "needs": needs},
+                                  "other": {"text": "Not here.", "needs": {"elsewhere": "better"}}}  # fmt: skip
+    write_sealed(run / "experiment.json", stored)
+    data = read_run(run)
+    (one,) = judged_claims(data.claims, all_tested(data, data.measurements, question_tables(data)))
+    assert (one.text, one.verdict) == ("A <claim>.", verdict)
+    page = claims_html([one])
+    assert "A &lt;claim&gt;." in page and f">{verdict}</td>" in page
+
+
+def test_claims_name_contrasts_that_exist_and_what_they_can_find() -> None:
+    own = {"mine": {"of": "bad", "against": "untouched", "kind": "equivalence", "margin": 0.1}}
+    for needs, said in (({"mien": "holds"}, "'mien': did you mean 'mine'"), ({"mine": "better"}, "is not found"),
+                        ({"damage": "holds"}, "of kind difference")):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            small(contrasts=own, claims={"c": {"text": "x", "needs": needs}})
+    both = small(contrasts={"mine": {"of": "bad", "against": "untouched"}}).planned_contrasts
+    assert [one.also for one in both if one.of == "bad"] == [("mine",)] * 3
 
 
 def test_a_plan_says_how_many_will_be_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

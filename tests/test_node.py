@@ -149,7 +149,7 @@ def test_what_a_task_takes_is_found_out_once(monkeypatch: pytest.MonkeyPatch) ->
     for seed in range(3):
         assert tasks.task_arguments("truthfulqa", {"limit": 5}, seed, "here") == {"seed": seed, "limit": 5}
     assert made == ["truthfulqa"]
-    with pytest.raises(InputError, match="there: .*limit"):
+    with pytest.raises(InputError, match=r"there: .*limit"):
         tasks.task_arguments("truthfulqa", {"limit": 0}, 0, "there")
     with pytest.raises(InputError, match="there"):
         tasks.task_arguments("truthfulqa", {"limit": {1}}, 0, "there")

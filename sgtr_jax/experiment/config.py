@@ -17,7 +17,7 @@ from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.conditions import Condition, Matrix, select
-from sgtr_jax.experiment.contrasts import Contrast, Planned, PowerConfig, planned, with_baselines
+from sgtr_jax.experiment.contrasts import Claim, Contrast, Planned, PowerConfig, check_claims, planned, with_baselines
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
@@ -87,6 +87,9 @@ class ExperimentConfig(Config):
     # What is compared with what, by a name of your choice. They are added to those of the matrix. All are tested whose
     # conditions and evaluations `only` and `measure` keep.
     contrasts: dict[Name, Contrast] = Field(default_factory=dict)
+    # Claims by a name of your choice, each with the contrasts that it stands on. The report says first which of them
+    # the run supports. Claims none of whose contrasts is kept by `only` and `measure` are left out.
+    claims: dict[Name, Claim] = Field(default_factory=dict)
     power: PowerConfig = PowerConfig()  # What `sgtr plan --power` assumes.
     # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`, and the conditions that
     # their contrasts bring. null: all of them.
@@ -184,6 +187,7 @@ class ExperimentConfig(Config):
             if not any(fnmatchcase(name, word) for name in known):
                 raise ValueError(f"may_share names {word!r}: {nearest(word, known)}")
         planned(self.contrasts, self.conditions, list(self.data), self._tasks)
+        check_claims(self.claims, self.contrasts)
         if self.only is not None:
             select(self.only, list(self.conditions), self.groups)
         if len(set(self.seeds)) != len(self.seeds):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from typing import Annotated, Literal
@@ -65,6 +65,31 @@ class Contrast(Config):
         return self
 
 
+Expected = Literal["better", "worse", "higher", "lower", "holds"]
+
+
+class Claim(Config):
+    """A sentence that contrasts can support or contradict."""
+
+    text: str  # The claim in words.
+    # What has to be found, by contrast, in all of its conditions and evaluations. better, worse: of a difference, in
+    # the direction that the evaluation has. higher, lower: of a difference. holds: equivalence or non-inferiority.
+    needs: Annotated[dict[Name, Expected], Field(min_length=1)]
+
+
+def check_claims(claims: Mapping[Name, Claim], contrasts: Mapping[Name, Contrast]) -> None:
+    """Raises ValueError for a claim that names a contrast that does not exist, or cannot find what is expected."""
+    for name, claim in claims.items():
+        for needed, expected in claim.needs.items():
+            if needed not in contrasts:
+                raise ValueError(f"claim {name!r} names contrast {needed!r}: {nearest(needed, contrasts)}")
+            if (contrasts[needed].kind == "difference") == (expected == "holds"):
+                raise ValueError(
+                    f"claim {name!r}: {needed!r} is of kind {contrasts[needed].kind}, where {expected!r} is not found: "
+                    "a difference is better, worse, higher or lower, equivalence and non_inferiority hold"
+                )
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -98,10 +123,11 @@ class Planned:
     better: Better
     of_trained: bool  # False: the base model, which is measured once
     against_trained: bool
+    also: tuple[str, ...] = ()  # names of other contrasts that are the same here
 
     def to_json(self) -> dict[str, Json]:
         """What `experiment.json` holds of it."""
-        return dict(vars(self))
+        return {**vars(self), "also": list(self.also)}
 
 
 class _Pattern:
@@ -168,10 +194,14 @@ def planned(
             paired = _continue_the_same(conditions[of], conditions[against])
             for evaluation, metric, better in measured:
                 key = (of, against, evaluation, metric, contrast.kind, contrast.margin)
-                if key not in found or (contrast.primary and not found[key].primary):
+                if (before := found.get(key)) is not None and not (contrast.primary and not before.primary):
+                    found[key] = replace(before, also=(*before.also, name))
+                else:
+                    also = () if before is None else (before.contrast, *before.also)
                     found[key] = Planned(
                         name, of, against, evaluation, metric, contrast.kind, contrast.margin, contrast.primary,
                         paired, better, bool(conditions[of].stages), bool(conditions[against].stages),
+                        also,
                     )  # fmt: skip
     return list(found.values())
 

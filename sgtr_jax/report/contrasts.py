@@ -62,6 +62,7 @@ class Tested:
     p_value: float
     p_family: float  # Holm's, over the primary family of all evaluations; NaN for what is exploratory
     p_ruled_out: float  # that it is outside the margin: small where the claim of the contrast is wrong
+    also: tuple[str, ...] = ()  # other contrasts that are the same here
     found: str = NOT_MEASURED
 
     @property
@@ -150,9 +151,7 @@ def effect_of(one: Scores, other: Scores, difference: Interval, is_share: bool) 
     return Interval(mean, low, high, difference.n)
 
 
-def tested_contrasts(
-    run: RunData, rows: Sequence[Measurement], tables: Mapping[tuple[str, str], Questions]
-) -> list[Tested]:
+def all_tested(run: RunData, rows: Sequence[Measurement], tables: Mapping[tuple[str, str], Questions]) -> list[Tested]:
     """Every contrast that the run's config plans; `tables` are the questions by condition and evaluation.
 
     The primary family is corrected together, over all evaluations (Holm 1979).
@@ -201,5 +200,5 @@ def _tested(
     return Tested(
         planned["contrast"], planned["of"], planned["against"], evaluation, metric, planned["kind"], planned["margin"],
         planned["primary"], planned["better"], len(one.values), len(other.values), questions_paired, paired,
-        difference, effect, p, math.nan, ruled_out,
+        difference, effect, p, math.nan, ruled_out, tuple(planned["also"]),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from sgtr_jax.report.claims import Judged, claims_html
 from sgtr_jax.report.comparisons import Line, Published, published_numbers
 from sgtr_jax.report.contrast_tables import contrasts_html
 from sgtr_jax.report.contrasts import Tested
@@ -24,6 +25,7 @@ def render_page(
     notes: Sequence[str],
     lines: Sequence[Line],
     figures: Sequence[tuple[str, str]],
+    judged: Sequence[Judged],
     tested: Sequence[Tested],
     beside: tuple[Sequence[Published], Sequence[str]],
     sources: Mapping[str, Any],
@@ -34,6 +36,7 @@ def render_page(
     paragraphs = "".join(f'<p class="note">{esc(note)}</p>' for note in notes)
     pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
     sections = [
+        ("claims", "Claims", claims_html(judged)),
         ("contrasts", "Contrasts", contrasts_html(tested)),
         ("figures", "Figures", pictures),
         ("numbers", "Every number", _numbers(lines)),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.files import check_writable, write_bytes, write_text
+from sgtr_jax.report.claims import judged_claims
 from sgtr_jax.report.comparisons import (
     Line,
     beside_published,
@@ -20,7 +21,7 @@ from sgtr_jax.report.comparisons import (
     with_average,
 )
 from sgtr_jax.report.contrast_tables import contrasts_csv, contrasts_latex
-from sgtr_jax.report.contrasts import tested_contrasts
+from sgtr_jax.report.contrasts import all_tested
 from sgtr_jax.report.figures import pictures
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
@@ -39,7 +40,7 @@ def report(*runs: Path, out: Path | None = None) -> None:
     rows = with_average(run)
     tables = question_tables(run)
     lines = compare(run, rows, tables)
-    tested = tested_contrasts(run, rows, tables)
+    tested = all_tested(run, rows, tables)
     if tested:
         write_text(folder / "contrasts.csv", contrasts_csv(tested))
         write_text(folder / "contrasts.tex", contrasts_latex(tested))
@@ -55,7 +56,15 @@ def report(*runs: Path, out: Path | None = None) -> None:
         write_text(folder / "figures" / f"{stem}.svg", to_svg(figure))
         shown.append((name, data_uri(png)))
     page = render_page(
-        run, _notes(run), lines, shown, tested, beside_published(run, lines), provenance(run), MOST_ANSWERS
+        run,
+        _notes(run),
+        lines,
+        shown,
+        judged_claims(run.claims, tested),
+        tested,
+        beside_published(run, lines),
+        provenance(run),
+        MOST_ANSWERS,
     )
     write_text(folder / "report.html", page)
     _print(run, lines)
