@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import create_model
 
-from sgtr_jax.experiment import nodes
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment import nodes, tasks
 from sgtr_jax.experiment.asked import Base
 from sgtr_jax.experiment.node import Node, in_order, kinds
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
@@ -132,3 +134,22 @@ def stage(training: TrainConfig) -> AdapterNode:
 
 def identity(settings: dict[str, object]) -> str:
     return stage(TrainConfig.model_validate(settings)).fingerprint
+
+
+def test_what_a_task_takes_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(name: str, **fields: Any) -> Any:
+        made.append(name)
+        return create_model(name, **fields)
+
+    monkeypatch.setattr(tasks, "create_model", counted)
+    tasks._model_of.cache_clear()
+    tasks._check_types.cache_clear()
+    for seed in range(3):
+        assert tasks.task_arguments("truthfulqa", {"limit": 5}, seed, "here") == {"seed": seed, "limit": 5}
+    assert made == ["truthfulqa"]
+    with pytest.raises(InputError, match=r"there: .*limit"):
+        tasks.task_arguments("truthfulqa", {"limit": 0}, 0, "there")
+    with pytest.raises(InputError, match="there"):
+        tasks.task_arguments("truthfulqa", {"limit": {1}}, 0, "there")

@@ -16,6 +16,9 @@ from sgtr_eval.statistics import (
     Interval,
     Variance,
     average_misalignment,
+    cohens_h,
+    difference_of_conditions,
+    difference_of_seed_means,
     difference_of_seeds,
     holm,
     paired_difference,
@@ -208,6 +211,74 @@ def bonett_price(deltas: list[float], answers: int) -> float:
     return (up + down - (up - down) ** 2) / (answers + 2)
 
 
+def variances_by_hand(tables: list[list[list[float]]], columns: list[float]) -> list[tuple[float, float]]:
+    """Of seeds alone, of questions alone, and of both without the part of answers, with degrees of freedom."""
+    m, grand = len(columns), mean(columns)
+    of_questions = (sum((c - grand) ** 2 for c in columns) / (m - 1) / m, m - 1)
+    if len(tables[0]) == 1:
+        return [of_questions]
+    seeds = [(squares(table)[0], len(table) - 1) for table in tables]
+    rests = [(squares(table)[2], (len(table) - 1) * (m - 1)) for table in tables]
+
+    def together(parts: list[tuple[float, int]]) -> tuple[float, float]:
+        value = sum(part for part, _ in parts)
+        return value, max(1.0, value**2 / sum(part**2 / freedom for part, freedom in parts))
+
+    of_seeds, rest = together(seeds), together(rests)
+    whole = of_seeds[0] + of_questions[0] - rest[0]
+    if whole <= 0:
+        return [of_seeds, of_questions]
+    parts = [(max(0.0, value - rest[0]), freedom) for value, freedom in (of_seeds, of_questions)] + [rest]
+    spread = sum(value**2 / freedom for value, freedom in parts)
+    return [of_seeds, of_questions, (whole, max(1.0, sum(value for value, _ in parts) ** 2 / spread))]
+
+
+@pytest.mark.parametrize("answers", [None, 12, 3000])
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize(("seeds", "others", "questions"), [(3, 3, 4), (5, 2, 3), (2, 2, 9), (5, 5, 2)])
+def test_differences_of_two_conditions_by_hand(
+    seeds: int, others: int, questions: int, paired: bool, answers: int | None
+) -> None:
+    rng = np.random.default_rng(8)
+    one, other = rng.random((seeds, questions)).tolist(), (0.7 * rng.random((others, questions))).tolist()
+    if paired and seeds != others:
+        with pytest.raises(ValueError, match="cannot be compared"):
+            difference_of_conditions(one, other, answers, paired)
+        return
+    columns = [mean([row[j] for row in one]) - mean([row[j] for row in other]) for j in range(questions)]
+    deltas = [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(one, other, strict=False)]
+    known = variances_by_hand([deltas] if paired else [one, other], columns)
+    if answers is not None:
+        every = [a - b for x in one for y in other for a, b in zip(x, y, strict=True)]
+        of_all = 2 * answers * seeds * others / (seeds + others)
+        known.append((bonett_price([d for row in deltas for d in row] if paired else every, round(of_all)), math.inf))
+    gap, fewer = mean(columns), min(seeds, others)
+    found = difference_of_conditions(one, other, answers, paired)
+    agrees(found, gap, wider(gap, known, fewer, answers is not None), fewer, questions)
+    upper = max(one_sided((gap - 0.1) / math.sqrt(value), freedom) for value, freedom in known)
+    lower = max(one_sided((-0.2 - gap) / math.sqrt(value), freedom) for value, freedom in known)
+    assert found.p_above(0.1) == pytest.approx(upper) and found.p_below(-0.2) == pytest.approx(lower)
+    assert found.p_within(0.3) == max(found.p_above(-0.3), found.p_below(0.3))
+    means = [mean(row) for row in one], [mean(row) for row in other]
+    by_seeds = [(known[0][0], known[0][1])]
+    if answers is not None:
+        sampling = smoothed(mean(means[0]), answers * seeds) + smoothed(mean(means[1]), answers * others)
+        by_seeds.append((sampling, math.inf))
+    agrees(difference_of_seed_means(*means, answers, paired), gap,
+           wider(gap, by_seeds, fewer, answers is not None), fewer, 0)  # fmt: skip
+
+
+def one_sided(ratio: float, freedom: float) -> float:
+    return float(stats.norm.cdf(-ratio) if freedom == math.inf else stats.t.cdf(-ratio, freedom))
+
+
+def test_an_effect_is_zero_where_the_difference_is() -> None:
+    assert cohens_h(0.3, 0.3, 0.0) == 0.0
+    assert cohens_h(0.2, 0.1, 0.1) == pytest.approx(2 * (math.asin(0.2**0.5) - math.asin(0.1**0.5)))
+    assert cohens_h(0.9, 0.1, 0.8) == -cohens_h(0.1, 0.9, -0.8) and cohens_h(0.0, 0.0, 5.0) == math.pi
+    assert math.isnan(paired_difference([[0.0, 1.0, 1.0]], [0.0, 0.0, 1.0], 3).p_within(0.1))
+
+
 @pytest.mark.parametrize("answers", [None, 12, 3000])
 @pytest.mark.parametrize(("seeds", "questions"), [*SIZES, (1, 6)])
 def test_paired_differences_by_hand(seeds: int, questions: int, answers: int | None) -> None:
@@ -215,10 +286,7 @@ def test_paired_differences_by_hand(seeds: int, questions: int, answers: int | N
     tuned, base = rng.random((seeds, questions)).tolist(), (0.6 * rng.random(questions)).tolist()
     deltas = [[t - b for t, b in zip(row, base, strict=True)] for row in tuned]
     columns = [mean([row[j] for row in deltas]) for j in range(questions)]
-    if seeds > 1:
-        known = [variance_by_hand(deltas)]
-    else:
-        known = [(squares(deltas)[1], questions - 1)]
+    known = variances_by_hand([deltas], columns)
     if answers is not None:
         known.append((bonett_price(columns, answers), math.inf))
     gap = mean(columns)

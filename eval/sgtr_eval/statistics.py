@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
@@ -99,10 +99,49 @@ def two_way_variance(table: np.ndarray) -> Variance:
     value = by_seed + by_question - by_answer
     if value <= 0:  # then answers vary by themselves alone, and seeds and questions add nothing to that
         value = max(by_seed, by_question)
+    parts: list[tuple[float, float]] = [(by_seed, k - 1), (by_question, m - 1), (by_answer, (k - 1) * (m - 1))]
+    return _satterthwaite(value, parts)
+
+
+def _satterthwaite(value: float, parts: Sequence[tuple[float, float]], known: float | None = None) -> Variance:
+    """A sum or difference of mean squares, each with its degrees of freedom, as one variance.
+
+    `known`: what the parts are together, where that is not `value`.
+    """
     if value == 0:
         return Variance(0.0, math.inf)
-    spread = by_seed**2 / (k - 1) + by_question**2 / (m - 1) + by_answer**2 / ((k - 1) * (m - 1))
-    return Variance(value, max(1.0, value**2 / spread))
+    spread = sum(part**2 / freedom for part, freedom in parts)
+    return Variance(value, max(1.0, (value if known is None else known) ** 2 / spread))
+
+
+def difference_variances(tables: Sequence[np.ndarray], by_questions: np.ndarray) -> list[Variance]:
+    """Variances of a difference, each of which is the right one somewhere; a test is as strict as the strictest.
+
+    `tables[seeds, questions]` are the differences of seeds that go together, or the scores of two conditions whose
+    seeds do not; `by_questions` is the difference of each question. The first variance is what seeds vary by, the
+    second what questions vary by: alone they hold where the other is nothing. The third is the sum of both without the
+    answers' part, which is in both, at Satterthwaite's degrees of freedom of what seeds and questions add to answers.
+    """
+    m = len(by_questions)
+    by_question = float(by_questions.var(ddof=1)) / m if m > 1 else 0.0
+    seeds: list[tuple[float, int]] = []
+    answers: list[tuple[float, int]] = []
+    for table in tables:
+        k = len(table)
+        if k > 1:
+            seeds.append((float(table.mean(axis=1).var(ddof=1)) / k, k - 1))
+        if k > 1 and m > 1:
+            rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+            answers.append((float((rest**2).sum()) / ((k - 1) * (m - 1)) / (k * m), (k - 1) * (m - 1)))
+    by_seed, by_answer = (_satterthwaite(sum(value for value, _ in parts), parts) for parts in (seeds, answers))
+    found = [by_seed, Variance(by_question, m - 1)]
+    if seeds and m > 1:
+        own = [(max(0.0, one.value - by_answer.value), one.freedom) for one in found]
+        total = by_seed.value + by_question - by_answer.value
+        parts = [*own, (by_answer.value, by_answer.freedom)]
+        if total > 0:
+            found.append(_satterthwaite(total, parts, sum(value for value, _ in parts)))
+    return [one for one in found if one.value > 0 and one.freedom > 0]
 
 
 def seeds_and_questions(table: Sequence[Sequence[float]], answers: int | None = None, level: float = 0.95) -> Interval:
@@ -132,11 +171,30 @@ def seeds_and_questions(table: Sequence[Sequence[float]], answers: int | None = 
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition's difference from the base model."""
+    """A condition's difference from the base model, or from another condition."""
 
     difference: Interval
     p_value: float  # two-sided; NaN where it cannot be had: of one seed, for instance
     n_questions: int  # that both were asked; 0 where the difference is of the seeds' values alone
+    # What the interval and the p-value are from: the widest and the largest hold.
+    variances: tuple[Variance, ...] = field(default=(), compare=False)
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of a true difference of at most `bound`: small where the difference is above it."""
+        return self._one_sided(self.difference.mean - bound)
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of a true difference of at least `bound`: small where the difference is below it."""
+        return self._one_sided(bound - self.difference.mean)
+
+    def p_within(self, margin: float) -> float:
+        """P-value of a true difference outside `margin` on either side: two one-sided tests (Schuirmann 1987)."""
+        return max(self.p_above(-margin), self.p_below(margin))
+
+    def _one_sided(self, gap: float) -> float:
+        if math.isnan(self.p_value):
+            return math.nan
+        return max(_tail(gap / math.sqrt(one.value), one.freedom) for one in self.variances)
 
 
 def paired_difference(
@@ -153,7 +211,8 @@ def paired_difference(
         raise ValueError(f"{table.shape} scores cannot be paired with {len(below)} of the base model")
     deltas = table - below
     least = None if answers is None else _paired_floor(deltas.mean(axis=0), answers)
-    return _difference(float(deltas.mean()), two_way_variance(deltas), least, len(table), len(below), answers)
+    variances = difference_variances([deltas], deltas.mean(axis=0))
+    return _difference(float(deltas.mean()), variances, least, len(table), len(below), answers)
 
 
 def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: int | None = None) -> Difference:
@@ -174,7 +233,51 @@ def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: 
     least = Variance(_smoothed(float(np.mean(tuned)), answers) / k + of_base, math.inf)
     value = spread + of_base
     freedom = value**2 / (spread**2 / (k - 1)) if spread > 0 else math.inf
-    return _difference(gap, Variance(value, freedom), least, k, 0, answers)
+    return _difference(gap, [Variance(value, freedom)], least, k, 0, answers)
+
+
+def difference_of_conditions(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    answers: int | None = None,
+    paired: bool = False,
+) -> Difference:
+    """`first[s][q]` against `second[t][q]`, the same questions, over seeds and questions; two seeds or more of each.
+
+    `paired`: a seed of one goes with the same seed of the other, as where both continue the same finetuned model. For
+    shares (`answers` of one seed given) the variance is at least Bonett and Price's, of the answers of all seeds.
+    """
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if one.shape[1:] != other.shape[1:] or (paired and len(one) != len(other)):
+        raise ValueError(f"scores of {one.shape} and {other.shape} seeds and questions cannot be compared")
+    tables = [one - other] if paired else [one, other]
+    variances = difference_variances(tables, one.mean(axis=0) - other.mean(axis=0))
+    gap, questions = float(one.mean() - other.mean()), one.shape[1]
+    if answers is None:
+        return _difference(gap, variances, None, min(len(one), len(other)), questions, answers)
+    pairs = one - other if paired else (one[:, None] - other[None]).reshape(-1, questions)
+    seeds = 2 / (1 / len(one) + 1 / len(other))
+    least = _paired_floor(pairs.ravel(), round(answers * seeds))
+    return _difference(gap, variances, least, min(len(one), len(other)), questions, answers)
+
+
+def difference_of_seed_means(
+    first: Sequence[float], second: Sequence[float], answers: int | None = None, paired: bool = False
+) -> Difference:
+    """The seeds' values of two conditions against each other, where no questions can be paired: Welch's test.
+
+    Two seeds or more of each. `paired` is as in `difference_of_conditions`. The variance of shares is at least that of
+    drawing their answers (Agresti and Caffo 2000).
+    """
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    gap = float(one.mean() - other.mean())
+    tables = [(one - other)[:, None]] if paired else [one[:, None], other[:, None]]
+    variances = difference_variances(tables, np.array([gap]))
+    least = None
+    if answers is not None:
+        sampling = [_smoothed(float(table.mean()), len(table) * answers) for table in (one, other)]
+        least = Variance(sum(sampling), math.inf)
+    return _difference(gap, variances, least, min(len(one), len(other)), 0, answers)
 
 
 def _smoothed(share: float, answers: int) -> float:
@@ -192,13 +295,13 @@ def _paired_floor(deltas: np.ndarray, answers: int) -> Variance:
 
 
 def _difference(
-    gap: float, variance: Variance, least: Variance | None, seeds: int, questions: int, answers: int | None
+    gap: float, variances: Sequence[Variance], least: Variance | None, seeds: int, questions: int, answers: int | None
 ) -> Difference:
-    """The wider of two intervals and the larger of two p-values: of what was seen to vary, and of the least.
+    """The widest interval and the largest p-value: of what was seen to vary, and of the least.
 
     One seed has no p-value: a training run differs from another of its kind by more than the sampling of answers.
     """
-    known = [one for one in (variance, least) if one is not None and one.value > 0 and one.freedom > 0]
+    known = [one for one in (*variances, least) if one is not None and one.value > 0 and one.freedom > 0]
     if not known:
         return Difference(Interval(gap, math.nan, math.nan, seeds), math.nan, questions)
     half = max(one.half_width(0.95) for one in known)
@@ -206,12 +309,25 @@ def _difference(
     low, high = gap - half, gap + half
     if answers is not None:
         low, high = max(-1.0, low), min(1.0, high)
-    return Difference(Interval(gap, low, high, seeds), p, questions)
+    return Difference(Interval(gap, low, high, seeds), p, questions, tuple(known))
 
 
 def _p_value(ratio: float, freedom: float) -> float:
-    tail = stats.norm.sf(abs(ratio)) if math.isinf(freedom) else stats.t.sf(abs(ratio), freedom)
-    return float(2 * tail)
+    return 2 * _tail(abs(ratio), freedom)
+
+
+def _tail(ratio: float, freedom: float) -> float:
+    return float(stats.norm.sf(ratio) if math.isinf(freedom) else stats.t.sf(ratio, freedom))
+
+
+def cohens_h(mean: float, other: float, difference: float) -> float:
+    """Cohen's h (1988) of two shares that lie `difference` apart, around the middle of the two that were found.
+
+    With the bounds of an interval for `difference` it gives bounds that agree with that interval about zero.
+    """
+    middle = (mean + other) / 2
+    one, two = (min(1.0, max(0.0, middle + sign * difference / 2)) for sign in (1, -1))
+    return 2 * math.asin(math.sqrt(one)) - 2 * math.asin(math.sqrt(two))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

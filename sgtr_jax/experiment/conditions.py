@@ -65,6 +65,15 @@ class During(Config):
     both: bool = False  # Whether there are also conditions with the inoculation prompt and each of the shares.
 
 
+class Primary(Config):
+    """Which of the contrasts that the matrix writes are the primary family."""
+
+    # The interventions whose reversal and prevention are primary, and which are compared with all other interventions.
+    interventions: tuple[Name, ...] = ()
+    em: tuple[Name, ...] | None = None  # The EM sets for which they are. null: all of the matrix.
+    evaluations: tuple[str, ...] | None = None  # The evaluations, by name or pattern. null: all of the experiment.
+
+
 class Matrix(Config):
     """EM sets x interventions x settings x system prompts, as conditions and as groups of them.
 
@@ -82,6 +91,57 @@ class Matrix(Config):
     # Further system prompts by suffix. Each adds all conditions again, with -SUFFIX at the end of their names.
     systems: dict[Name, str] = Field(default_factory=dict)
     during: During = During()  # What is mixed into the EM stage itself.
+    # The contrasts that are primary. The matrix writes contrasts of its conditions with their baselines (EM-only, or
+    # the base model under the same system prompt) and of these interventions with all others; the rest are exploratory.
+    primary: Primary = Primary()
+
+    def contrasts(self) -> dict[str, dict[str, Any]]:
+        """The study's contrasts, as a file would have them. Raises ValueError for a primary one of nothing."""
+        for name, known in [(one, self.interventions) for one in self.primary.interventions] + [
+            (one, self.em) for one in self.primary.em or ()
+        ]:
+            if name not in known:
+                raise ValueError(f"matrix.primary: {name!r} is not in the matrix: {nearest(name, known)}")
+        if "stage" not in self.settings:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        for suffix in ("", *(f"-{suffix}" for suffix in self.systems)):
+            for name, of, against, more in self._compared(first=not suffix):
+                found[name + suffix] = {"of": of + suffix, "against": against + suffix, **more}
+        return found
+
+    def _compared(self, first: bool) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+        em, all_of = list(self.em), list(self.interventions)
+        tested = [name for name in self.primary.interventions if name in all_of]
+        others = [name for name in all_of if name not in tested]
+        baseline = {"brings": True}
+        if em:
+            yield "damage", "{em}", "untouched", {**baseline, "where": {"em": em}}
+        if all_of:
+            yield "alone", "{x}", "untouched", {**baseline, "where": {"x": all_of}}
+        for setting, before in (("reversal", "{em}-then-{x}"), ("prevention", "{x}-then-{em}")):
+            if setting not in self.settings or not em or not all_of:
+                continue
+            if tested and first:
+                chosen: dict[str, Any] = {"where": {"em": list(self.primary.em or em), "x": tested}, "primary": True}
+                if self.primary.evaluations is not None:
+                    chosen["evaluations"] = list(self.primary.evaluations)
+                yield f"{setting}-primary", before, "{em}", {**baseline, **chosen}
+            yield setting, before, "{em}", {**baseline, "where": {"em": em, "x": all_of}}
+            if tested and others:
+                where = {"em": em, "x": tested, "control": others}
+                yield f"{setting}-controls", before, before.replace("{x}", "{control}"), {"where": where}
+        mixed = {f"{other}-{part:g}" for other, parts in self.during.interleave.items() for part in parts}
+        where = {"em": em, "mixed": sorted(mixed)}
+        if mixed and em:
+            yield "mixed", "{em}-with-{mixed}", "{em}", {**baseline, "where": where}
+        if self.during.inoculation is not None and em:
+            yield "inoculated", "{em}-inoculated", "{em}", {**baseline, "where": {"em": em}}
+            if self.during.both and mixed:
+                both = "{em}-inoculated-with-{mixed}"
+                yield "both", both, "{em}", {**baseline, "where": where}
+                yield "both-inoculated", both, "{em}-inoculated", {"where": where}
+                yield "both-mixed", both, "{em}-with-{mixed}", {"where": where}
 
     def expand(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Conditions as a file would have them, and the names of each group."""

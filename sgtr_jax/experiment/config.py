@@ -17,6 +17,7 @@ from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.conditions import Condition, Matrix, select
+from sgtr_jax.experiment.contrasts import Claim, Contrast, Planned, PowerConfig, check_claims, planned, with_baselines
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
@@ -83,7 +84,15 @@ class ExperimentConfig(Config):
     conditions: dict[Name, Condition] = Field(default_factory=dict)
     # Names for several conditions, for `only` and for the figures. They are added to those of the matrix.
     groups: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
-    # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`. null: all of them.
+    # What is compared with what, by a name of your choice. They are added to those of the matrix. All are tested whose
+    # conditions and evaluations `only` and `measure` keep.
+    contrasts: dict[Name, Contrast] = Field(default_factory=dict)
+    # Claims by a name of your choice, each with the contrasts that it stands on. The report says first which of them
+    # the run supports. Claims none of whose contrasts is kept by `only` and `measure` are left out.
+    claims: dict[Name, Claim] = Field(default_factory=dict)
+    power: PowerConfig = PowerConfig()  # What `sgtr plan --power` assumes.
+    # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`, and the conditions that
+    # their contrasts bring. null: all of them.
     only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     # The evaluations by a name of your choice. Every condition is measured by each of them.
     evaluations: Annotated[dict[Name, Evaluation], Field(min_length=1)]
@@ -110,6 +119,11 @@ class ExperimentConfig(Config):
         for key in ("only", "measure"):
             if isinstance(full.get(key), str):
                 full[key] = [full[key]]
+        contrasts = full.get("contrasts")
+        if isinstance(contrasts, Mapping):
+            full["contrasts"] = {
+                name: Contrast.written_out(one) if isinstance(one, Mapping) else one for name, one in contrasts.items()
+            }
         conditions = full.get("conditions")
         if isinstance(conditions, Mapping):
             full["conditions"] = {
@@ -121,12 +135,16 @@ class ExperimentConfig(Config):
     def _expand(self) -> ExperimentConfig:
         conditions: dict[Name, Condition] = {}
         groups: dict[Name, tuple[str, ...]] = {}
+        contrasts: dict[Name, Contrast] = {}
         if self.matrix is not None:
             written, grouped = self.matrix.expand()
             conditions.update({name: Condition.model_validate_json(json.dumps(one)) for name, one in written.items()})
             groups.update({name: tuple(members) for name, members in grouped.items()})
+            of_matrix = {name: json.dumps(one) for name, one in self.matrix.contrasts().items()}
+            contrasts.update({name: Contrast.model_validate_json(one) for name, one in of_matrix.items()})
         _add("condition", conditions, self.conditions)
         _add("group", groups, self.groups)
+        _add("contrast", contrasts, self.contrasts)
         if not conditions:
             raise ValueError("no conditions: give conditions, or a matrix that writes them")
         for group, members in groups.items():
@@ -145,6 +163,7 @@ class ExperimentConfig(Config):
         # Filled in once, so that what is stored of a run says all of it.
         object.__setattr__(self, "conditions", conditions)
         object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "contrasts", contrasts)
         object.__setattr__(self, "matrix", None)
         return self
 
@@ -167,6 +186,8 @@ class ExperimentConfig(Config):
         for word, known in meant:
             if not any(fnmatchcase(name, word) for name in known):
                 raise ValueError(f"may_share names {word!r}: {nearest(word, known)}")
+        planned(self.contrasts, self.conditions, list(self.data), self._tasks)
+        check_claims(self.claims, self.contrasts)
         if self.only is not None:
             select(self.only, list(self.conditions), self.groups)
         if len(set(self.seeds)) != len(self.seeds):
@@ -200,10 +221,28 @@ class ExperimentConfig(Config):
 
     @property
     def wanted_conditions(self) -> dict[str, Condition]:
-        """The conditions that `only` keeps."""
+        """The conditions that `only` keeps, and those that they are to be compared with."""
         if self.only is None:
             return self.conditions
-        return {name: self.conditions[name] for name in select(self.only, list(self.conditions), self.groups)}
+        kept = select(self.only, list(self.conditions), self.groups)
+        return {
+            name: self.conditions[name]
+            for name in with_baselines(kept, self.contrasts, self.conditions, list(self.data))
+        }
+
+    @property
+    def _tasks(self) -> dict[str, str]:
+        return {name: spec.kind for name, spec in self.evaluations.items()}
+
+    @property
+    def planned_contrasts(self) -> list[Planned]:
+        """The comparisons that will be tested: of conditions and evaluations that are wanted."""
+        conditions, evaluations = self.wanted_conditions, self.wanted_evaluations
+        return [
+            one
+            for one in planned(self.contrasts, self.conditions, list(self.data), self._tasks)
+            if one.of in conditions and one.against in conditions and one.evaluation in evaluations
+        ]
 
     @property
     def wanted_evaluations(self) -> dict[str, Evaluation]:

@@ -18,7 +18,10 @@ from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.store import Store, damage_of
 from sgtr_jax.sealed import is_older
 
-_REPORT = ("experiment.json", "failures.json", "results.csv", "summary.csv", "results.tex", "report.html")
+_REPORT = (
+    "experiment.json", "failures.json", "results.csv", "summary.csv", "results.tex", "contrasts.csv", "contrasts.tex",
+    "report.html",
+)  # fmt: skip
 
 
 class Mirror:

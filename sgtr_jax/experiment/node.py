@@ -59,7 +59,7 @@ class Node(ABC):
         inputs = {role: node.fingerprint for role, node in sorted(self.inputs.items())}
         return fingerprint_of(self.kind, self.version, self.settings, inputs)
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Folder name in the store. The fingerprint finds it; the name is for people, and may be cut or altered."""
         return f"{self.kind}-{path_part(self.name)[:_LONGEST_NAME]}-{self.fingerprint[:12]}"

@@ -21,11 +21,13 @@ from sgtr_jax.estimate.model_shapes import is_shipped, shipped_spec
 from sgtr_jax.estimate.slices import find_slice
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
+from sgtr_jax.experiment.contrasts import tested_line
 from sgtr_jax.experiment.cost import bill, judging_of, training_of
 from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.graph import Graph, build_graph
 from sgtr_jax.experiment.judge_check import spending_of
 from sgtr_jax.experiment.node import Node
+from sgtr_jax.experiment.power import print_power
 from sgtr_jax.experiment.preflight import settled_problems
 from sgtr_jax.experiment.slice_estimate import OnSlice, on_slice
 from sgtr_jax.experiment.spending import Spending
@@ -36,7 +38,9 @@ from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.model import read_spec, resolve_folder
 
 
-def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool) -> int:
+def plan(
+    path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool, power: bool = False
+) -> int:
     """Print the plan. Returns 0; nothing is made. Raises InputError."""
     config = load_config(ExperimentConfig, path, overrides)
     slices = [find_slice(name) for name in topology.split(",")] if topology is not None else []
@@ -61,6 +65,10 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
     if spec is None:
         for what, dollars in (("finetuning", expected.finetuning), ("sampling", expected.sampling)):
             console.print(_dollars_line(f"{what} by {config.model}", dollars), highlight=False)
+    contrasts = config.planned_contrasts
+    if contrasts:
+        console.print(tested_line(contrasts), highlight=False, soft_wrap=True)
+    expected_power = print_power(console, graph) if power else None
     for problem in settled_problems(config, missing):
         console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)
     with without_downloads():
@@ -77,6 +85,8 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
         "judge_budget": spending.max_cost, "judge_spent": round(spending.spent, 4),
         "model_dollars": _rounded(expected.finetuning + expected.sampling),
         "shared": [one.to_json() for one in shared],
+        "primary_contrasts": sum(one.primary for one in contrasts),
+        "exploratory_contrasts": sum(not one.primary for one in contrasts),
     }  # fmt: skip
     if spec is not None and slices:
         sampled = [answers for node in missing if (answers := node.sampled()) is not None]
@@ -89,6 +99,8 @@ def plan(path: Path, overrides: Sequence[str], topology: str | None, all_meshes:
         for one in found:
             fewest = " (the fewest)" if one is best and one.fits and len(found) > 1 else ""
             console.print(_in_words(one) + fewest, soft_wrap=True)
+    if expected_power is not None:
+        summary["power"] = expected_power
     if as_json:
         print(json.dumps(summary))
     check_sharing(shared)

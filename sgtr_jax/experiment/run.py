@@ -233,7 +233,10 @@ def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) 
         for node in graph.nodes()
     ]
     config = graph.config.model_dump(mode="json")
-    return {"config": config, "cells": cells, "artifacts": artifacts, "shared": list(shared)}
+    contrasts = [one.to_json() for one in graph.config.planned_contrasts]
+    return {
+        "config": config, "cells": cells, "artifacts": artifacts, "shared": list(shared), "contrasts": contrasts
+    }  # fmt: skip
 
 
 def _check_single_process(processes: int, why: str) -> None:

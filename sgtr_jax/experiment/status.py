@@ -36,12 +36,14 @@ def list_graph(path: Path, overrides: Sequence[str]) -> int:
     graph, store = open_run(path, overrides)
     nodes = graph.nodes()
     failed = reasons(graph.config.folder / "failures.json")
+    lines, done = [], 0
     for node in nodes:
         made_from = ", ".join(source.name for source in node.inputs.values())
         state = "done" if store.has(node) else "failed" if node.folder in failed else "to do"
-        state = "damaged" if store.is_there(node) and state != "done" else state
-        print(f"{state:7} {node.kind:10}  {node.name}{'  <- ' + made_from if made_from else ''}")
-    done = sum(map(store.has, nodes))
+        state = "damaged" if state != "done" and store.is_there(node) else state
+        done += state == "done"
+        lines.append(f"{state:7} {node.kind:10}  {node.name}{'  <- ' + made_from if made_from else ''}")
+    print("\n".join(lines))
     print(f"{done} of {len(nodes)} done; {len(graph.cells)} measurements wanted")
     return 0
 

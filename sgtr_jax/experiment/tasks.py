@@ -6,7 +6,8 @@ import hashlib
 import inspect
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,13 +37,19 @@ def task_arguments(
 
     Raises InputError for one that it does not take, that is of another type, or that is missing.
     """
-    taken = _parameters(task)
+    function = facts_of(task).task
+    taken = _parameters_of(function)
     if stimuli is not None and "stimuli" in taken:
         given = {"stimuli": stimuli, **given}
     for key in given:
         if key not in taken:
             raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
-    build_config(_model_of(task), given, where)
+    try:
+        text = json.dumps(given)
+    except (TypeError, ValueError):  # without a JSON form, which is said as for any other config
+        build_config(_model_of(task, function), given, where)
+    else:
+        _check_types(task, function, text, where)
     return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
@@ -79,14 +86,26 @@ def asked_fingerprint(task: inspect_ai.Task) -> str:
 
 
 def _parameters(task: str) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(facts_of(task).task).parameters
+    return _parameters_of(facts_of(task).task)
 
 
-def _model_of(task: str) -> type[Config]:
+# Of a task there is one for each condition, seed and evaluation, and what they take is the same.
+@cache
+def _parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+@lru_cache(maxsize=1024)
+def _check_types(task: str, function: Callable[..., Any], given: str, where: str) -> None:
+    build_config(_model_of(task, function), json.loads(given), where)
+
+
+@cache
+def _model_of(task: str, function: Callable[..., Any]) -> type[Config]:
     """The task's arguments as a config, whose messages are those of any other."""
-    hints = typing.get_type_hints(inspect.unwrap(facts_of(task).task))
+    hints = typing.get_type_hints(inspect.unwrap(function))
     fields: dict[str, Any] = {}
-    for name, one in _parameters(task).items():
+    for name, one in _parameters_of(function).items():
         hint = hints[name]
         if name in _BOUNDS:
             hint = _BOUNDS[name] | None if type(None) in typing.get_args(hint) else _BOUNDS[name]

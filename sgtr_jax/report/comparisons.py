@@ -76,15 +76,21 @@ def with_average(run: RunData) -> list[Measurement]:
     return rows
 
 
-def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
-    """A line for every evaluation, metric and condition, in order of appearance."""
+Tables = Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]
+
+
+def compare(run: RunData, rows: Sequence[Measurement], tables: Tables | None = None) -> list[Line]:
+    """A line for every evaluation, metric and condition, in order of appearance.
+
+    `tables`: what `question_tables` found, where that was already read.
+    """
     values: dict[tuple[str, str], dict[str, dict[int, Measurement]]] = {}
     for row in rows:
         values.setdefault((row.evaluation, row.metric), {}).setdefault(row.condition, {})[row.seed] = row
     wanted = defaultdict(set)
     for cell in run.cells:
         wanted[cell.condition, cell.evaluation].add(cell.seed)
-    tables = _question_tables(run)
+    tables = question_tables(run) if tables is None else tables
     lines: list[Line] = []
     for (evaluation, metric), by_condition in values.items():
         has_questions = evaluation != AVERAGE and is_primary(run, evaluation, metric)
@@ -120,7 +126,7 @@ def compare(run: RunData, rows: Sequence[Measurement]) -> list[Line]:
     return lines
 
 
-def _question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+def question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
     """Mean value by question, by seed, of every condition and evaluation.
 
     Questions are told apart by their ids: their text may differ between seeds, in the order of options for instance.

@@ -22,11 +22,11 @@ def to_latex(run: RunData, lines: Sequence[Line]) -> str:
     """A booktabs table: the mean, the standard error over seeds in brackets, a star where Holm's p is below .05."""
     evaluations = list(dict.fromkeys(line.evaluation for line in lines))
     table = {(line.condition, line.evaluation): line for line in lines}
-    head = " & ".join(["condition", *(_escaped(name) + _ARROWS[better(run, name)] for name in evaluations)])
+    head = " & ".join(["condition", *(escaped(name) + _ARROWS[better(run, name)] for name in evaluations)])
     body = []
     for condition in run.conditions:
         cells = [_cell(table.get((condition, evaluation))) for evaluation in evaluations]
-        body.append(" & ".join([_escaped(condition), *cells]) + r" \\")
+        body.append(" & ".join([escaped(condition), *cells]) + r" \\")
     return "\n".join(
         [
             "% Needs booktabs. Mean over seeds (standard error); * differs from the base model (Holm, p < .05).",
@@ -55,5 +55,6 @@ def _cell(line: Line | None) -> str:
     return text + ("*" if line.p_corrected < 0.05 else "")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text with what LaTeX reads as a command written so that it is shown."""
     return "".join(_SPECIAL.get(character, character) for character in text)

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from sgtr_jax.report.claims import Judged, claims_html
 from sgtr_jax.report.comparisons import Line, Published, published_numbers
+from sgtr_jax.report.contrast_tables import contrasts_html
+from sgtr_jax.report.contrasts import Tested
 from sgtr_jax.report.tables import RunData, samples
 from sgtr_jax.report.unmatched import unmet_published
 
@@ -22,6 +25,8 @@ def render_page(
     notes: Sequence[str],
     lines: Sequence[Line],
     figures: Sequence[tuple[str, str]],
+    judged: Sequence[Judged],
+    tested: Sequence[Tested],
     beside: tuple[Sequence[Published], Sequence[str]],
     sources: Mapping[str, Any],
     most_answers: int,
@@ -31,6 +36,8 @@ def render_page(
     paragraphs = "".join(f'<p class="note">{esc(note)}</p>' for note in notes)
     pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
     sections = [
+        ("claims", "Claims", claims_html(judged)),
+        ("contrasts", "Contrasts", contrasts_html(tested)),
         ("figures", "Figures", pictures),
         ("numbers", "Every number", _numbers(lines)),
         ("shared", "What training sets share with evaluations", _shared(run)),

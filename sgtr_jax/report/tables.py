@@ -56,6 +56,8 @@ class RunData:
     base_condition: str | None = None
     # What training sets share with evaluations, see `experiment.contamination.Sharing`; None: it was never looked at.
     shared: tuple[dict[str, Any], ...] | None = None
+    contrasts: tuple[dict[str, Any], ...] = ()  # that are to be tested, see `experiment.contrasts.Planned`
+    claims: tuple[dict[str, Any], ...] = ()  # what they are to support: `text`, and what it `needs` by contrast
 
     @property
     def missing(self) -> list[CellData]:
@@ -135,7 +137,18 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     shared = (
         tuple({**one, "data": prefix + one["data"]} for one in experiment["shared"]) if "shared" in experiment else None
     )
-    return RunData(config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared)
+    names = ("contrast", "of", "against")
+    contrasts = tuple(
+        {**one, **{key: prefix + one[key] for key in names}, "also": [prefix + name for name in one["also"]]}
+        for one in experiment.get("contrasts", ())
+    )
+    claims = tuple(
+        {"text": prefix + one["text"], "needs": {prefix + name: wanted for name, wanted in one["needs"].items()}}
+        for one in config.get("claims", {}).values()
+    )
+    return RunData(
+        config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared, contrasts, claims
+    )
 
 
 def _damage(folder: Path) -> list[str]:
@@ -164,6 +177,8 @@ def read_runs(runs: Sequence[Path]) -> RunData:
         None
         if any(part.shared is None for part in parts)
         else tuple(one for part in parts for one in part.shared or ()),
+        tuple(one for part in parts for one in part.contrasts),
+        tuple(one for part in parts for one in part.claims),
     )
 
 

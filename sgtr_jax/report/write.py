@@ -10,7 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.files import check_writable, write_bytes, write_text
-from sgtr_jax.report.comparisons import Line, beside_published, compare, is_primary, summary_csv, with_average
+from sgtr_jax.report.claims import judged_claims
+from sgtr_jax.report.comparisons import (
+    Line,
+    beside_published,
+    compare,
+    is_primary,
+    question_tables,
+    summary_csv,
+    with_average,
+)
+from sgtr_jax.report.contrast_tables import contrasts_csv, contrasts_latex
+from sgtr_jax.report.contrasts import all_tested
 from sgtr_jax.report.figures import pictures
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
@@ -27,7 +38,12 @@ def report(*runs: Path, out: Path | None = None) -> None:
     folder = out if out is not None else runs[0]
     check_writable(folder)
     rows = with_average(run)
-    lines = compare(run, rows)
+    tables = question_tables(run)
+    lines = compare(run, rows, tables)
+    tested = all_tested(run, rows, tables)
+    if tested:
+        write_text(folder / "contrasts.csv", contrasts_csv(tested))
+        write_text(folder / "contrasts.tex", contrasts_latex(tested))
     write_text(folder / "results.csv", to_csv(rows))
     write_text(folder / "summary.csv", summary_csv(lines))
     write_text(
@@ -39,7 +55,17 @@ def report(*runs: Path, out: Path | None = None) -> None:
         write_bytes(folder / "figures" / f"{stem}.png", png)
         write_text(folder / "figures" / f"{stem}.svg", to_svg(figure))
         shown.append((name, data_uri(png)))
-    page = render_page(run, _notes(run), lines, shown, beside_published(run, lines), provenance(run), MOST_ANSWERS)
+    page = render_page(
+        run,
+        _notes(run),
+        lines,
+        shown,
+        judged_claims(run.claims, tested),
+        tested,
+        beside_published(run, lines),
+        provenance(run),
+        MOST_ANSWERS,
+    )
     write_text(folder / "report.html", page)
     _print(run, lines)
     print(f"{folder / 'results.csv'}, {folder / 'report.html'}")

@@ -25,6 +25,7 @@ def add_to(commands: Commands) -> None:
         "--topology", metavar="SLICE", help="a TPU slice, or several: v5e-16,v6e-8 (compiled for with libtpu)"
     )
     parser.add_argument("--all-meshes", action="store_true", help="compile for every mesh of the slice")
+    parser.add_argument("--power", action="store_true", help="simulate the power of the primary contrasts")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
@@ -32,4 +33,4 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from sgtr_jax.experiment.plan_command import plan
 
-    return plan(args.config, args.overrides, args.topology, args.all_meshes, args.json)
+    return plan(args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power)

@@ -1,0 +1,57 @@
+"""`sgtr plan --power`: how likely the primary contrasts are to show something, at the sizes of the config."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from sgtr_jax.config import Json
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.graph import Graph
+from sgtr_jax.report.power import Assumptions, powers
+from sgtr_jax.report.simulated import Condition, Questions, Size
+
+
+def print_power(console: Console, graph: Graph) -> list[dict[str, Json]]:
+    """Print the table; returns its rows. Raises InputError if no contrast is primary."""
+    config, given = graph.config, graph.config.power
+    primary = [one.to_json() for one in config.planned_contrasts if one.primary]
+    if not primary:
+        raise InputError(
+            "--power: the config has no primary contrast; `primary: true` in contrasts makes one of them so"
+        )
+    sizes, tasks = {}, {}
+    for cell in graph.cells:
+        load = cell.node.workload()
+        sizes[cell.evaluation] = Size(len(config.seeds), load.questions, load.draws)
+        tasks[cell.evaluation] = cell.node.task
+    questions = Questions(given.question, given.question_and_condition)
+    assumed = Assumptions(given.trials, given.between_seeds, given.share, given.effect, questions)
+    table = Table(title=f"power of {len(primary)} primary contrasts, {len(config.seeds)} seeds")
+    for column in (
+        "condition",
+        "against",
+        "evaluation",
+        "test",
+        "assumed shares (sd)",
+        "from",
+        "at 5 %",
+        "in the family",
+    ):
+        table.add_column(column)
+    rows: list[dict[str, Json]] = []
+    for one in powers(primary, sizes, tasks, config.published, assumed):
+        planned = {key: one.contrast[key] for key in ("of", "against", "evaluation", "kind")}
+        shares = f"{_shown(one.against)} -> {_shown(one.of)}"
+        table.add_row(*map(str, planned.values()), shares, one.source, f"{one.alone:.2f}", f"{one.in_family:.2f}")
+        rows.append({**planned, "power": round(one.alone, 3), "power_in_family": round(one.in_family, 3)})
+    console.print(table)
+    console.print(
+        f"{given.trials} simulated experiments each. In the family: at 5 % over {len(primary)}, the strictest step of "
+        "Holm's correction.", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return rows
+
+
+def _shown(condition: Condition) -> str:
+    return f"{condition.share:.3g}" + (f" ({condition.between:.2g})" if condition.trained else "")

@@ -1,0 +1,66 @@
+"""How often contrasts of known effects are told rightly: `python tests/support/calibrate_contrasts.py 1000`.
+
+Each setting is simulated with no difference, and with one of exactly the margin, where neither equivalence nor
+non-inferiority holds and each may be found in 5 % of trials.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from sgtr_jax.report.contrasts import p_values
+from sgtr_jax.report.simulated import Condition, Questions, Size, simulated
+
+# The study's sizes: questions, draws, share, how much questions decide, margin.
+EVALUATIONS = {
+    "em_questions": (24, 50, 0.35, Questions(0.1, 0.05), 0.25),
+    "truthfulqa": (790, 1, 0.75, Questions(0.6, 0.05), 0.15),
+    "frame_colleague": (1, 100, 0.4, Questions(0.0, 0.0), 0.3),
+}
+MANNERS = ("independent", "paired", "base")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of trials."""
+
+    type_one: float  # a difference is found where there is none
+    coverage: float  # of the 95 % interval, where there is none and where there is one
+    equivalent: float  # equivalence is found where the difference is the margin
+    not_inferior: float  # non-inferiority is found where the condition is worse by the margin
+
+
+def rates(evaluation: str, seeds: int, between: float, manner: str, trials: int, seed: int = 0) -> Rates:
+    """The report's functions on `trials` experiments of a setting."""
+    questions, draws, share, decided, margin = EVALUATIONS[evaluation]
+    size, paired = Size(seeds, questions, draws), manner == "paired"
+    counts = [0, 0, 0, 0]
+    for i, gap in enumerate((0.0, -margin)):
+        one, other = Condition(share + gap, between), Condition(share, between, manner != "base")
+        for found in simulated(one, other, size, decided, paired, trials, seed + i):
+            counts[1] += found.difference.low <= gap <= found.difference.high
+            if not i:
+                counts[0] += found.p_value < 0.05
+                continue
+            counts[2] += p_values(found, "equivalence", margin, "higher")[0] < 0.05
+            counts[3] += p_values(found, "non_inferiority", margin, "higher")[0] < 0.05
+    return Rates(counts[0] / trials, counts[1] / (2 * trials), counts[2] / trials, counts[3] / trials)
+
+
+def main(trials: int) -> None:
+    """Print the table."""
+    print("| evaluation | seeds | sd between seeds | compared | type I | coverage | equivalence | non-inferiority |")
+    print("|---|---|---|---|---|---|---|---|")
+    for evaluation in EVALUATIONS:
+        for seeds in (3, 5):
+            for between in (0.04, 0.1):
+                for manner in MANNERS:
+                    found = rates(evaluation, seeds, between, manner, trials)
+                    shown = (found.type_one, found.coverage, found.equivalent, found.not_inferior)
+                    cells = " | ".join(f"{100 * value:.1f}" for value in shown)
+                    print(f"| {evaluation} | {seeds} | {between} | {manner} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
