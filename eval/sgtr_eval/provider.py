@@ -24,11 +24,13 @@ from inspect_ai.model import (
     Logprobs,
     Model,
     ModelAPI,
+    ModelInfo,
     ModelOutput,
     ModelUsage,
     StopReason,
     TopLogprob,
     modelapi,
+    set_model_info,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
@@ -101,6 +103,9 @@ class SgtrAPI(ModelAPI):
         if model is None:
             folders = adapter.split(",") if isinstance(adapter, str) else adapter or []
             model = load_model(model_name, chosen.dtype).with_adapters([Path(folder) for folder in folders])
+        # Else Inspect looks the model up by its name, and makes one: a second copy of all weights.
+        for name in (model_name, f"sgtr/{model_name}"):
+            set_model_info(name, ModelInfo(context_length=model.spec.max_positions))
         self._model = model
         self._engine = LeaderEngine(model.engine)
         self._chat = chosen.chat(model.tokenizer)
