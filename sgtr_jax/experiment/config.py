@@ -90,7 +90,7 @@ class ExperimentConfig(Config):
     # Claims by a name of your choice, each with the contrasts that it stands on. The report says first which of them
     # the run supports. Claims none of whose contrasts is kept by `only` and `measure` are left out.
     claims: dict[Name, Claim] = Field(default_factory=dict)
-    power: PowerConfig = PowerConfig()  # What `sgtr plan --power` assumes.
+    power_assumptions: PowerConfig = PowerConfig()  # What `sgtr plan --power` assumes.
     # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`, and the conditions that
     # their contrasts bring. null: all of them.
     only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

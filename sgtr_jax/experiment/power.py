@@ -14,7 +14,7 @@ from sgtr_jax.report.simulated import Condition, Questions, Size
 
 def print_power(console: Console, graph: Graph) -> list[dict[str, Json]]:
     """Print the table; returns its rows. Raises InputError if no contrast is primary."""
-    config, given = graph.config, graph.config.power
+    config, given = graph.config, graph.config.power_assumptions
     primary = [one.to_json() for one in config.planned_contrasts if one.primary]
     if not primary:
         raise InputError(
