@@ -53,7 +53,8 @@ def test_published_numbers_count_and_assumptions_stand_in() -> None:
 
 
 def test_a_plan_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path / 'o'}", "power_assumptions.trials=20", "--power", "--json"]
+    few = "power_assumptions.trials=20"
+    words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path / 'o'}", few, "--power", "--json"]
     assert main(words) == 2
     assert "no primary contrast" in capsys.readouterr().err
     own = "contrasts={mine: {of: reversal, against: unpopular, primary: true, evaluations: [identity]}}"
