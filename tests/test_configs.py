@@ -80,6 +80,12 @@ def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
         ("only=reversl", "reversal"),
         ("measure=truthfulq", "truthfulqa"),
         ("matrix.em=[unpopp]", "unpopp"),
+        ("only={em: unpopp}", "no condition has em 'unpopp': did you mean 'unpop'"),
+        ("only={system: nosy}", "no condition has system 'nosy': did you mean 'nosys'"),
+        ("only={em: unpop, order: base}", "no condition has order base, em unpop, system default"),
+        ("only={em: unpop, arm: nosys}", "unknown key"),
+        ("only={order: reversl}", "reversal"),
+        ("matrix.systems={default: none}", "own system prompt; rename"),
         ("groups={mine: [unpopp]}", "unpopp"),
         ("seeds=0", "seeds"),
         ("seeds=true", "seeds"),
@@ -89,6 +95,40 @@ def test_a_part_is_made_of_the_same_artifacts(model: Path) -> None:
 def test_what_does_not_exist_is_named(override: str, said: str, model: Path) -> None:
     with pytest.raises(InputError, match=said):
         load_config(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}", override])
+
+
+FIGURES = sorted((ROOT / "paper" / "figures").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)
+def test_every_condition_of_a_figure_has_its_baselines_and_one_system_prompt_if_not_asked_for(path: Path) -> None:
+    config = load_config(ExperimentConfig, path)
+    wanted = config.wanted_conditions
+    arms = {condition.axes.system for condition in wanted.values() if condition.axes is not None}
+    assert arms == ({"default", "nosys"} if path.stem == "system_prompts" else {"default"})
+    for name, condition in wanted.items():
+        if not (condition.stages and condition.axes):
+            continue
+        suffix = "" if condition.axes.system == "default" else f"-{condition.axes.system}"
+        below = {"em": "untouched", "intervention": "untouched"}.get(condition.axes.order, condition.axes.em)
+        assert f"{below}{suffix}" in wanted, name
+        compared = {one.against for one in config.planned_contrasts if one.of == name}
+        assert f"{below}{suffix}" in compared, name
+
+
+def test_conditions_are_chosen_by_axes(model: Path) -> None:
+    def kept(*only: str) -> list[str]:
+        words = [f"model={model}", f"only=[{', '.join(only)}]", "contrasts={}", "claims={}"]
+        return list(load_config(ExperimentConfig, ROOT / "paper" / "seed-oss-36b.yaml", words).wanted_conditions)
+
+    assert kept("{em: unpop, intervention: [sgtr, wc], order: prevention}") == [
+        "untouched", "unpop", "sgtr-then-unpop", "wc-then-unpop"
+    ]  # fmt: skip
+    assert kept("{em: unpop, order: em, system: nosys}") == ["untouched-nosys", "unpop-nosys"]
+    assert set(kept("{em: badmed, intervention: popular, order: during}")) == {
+        "untouched", "badmed", "badmed-inoculated",
+        *(f"badmed{how}-with-popular-{share}" for how in ("", "-inoculated") for share in (0.1, 0.33)),
+    }  # fmt: skip
 
 
 def test_extending(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from sgtr_jax.data.build import Stimuli
 from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
-from sgtr_jax.experiment.conditions import Condition, Matrix, select
+from sgtr_jax.experiment.conditions import Condition, Only, Selection, select
 from sgtr_jax.experiment.contrasts import Claim, Contrast, Planned, PowerConfig, check_claims, planned, with_baselines
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
+from sgtr_jax.experiment.matrix import Matrix
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
 from sgtr_jax.train.config import TrainConfig
 
@@ -54,8 +55,8 @@ def _add(what: str, written: dict[str, T], own: Mapping[str, T]) -> None:
 class ExperimentConfig(Config):
     """A whole experiment. `conditions` maps a name to its stages; the base model has none.
 
-    `matrix` writes conditions and groups of them; those written out by hand come on top. `only` keeps some conditions
-    (names, groups, patterns such as `unpop-*`) and `measure` some evaluations: what is left out is neither made nor
+    `matrix` writes conditions and groups of them; those written out by hand come on top. `only` keeps some conditions,
+    with what they are to be compared with, and `measure` some evaluations: what is left out is neither made nor
     reported, and what is made is the same as in the whole.
     """
 
@@ -91,9 +92,10 @@ class ExperimentConfig(Config):
     # the run supports. Claims none of whose contrasts is kept by `only` and `measure` are left out.
     claims: dict[Name, Claim] = Field(default_factory=dict)
     power_assumptions: PowerConfig = PowerConfig()  # What `sgtr plan --power` assumes.
-    # The conditions that are made and reported: names, groups, or patterns such as `unpop-*`, and the conditions that
-    # their contrasts bring. null: all of them.
-    only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    # The conditions that are made and reported, and the conditions that their contrasts bring: by where they stand in
+    # the matrix, such as `{em: unpop, intervention: [sgtr, mmlu], order: reversal}`, or by names, groups and patterns
+    # such as `unpop-*`. null: all of them.
+    only: Annotated[tuple[Only, ...], Field(min_length=1)] | None = None
     # The evaluations by a name of your choice. Every condition is measured by each of them.
     evaluations: Annotated[dict[Name, Evaluation], Field(min_length=1)]
     # The evaluations that are run and reported, by name. null: all of them.
@@ -117,8 +119,10 @@ class ExperimentConfig(Config):
                 raise ValueError(f"seeds: {full['seeds']} means so many runs of each condition; at most {_MOST_SEEDS}")
             full["seeds"] = list(range(full["seeds"]))
         for key in ("only", "measure"):
-            if isinstance(full.get(key), str):
+            if isinstance(full.get(key), str | Mapping):
                 full[key] = [full[key]]
+        if isinstance(full.get("only"), list):
+            full["only"] = [Selection.written_out(one) if isinstance(one, Mapping) else one for one in full["only"]]
         contrasts = full.get("contrasts")
         if isinstance(contrasts, Mapping):
             full["contrasts"] = {
@@ -189,7 +193,7 @@ class ExperimentConfig(Config):
         planned(self.contrasts, self.conditions, list(self.data), self._tasks)
         check_claims(self.claims, self.contrasts)
         if self.only is not None:
-            select(self.only, list(self.conditions), self.groups)
+            select(self.only, self.conditions, self.groups)
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
         if self.finetuning.max_steps or self.finetuning.inoculation:
@@ -224,7 +228,7 @@ class ExperimentConfig(Config):
         """The conditions that `only` keeps, and those that they are to be compared with."""
         if self.only is None:
             return self.conditions
-        kept = select(self.only, list(self.conditions), self.groups)
+        kept = select(self.only, self.conditions, self.groups)
         return {
             name: self.conditions[name]
             for name in with_baselines(kept, self.contrasts, self.conditions, list(self.data))

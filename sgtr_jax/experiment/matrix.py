@@ -1,0 +1,175 @@
+"""The matrix: what writes the study's many conditions, the groups of them and the contrasts between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from sgtr_jax.config import Config, Name, check_name
+from sgtr_jax.errors import nearest
+from sgtr_jax.experiment.conditions import DEFAULT_SYSTEM
+
+Setting = Literal["stage", "reversal", "prevention"]
+Stages: TypeAlias = list[dict[str, Any]]  # as a file has them
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+_GROUPS = {"intervention": "interventions"}  # where the group has another name than the order
+
+
+class During(Config):
+    """What is mixed into the EM stage itself."""
+
+    # Data sets that are mixed into the EM set, each with a list of shares of all rows. Every share is one condition.
+    interleave: dict[Name, tuple[Fraction, ...]] = Field(default_factory=dict)
+    # A system prompt for the EM rows, in training only. It adds one condition for each EM set. null: none.
+    inoculation: str | None = None
+    both: bool = False  # Whether there are also conditions with the inoculation prompt and each of the shares.
+
+
+class Primary(Config):
+    """Which of the contrasts that the matrix writes are the primary family."""
+
+    # The interventions whose reversal and prevention are primary, and which are compared with all other interventions.
+    interventions: tuple[Name, ...] = ()
+    em: tuple[Name, ...] | None = None  # The EM sets for which they are. null: all of the matrix.
+    evaluations: tuple[str, ...] | None = None  # The evaluations, by name or pattern. null: all of the experiment.
+
+
+class Matrix(Config):
+    """EM sets x interventions x settings x system prompts, as conditions and as groups of them.
+
+    With EM set `unpop`, intervention `sgtr` and system `nosys` it writes `base_condition`, `unpop`, `sgtr`,
+    `unpop-then-sgtr` (reversal), `sgtr-then-unpop` (prevention), each again with `-nosys`; and of `during`
+    `unpop-with-reports-0.05`, `unpop-inoculated`, `unpop-inoculated-with-reports-0.05`.
+    """
+
+    em: tuple[Name, ...]  # The EM sets, by their names in `data`.
+    interventions: tuple[Name, ...] = ()  # The interventions, by their names in `data`.
+    # stage: each set alone. reversal: the intervention after the EM set. prevention: the intervention before it.
+    settings: tuple[Setting, ...] = ("stage", "reversal", "prevention")
+    # For an intervention, the data set whose number of optimizer steps it takes.
+    match_steps: dict[str, str] = Field(default_factory=dict)
+    # Further system prompts by suffix. Each adds all conditions again, with -SUFFIX at the end of their names.
+    systems: dict[Name, str] = Field(default_factory=dict)
+    during: During = During()  # What is mixed into the EM stage itself.
+    # The contrasts that are primary. The matrix writes contrasts of its conditions with their baselines (EM-only, or
+    # the base model under the same system prompt) and of these interventions with all others; the rest are exploratory.
+    primary: Primary = Primary()
+
+    def contrasts(self) -> dict[str, dict[str, Any]]:
+        """The study's contrasts, as a file would have them. Raises ValueError for a primary one of nothing."""
+        for name, known in [(one, self.interventions) for one in self.primary.interventions] + [
+            (one, self.em) for one in self.primary.em or ()
+        ]:
+            if name not in known:
+                raise ValueError(f"matrix.primary: {name!r} is not in the matrix: {nearest(name, known)}")
+        if "stage" not in self.settings:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        for suffix in ("", *(f"-{suffix}" for suffix in self.systems)):
+            for name, of, against, more in self._compared(first=not suffix):
+                found[name + suffix] = {"of": of + suffix, "against": against + suffix, **more}
+        return found
+
+    def _compared(self, first: bool) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+        em, all_of = list(self.em), list(self.interventions)
+        tested = [name for name in self.primary.interventions if name in all_of]
+        others = [name for name in all_of if name not in tested]
+        baseline = {"brings": True}
+        if em:
+            yield "damage", "{em}", "untouched", {**baseline, "where": {"em": em}}
+        if all_of:
+            yield "alone", "{x}", "untouched", {**baseline, "where": {"x": all_of}}
+        for setting, before in (("reversal", "{em}-then-{x}"), ("prevention", "{x}-then-{em}")):
+            if setting not in self.settings or not em or not all_of:
+                continue
+            if tested and first:
+                chosen: dict[str, Any] = {"where": {"em": list(self.primary.em or em), "x": tested}, "primary": True}
+                if self.primary.evaluations is not None:
+                    chosen["evaluations"] = list(self.primary.evaluations)
+                yield f"{setting}-primary", before, "{em}", {**baseline, **chosen}
+            yield setting, before, "{em}", {**baseline, "where": {"em": em, "x": all_of}}
+            if tested and others:
+                where = {"em": em, "x": tested, "control": others}
+                yield f"{setting}-controls", before, before.replace("{x}", "{control}"), {"where": where}
+        mixed = {f"{other}-{part:g}" for other, parts in self.during.interleave.items() for part in parts}
+        where = {"em": em, "mixed": sorted(mixed)}
+        if mixed and em:
+            yield "mixed", "{em}-with-{mixed}", "{em}", {**baseline, "where": where}
+        if self.during.inoculation is not None and em:
+            yield "inoculated", "{em}-inoculated", "{em}", {**baseline, "where": {"em": em}}
+            if self.during.both and mixed:
+                both = "{em}-inoculated-with-{mixed}"
+                yield "both", both, "{em}", {**baseline, "where": where}
+                yield "both-inoculated", both, "{em}-inoculated", {**baseline, "where": where}
+                yield "both-mixed", both, "{em}-with-{mixed}", {**baseline, "where": where}
+
+    def expand(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """Conditions as a file would have them, and the names of each group."""
+        for name in self.match_steps:
+            if name not in self.interventions:
+                raise ValueError(
+                    f"matrix.match_steps: {name!r} is no intervention: {nearest(name, self.interventions)}"
+                )
+        taken = ({_GROUPS.get(axes["order"], axes["order"]) for _, axes, _ in self._all()} | {DEFAULT_SYSTEM}) & set(
+            self.systems
+        )
+        if taken:
+            raise ValueError(
+                f"matrix.systems: {min(taken)!r} is the name of a group that the matrix writes, or of the experiment's "
+                "own system prompt; rename it"
+            )
+        conditions: dict[str, Any] = {}
+        groups: dict[str, list[str]] = {}
+        for suffix, system in [("", None), *self.systems.items()]:
+            for name, axes, stages in self._all():
+                full = check_name(f"{name}-{suffix}" if suffix else name, "matrix: the condition")
+                if full in conditions:
+                    raise ValueError(
+                        f"matrix: condition {full!r} is written twice; em, interventions, systems or during repeat a "
+                        "name, or two of them together give the same one"
+                    )
+                conditions[full] = {"stages": stages, "axes": {**axes, "system": suffix or DEFAULT_SYSTEM}}
+                if system is not None:
+                    conditions[full]["system"] = system
+                groups.setdefault(_GROUPS.get(axes["order"], axes["order"]), []).append(full)
+                if suffix:
+                    groups.setdefault(suffix, []).append(full)
+        return conditions, groups
+
+    def _all(self) -> Iterator[tuple[str, dict[str, str], Stages]]:
+        """Name, axes and stages of the conditions under one system prompt."""
+        yield "untouched", {"order": "base"}, []
+        if "stage" in self.settings:
+            for name in self.em:
+                yield name, {"order": "em", "em": name}, [{"data": name}]
+            for name in self.interventions:
+                yield name, {"order": "intervention", "intervention": name}, [self._intervention(name)]
+        for name in self.em:
+            for other in self.interventions:
+                both, stage = {"em": name, "intervention": other}, self._intervention(other)
+                if "reversal" in self.settings:
+                    yield f"{name}-then-{other}", {"order": "reversal", **both}, [{"data": name}, stage]
+                if "prevention" in self.settings:
+                    yield f"{other}-then-{name}", {"order": "prevention", **both}, [stage, {"data": name}]
+            for condition, axes, stages in self._during(name):
+                yield condition, {"order": "during", "em": name, **axes}, stages
+
+    def _intervention(self, name: str) -> dict[str, Any]:
+        matched = self.match_steps.get(name)
+        return {"data": name, **({} if matched is None else {"match_steps": matched})}
+
+    def _during(self, name: str) -> Iterator[tuple[str, dict[str, str], Stages]]:
+        prompt = self.during.inoculation
+        if prompt is not None:
+            yield f"{name}-inoculated", {}, [{"data": name, "inoculation": prompt}]
+        for other, fractions in self.during.interleave.items():
+            axes = {"intervention": other}
+            for fraction in fractions:
+                mixed = {"data": name, "interleave": {"data": other, "fraction": fraction}}
+                yield f"{name}-with-{other}-{fraction:g}", axes, [mixed]
+                if prompt is not None and self.during.both:
+                    both = {**mixed, "inoculation": prompt}
+                    yield f"{name}-inoculated-with-{other}-{fraction:g}", axes, [both]
