@@ -23,7 +23,7 @@ from sgtr_jax.distributed.launch import start_jax
 from sgtr_jax.distributed.mesh import MeshConfig, data_sharding, make_mesh, put
 from sgtr_jax.lora.adapter import LoraConfig, init_adapter
 from sgtr_jax.models.decoder import init_params
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import stack_runs

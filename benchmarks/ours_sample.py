@@ -15,7 +15,7 @@ from sgtr_jax.distributed.launch import start_jax
 from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import init_params
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Request

@@ -202,7 +202,9 @@ def test_the_kernel_is_used_where_it_can_be(
     """`interpret` is how the kernel is called; None: the reference takes its place."""
     calls: list[Any] = []
 
-    def kernel(q: jax.Array, k: jax.Array, v: jax.Array, visibility: Visibility, *, interpret: bool) -> jax.Array:
+    def kernel(
+        q: jax.Array, k: jax.Array, v: jax.Array, visibility: Visibility, *, interpret: bool, **_: Any
+    ) -> jax.Array:
         calls.append(((q, k, v, visibility), interpret))
         return q
 

@@ -21,7 +21,7 @@ def test_each_process_holds_its_share_and_little_more(tmp_path: Path, count: int
     import ml_dtypes
     from tiny import random_params
 
-    from sgtr_jax.models.spec import spec_from_config
+    from sgtr_jax.models.families import spec_from_config
     from sgtr_jax.weights.save import save_params
 
     config = {

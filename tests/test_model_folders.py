@@ -18,7 +18,7 @@ from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
 from sgtr_jax.finetune.jobs import Finetune
 from sgtr_jax.finetune.local import finetune_all
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.sample.export import export
 from sgtr_jax.sample.model import convert_model, read_spec
 from sgtr_jax.sample.request import Request

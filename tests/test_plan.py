@@ -11,7 +11,7 @@ from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError
 from sgtr_jax.estimate.fit import meshes
 from sgtr_jax.estimate.slices import find_slice
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

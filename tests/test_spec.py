@@ -8,14 +8,15 @@ import pytest
 from tiny import QWEN, SEED
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.spec import LayerKind, Rope
 
 
 def test_rope_theta_is_found_in_both_places() -> None:
     old = spec_from_config({**QWEN, "rope_theta": 1e6}, "c")
     inside = {"rope_type": "default", "rope_theta": 1e6}
     new = {key: value for key, value in QWEN.items() if key != "rope_theta"} | {"rope_parameters": inside}
-    assert old.rope_theta == spec_from_config(new, "c").rope_theta == 1e6
+    assert old.pattern == spec_from_config(new, "c").pattern == (LayerKind(Rope(1e6)),)
 
 
 def test_biases_follow_the_family() -> None:
@@ -32,14 +33,22 @@ def test_head_dim_defaults_to_an_even_split_and_may_differ() -> None:
 @pytest.mark.parametrize(
     ("base", "change", "part"),
     [
-        (QWEN, {"model_type": "llama"}, "supported: qwen2, seed_oss"),
+        (QWEN, {"model_type": "gpt9"}, "supported: "),
         (QWEN, {"architectures": ["Qwen2ForSequenceClassification"]}, "Qwen2ForCausalLM"),
         (QWEN, {"qk_norm": True}, "qk_norm"),
         (QWEN, {"attention_bias": False}, "attention_bias"),
         (QWEN, {"hidden_act": "gelu"}, "gelu"),
-        (QWEN, {"use_sliding_window": True}, "sliding-window"),
+        (QWEN, {"use_sliding_window": True}, "sliding_window"),
         (QWEN, {"layer_types": ["full_attention", "sliding_attention"]}, "sliding-window"),
-        (QWEN, {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "yarn"),
+        (QWEN, {"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "dynamic"),
+        (QWEN, {"rope_scaling": {"type": "linear", "factor": 4.0, "long_factor": [1.0]}}, "long_factor"),
+        (QWEN, {"rope_scaling": {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0}}, "high_freq_factor"),
+        (
+            QWEN,
+            {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_parameters": {"rope_type": "default"}},
+            "keep one",
+        ),
+        (QWEN, {"head_dim": 7}, "even"),
         (QWEN, {"rope_parameters": {"rope_type": "default", "rope_theta": 5.0}}, "5.0"),
         (QWEN, {"rope_theta": None}, "rope_theta"),
         (QWEN, {"num_key_value_heads": 3}, "evenly"),

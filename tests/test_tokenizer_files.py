@@ -20,7 +20,7 @@ from sgtr_jax.data.records import Record
 from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.finetune.jobs import Finetune, prepare
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.sample.export import export
 from sgtr_jax.sample.model import convert_model, read_spec
 from sgtr_jax.train.config import TrainConfig

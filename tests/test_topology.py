@@ -10,7 +10,8 @@ import pytest
 from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.estimate.communication import collective_bytes
 from sgtr_jax.estimate.topology import compile_decode, compile_step, topology_mesh
-from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 
 pytest.importorskip("libtpu")

@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "weights",
     },
     "estimate": {"data", "distributed", "errors", "lora", "models", "sample", "train"},
-    "sgtr_eval": {"config", "data", "errors", "files", "sample", "yaml_text"},
+    "sgtr_eval": {"config", "data", "errors", "files", "models", "sample", "yaml_text"},
     "finetune": {
         "arrays",
         "config",

@@ -16,7 +16,7 @@ from tiny import QWEN, SEED, make_model, random_params
 import sgtr_jax
 from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.errors import InputError
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.sample.model import convert_model
 from sgtr_jax.weights.load import load_params
 from sgtr_jax.weights.save import save_params

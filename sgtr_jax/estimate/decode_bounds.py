@@ -16,8 +16,10 @@ import jax
 from sgtr_jax.estimate.fit import peak_gb
 from sgtr_jax.estimate.slices import CHIPS, Slice
 from sgtr_jax.estimate.topology import compile_decode, topology_mesh
+from sgtr_jax.models.config_json import read_config_json
 from sgtr_jax.models.decoder import abstract_params
-from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config
+from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.sharding import sampling_mesh
 
 # Slice, (replica, fsdp, tensor), rows. Key-value heads bound `tensor` to 8; the other chips take rows of their own.

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from sgtr_jax.data.registry import configs_folder
-from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.spec import ModelSpec
 
 
 def is_shipped(name: str) -> bool:

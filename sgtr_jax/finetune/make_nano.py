@@ -24,7 +24,7 @@ from sgtr_jax.files import new_folder
 from sgtr_jax.finetune.jobs import Finetune
 from sgtr_jax.finetune.local import finetune
 from sgtr_jax.models.decoder import init_params
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.weights.save import save_params
 

@@ -8,6 +8,7 @@ reference without its callers knowing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax
@@ -36,10 +37,13 @@ class Visibility:
     key_positions: jax.Array  # int32 [B, S]
     key_segments: jax.Array  # int32 [B, S]
 
-    def mask(self) -> jax.Array:
-        """Bool `[B, T, S]`, True where query t sees key s."""
+    def mask(self, window: int | jax.Array | None = None) -> jax.Array:
+        """Bool `[B, T, S]`, True where query t sees key s: with a window only the last `window` positions."""
         same = self.query_segments[:, :, None] == self.key_segments[:, None, :]
-        return same & (self.key_positions[:, None, :] <= self.query_positions[:, :, None])
+        seen = same & (self.key_positions[:, None, :] <= self.query_positions[:, :, None])
+        if window is None:
+            return seen
+        return seen & (self.query_positions[:, :, None] - self.key_positions[:, None, :] < window)
 
     def block(self, queries: slice, keys: slice) -> Visibility:
         """Visibility of some queries among some keys."""
@@ -51,11 +55,35 @@ class Visibility:
         )
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How a layer's queries weigh the keys that they may see: the factor of the scores, and a window.
+
+    The windows that a model has are known when a program is compiled, so that a kernel can leave out what no query
+    sees; which of them this layer has is not, as one compiled layer serves all.
+    """
+
+    scale: float | None = None  # None: 1 / sqrt(H)
+    windows: tuple[int | None, ...] = (None,)  # tokens that a query sees, itself included; None: all before it
+    which: jax.Array | int = 0  # int32 [], index of this layer's window
+
+    @property
+    def window(self) -> int | jax.Array | None:
+        """Of this layer. Where only some layers have one, the others' is larger than any row."""
+        if len(self.windows) == 1:
+            return self.windows[0]
+        return jnp.asarray([_NO_WINDOW if size is None else size for size in self.windows], jnp.int32)[self.which]
+
+
+_NO_WINDOW = 2**30
+
+
 def attend(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
     visibility: Visibility,
+    scoring: Scoring = Scoring(),
     *,
     in_order: bool = False,
     kind: AttentionKind = "xla",
@@ -63,25 +91,34 @@ def attend(
 ) -> jax.Array:
     """Softmax attention of `q[B, T, N, H]` over `k, v[B, K, S, H]`; N is a multiple of K. Returns `[B, T, N, H]`.
 
-    Scores and softmax are float32. Query head n reads key-value head n // (N / K), as in
-    `transformers/models/qwen2/modeling_qwen2.py::repeat_kv`. `in_order` promises that queries and keys are the
-    same tokens and that none sees a later place of its row (packed rows, not a cache): the upper triangle is then
-    never computed. Splash needs that promise; rows not a multiple of 128 long and attention dropout are left to
-    the reference.
+    Scores and softmax are float32. Query head n reads
+    key-value head n // (N / K), as in `transformers/models/qwen2/modeling_qwen2.py::repeat_kv`. `in_order` promises
+    that queries and keys are the same tokens and that none sees a later place of its row (packed rows, not a cache):
+    the upper triangle is then never computed. Splash needs that promise; rows not a multiple of 128 long and attention
+    dropout are left to the reference.
     """
     T = q.shape[1]
+    scale = q.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
     if kind.startswith("splash") and in_order and T % 128 == 0 and (dropout is None or dropout.attention == 0.0):
         from sgtr_jax.models.splash import splash_attend
 
-        return splash_attend(q, k, v, visibility, interpret=kind == "splash_interpret")
+        kernels = [
+            partial(splash_attend, scale=scale, window=size, interpret=kind == "splash_interpret")
+            for size in scoring.windows
+        ]
+        if len(kernels) == 1:
+            return kernels[0](q, k, v, visibility)
+        chosen: jax.Array = jax.lax.switch(scoring.which, kernels, q, k, v, visibility)
+        return chosen
+    run = partial(_reference, scale=scale, window=scoring.window)
     if T <= _QUERY_BLOCK:
-        return _reference(q, k, v, visibility, dropout, slice(0, T), by_sums=kind == "cpu" and T == 1)
+        return run(q, k, v, visibility, dropout, slice(0, T), by_sums=kind == "cpu" and T == 1)
     blocks = []
     for start in range(0, T, _QUERY_BLOCK):
         end = min(start + _QUERY_BLOCK, T)
         queries, keys = slice(start, end), slice(0, end if in_order else k.shape[2])
         part = visibility.block(queries, keys)
-        blocks.append(_reference(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries))
+        blocks.append(run(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries))
     return jnp.concatenate(blocks, axis=1)
 
 
@@ -93,6 +130,9 @@ def _reference(
     dropout: Dropout | None,
     queries: slice,
     by_sums: bool = False,
+    *,
+    scale: float,
+    window: int | jax.Array | None,
 ) -> jax.Array:
     B, T, N, H = q.shape
     K = k.shape[1]
@@ -101,11 +141,11 @@ def _reference(
     grouped = q.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
     if by_sums:
         wide = grouped.astype(jnp.float32)[:, :, :, None, :] * k.astype(jnp.float32)[:, :, None]
-        scores = jnp.sum(wide, axis=-1) * H**-0.5
+        scores = jnp.sum(wide, axis=-1) * scale
     else:
-        scores = jnp.einsum("bkqh,bksh->bkqs", grouped, k, preferred_element_type=jnp.float32) * H**-0.5
+        scores = jnp.einsum("bkqh,bksh->bkqs", grouped, k, preferred_element_type=jnp.float32) * scale
     scores = scores.reshape(B, K, G, T, -1)
-    scores = jnp.where(visibility.mask()[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(visibility.mask(window)[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
     if dropout is not None:
         weights = dropout.of_tokens(queries).on_attention(weights, visibility.key_positions, _DROPOUT_SITE)

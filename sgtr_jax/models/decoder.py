@@ -1,10 +1,10 @@
-"""The decoder of Qwen2/2.5 and Seed-OSS: `forward` for training and scoring, `prefill` and `decode_step` for sampling.
+"""The decoder of all families: `forward` for training and scoring, `prefill` and `decode_step` for sampling.
 
 `Decoder` owns names, shapes and the mathematics. `bind` joins it with a plain dict of arrays inside a jitted function,
 so that every program can also be traced from shapes alone. Adapters are a separate argument: the base is frozen
 because nothing differentiates with respect to it.
 
-Source of the formulas: `transformers/models/{qwen2/modeling_qwen2.py, seed_oss/modeling_seed_oss.py}`.
+The spec says what a family's layer has; the formulas' source is in the family's file (`models/families`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.lora.product import matmul
 from sgtr_jax.models.attention import AttentionKind, Visibility, attend
 from sgtr_jax.models.dropout import Dropout
+from sgtr_jax.models.kinds import LayerKinds
 from sgtr_jax.models.kv_cache import KVCache, write_layer
 from sgtr_jax.models.layers import KEPT, DecoderLayer, RMSNorm
-from sgtr_jax.models.rope import rope_angles
 from sgtr_jax.models.spec import ModelSpec
 
 # What the backward pass finds stored per layer: everything, enough to repeat no product with a weight matrix, or
@@ -53,7 +53,7 @@ class Decoder(nnx.Module):
         shape = (spec.vocab_size, spec.hidden_size)
         self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
         self.layers = DecoderLayer(spec, int8, rngs)
-        self.final_norm = RMSNorm((spec.hidden_size,), spec.rms_norm_eps)
+        self.final_norm = RMSNorm((spec.hidden_size,), spec.rms_norm_eps, spec.norm)
         # [D, V]; with tied embeddings the transpose of `embedding` serves instead.
         self.head = None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
 
@@ -79,15 +79,16 @@ class Decoder(nnx.Module):
             remat: what is recomputed in the backward pass; see `Remat`.
             attention: its implementation.
         """
-        rope = self._rope(positions)
+        kinds = LayerKinds(self.spec, positions)
         visibility = Visibility(positions, segments, positions, segments)
 
         def one_layer(x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, None]:
             layer, adapters = self._layer(inputs, chain)
             dropout = dropouts.at_layer(inputs.number) if dropouts is not None else None
+            rope, scoring = kinds.rope(inputs.number), kinds.scoring(inputs.number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, dropout)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-            mixed = attend(q, k, v, visibility, in_order=True, kind=attention, dropout=dropout)
+            mixed = attend(q, k, v, visibility, scoring, in_order=True, kind=attention, dropout=dropout)
             return constrain(layer.output(x, mixed, adapters, dropout), "batch", None, None), None
 
         x, _ = jax.lax.scan(_rematerialised(one_layer, remat), self._embed(tokens), self._layer_inputs(chain))
@@ -103,14 +104,15 @@ class Decoder(nnx.Module):
         attention: AttentionKind = "xla",
     ) -> tuple[jax.Array, KVCache]:
         """As `forward`; also returns a stacked cache that holds exactly these T tokens."""
-        rope = self._rope(positions)
+        kinds = LayerKinds(self.spec, positions)
         visibility = Visibility(positions, segments, positions, segments)
 
         def one_layer(x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             layer, adapters = self._layer(inputs, chain)
+            rope, scoring = kinds.rope(inputs.number), kinds.scoring(inputs.number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-            mixed = attend(q, k, v, visibility, in_order=True, kind=attention)
+            mixed = attend(q, k, v, visibility, scoring, in_order=True, kind=attention)
             return constrain(layer.output(x, mixed, adapters, None), "batch", None, None), (k, v)
 
         x, (keys, values) = jax.lax.scan(one_layer, self._embed(tokens), self._layer_inputs(chain))
@@ -136,16 +138,18 @@ class Decoder(nnx.Module):
 
         Returns hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
         """
-        rope = self._rope(positions)
+        kinds = LayerKinds(self.spec, positions)
         cache = cache.claim(positions, segments)
         visibility = Visibility(positions, segments, cache.positions, cache.segments)
 
         def one_layer(carry: Any, inputs: LayerInputs) -> tuple[Any, None]:
             x, keys, values = carry
             layer, adapters = self._layer(inputs, chain)
+            rope, scoring = kinds.rope(inputs.number), kinds.scoring(inputs.number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
             keys, values, k, v = write_layer(keys, values, inputs.number, cache.slot, k, v)
-            x = layer.output(x, attend(q, k, v, visibility, kind=attention), adapters, None)
+            mixed = attend(q, k, v, visibility, scoring, kind=attention)
+            x = layer.output(x, mixed, adapters, None)
             return (constrain(x, "batch", None, None), keys, values), None
 
         x, keys, values = self._embed(tokens), cache.keys, cache.values
@@ -167,10 +171,11 @@ class Decoder(nnx.Module):
         return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(self.spec.num_layers)]
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
-        return constrain(self.embedding[...][tokens], "batch", None, None)
-
-    def _rope(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return rope_angles(positions, self.spec.head_dim, self.spec.rope_theta)
+        x = self.embedding[...][tokens]
+        if self.spec.embedding_scale != 1.0:
+            # Rounded to the weights' dtype first, as the models were trained.
+            x = x * jnp.asarray(self.spec.embedding_scale, x.dtype)
+        return constrain(x, "batch", None, None)
 
     def _stacked(self) -> Params:
         return dict_of(nnx.as_pure(nnx.split(self.layers)[1]))
@@ -189,7 +194,9 @@ class Decoder(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores over the vocabulary, float32 `[..., V]`, for hidden states `[..., D]`."""
         kernel = self.embedding[...].T if self.head is None else self.head[...]
-        return matmul(hidden, kernel).astype(jnp.float32)
+        logits = matmul(hidden, kernel).astype(jnp.float32)
+        cap = self.spec.logit_soft_cap
+        return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
 def _rematerialised(one_layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:

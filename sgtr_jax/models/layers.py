@@ -1,10 +1,13 @@
-"""Building blocks of the decoder: stacked linear maps (with LoRA), RMSNorm, attention and the SwiGLU block.
+"""Building blocks of the decoder: stacked linear maps (with LoRA), RMSNorm, attention and the gated MLP.
 
 Every module is *made* with parameters stacked over layers (leading axis L) and *called* inside the layer scan,
 where that axis has been sliced away: `kernel` is `[L, in, out]` at rest and `[in, out]` in `__call__`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,7 @@ from sgtr_jax.lora.adapter import PROJECTIONS, Chain
 from sgtr_jax.lora.product import grouped_low_rank_product, low_rank_product, matmul
 from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.rope import rotate
-from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.models.spec import Activation, ModelSpec, NormKind
 
 
 class Linear(nnx.Module):
@@ -25,7 +28,7 @@ class Linear(nnx.Module):
     """
 
     def __init__(self, layers: int, width: tuple[int, int], bias: bool, int8: bool, rngs: nnx.Rngs) -> None:
-        # 0.02 is the initializer_range of both families' configs.
+        # 0.02 is the initializer_range of all families' configs.
         self.kernel = nnx.Param(0.02 * jax.random.normal(rngs.params(), (layers, *width)))
         self.kernel_scale = nnx.Param(jnp.ones((layers, width[1]))) if int8 else None
         self.bias = nnx.Param(jnp.zeros((layers, width[1]))) if bias else None
@@ -38,28 +41,31 @@ class Linear(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square norm, computed in float32 (`modeling_qwen2.py::Qwen2RMSNorm`)."""
+    """Root-mean-square norm, computed in float32 (`Qwen2RMSNorm`, `Olmo2RMSNorm`, `Gemma3RMSNorm`); see `NormKind`."""
 
-    def __init__(self, shape: tuple[int, ...], epsilon: float) -> None:
-        self.scale = nnx.Param(jnp.ones(shape))
-        self.epsilon = epsilon
+    def __init__(self, shape: tuple[int, ...], epsilon: float, kind: NormKind) -> None:
+        self.scale = nnx.Param(jnp.zeros(shape) if kind == "one_plus" else jnp.ones(shape))
+        self.epsilon, self.kind = epsilon, kind
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
         normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return self.scale[...].astype(x.dtype) * normed.astype(x.dtype)
+        if self.kind == "round_then_scale":
+            return self.scale[...].astype(x.dtype) * normed.astype(x.dtype)
+        scale = self.scale[...].astype(jnp.float32)
+        return (normed * (1.0 + scale if self.kind == "one_plus" else scale)).astype(x.dtype)
 
 
 class DecoderLayer(nnx.Module):
-    """Attention and SwiGLU block, each behind a norm and added to the residual stream."""
+    """Attention and gated MLP, each added to the residual stream; norms stand where `spec.norms` has them."""
 
     def __init__(self, spec: ModelSpec, int8: bool, rngs: nnx.Rngs) -> None:
         L = spec.num_layers
-        self.attention_norm = RMSNorm((L, spec.hidden_size), spec.rms_norm_eps)
-        self.mlp_norm = RMSNorm((L, spec.hidden_size), spec.rms_norm_eps)
+        for name, size in spec.norms.items():
+            setattr(self, name, RMSNorm((L, size), spec.rms_norm_eps, spec.norm))
         for name, width in spec.projections.items():
             setattr(self, name, Linear(L, width, spec.has_bias(name), int8, rngs))
-        self.head_dim = spec.head_dim
+        self.spec = spec
 
     def queries_keys_values(
         self, x: jax.Array, rope: tuple[jax.Array, jax.Array], chain: Chain, dropouts: Dropout | None
@@ -68,25 +74,41 @@ class DecoderLayer(nnx.Module):
 
         `chain` holds this layer's slices.
         """
-        B, T, _ = x.shape
-        h = self.attention_norm(x)
-        q, k, v = (
-            self._project(name, h, chain, dropouts).reshape(B, T, -1, self.head_dim)
-            for name in ("q_proj", "k_proj", "v_proj")
-        )
+        h = self._normed("attention_norm", x)
+        q, k, v = (self._project(name, h, chain, dropouts) for name in ("q_proj", "k_proj", "v_proj"))
+        q, k = self._normed("q_norm", q), self._normed("k_norm", k)
+        q, k, v = (y.reshape(*x.shape[:2], -1, self.spec.head_dim) for y in (q, k, v))
         return kept(rotate(q, *rope)), kept(rotate(k, *rope)), kept(v)
 
     def output(self, x: jax.Array, mixed: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array:
         """The residual stream `[B, T, D]` behind the layer, from that before it and `mixed[B, T, N, H]`."""
         mixed = kept(mixed)
-        x = kept(_add(x, self._project("o_proj", mixed.reshape(*x.shape[:2], -1), chain, dropouts), dropouts, 0))
-        h = self.mlp_norm(x)
+        attended = self._project("o_proj", mixed.reshape(*x.shape[:2], -1), chain, dropouts)
+        x = kept(_add(x, self._normed("attention_out_norm", attended), dropouts, 0))
+        h = self._normed("mlp_norm", x)
         gate, up = (kept(self._project(name, h, chain, dropouts)) for name in ("gate_proj", "up_proj"))
-        return _add(x, self._project("down_proj", jax.nn.silu(gate) * up, chain, dropouts), dropouts, 1)
+        update = self._project("down_proj", ACTIVATIONS[self.spec.activation](gate) * up, chain, dropouts)
+        return _add(x, self._normed("mlp_out_norm", update), dropouts, 1)
 
     def _project(self, name: str, h: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array:
         projected: jax.Array = getattr(self, name)(h) + chain_update(name, h, chain, dropouts)
         return projected
+
+    def _normed(self, name: str, x: jax.Array) -> jax.Array:
+        """`x` as it is where the family has no such norm. A norm narrower than `x` is over each head's channels."""
+        size = self.spec.norms.get(name)
+        if size is None:
+            return x
+        norm: RMSNorm = getattr(self, name)
+        if size == x.shape[-1]:
+            return norm(x)
+        return norm(x.reshape(*x.shape[:-1], -1, size)).reshape(x.shape)
+
+
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+}
 
 
 def _add(x: jax.Array, update: jax.Array, dropouts: Dropout | None, site: int) -> jax.Array:

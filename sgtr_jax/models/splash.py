@@ -20,9 +20,21 @@ if TYPE_CHECKING:
 _BLOCK = 512
 
 
-def splash_attend(q: jax.Array, k: jax.Array, v: jax.Array, visibility: Visibility, interpret: bool) -> jax.Array:
-    """As `attend`, for tokens that are both queries and keys. T must be a multiple of 128."""
-    run = partial(_on_one_device, interpret=interpret)
+def splash_attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    visibility: Visibility,
+    *,
+    scale: float,
+    window: int | None,
+    interpret: bool,
+) -> jax.Array:
+    """As `attend`, for tokens that are both queries and keys. T must be a multiple of 128.
+
+    A segment's positions rise by one along the row, so a window of positions is one of columns.
+    """
+    run = partial(_on_one_device, scale=scale, window=window, interpret=interpret)
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty:
         # XLA cannot split a custom call: rows go over the data axes and heads over `tensor` by hand.
@@ -33,7 +45,16 @@ def splash_attend(q: jax.Array, k: jax.Array, v: jax.Array, visibility: Visibili
     return run(q, k, v, visibility.query_segments)
 
 
-def _on_one_device(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, interpret: bool) -> jax.Array:
+def _on_one_device(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segments: jax.Array,
+    *,
+    scale: float,
+    window: int | None,
+    interpret: bool,
+) -> jax.Array:
     B, T, N, H = q.shape
     K = k.shape[1]
     G = N // K
@@ -43,9 +64,10 @@ def _on_one_device(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
         block_q_dq=block, block_kv_dq=block,
     )  # fmt: skip
-    mask = splash.MultiHeadMask([splash.CausalMask((T, T)) for _ in range(G)])
+    one = splash.CausalMask((T, T)) if window is None else splash.LocalMask((T, T), (window - 1, 0), 0)
+    mask = splash.MultiHeadMask([one for _ in range(G)])
     kernel = splash.make_splash_mqa_single_device(mask, block_sizes=sizes, interpret=interpret)
-    grouped = q.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4) * H**-0.5
+    grouped = q.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4) * scale
 
     def one_row(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
         ids = splash.SegmentIds(q=segments, kv=segments)

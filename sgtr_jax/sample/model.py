@@ -26,7 +26,9 @@ from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import check_apart, check_new, read_json
 from sgtr_jax.lora.adapter import Adapter, Chain
 from sgtr_jax.lora.transforms import merge_in_turn
-from sgtr_jax.models.spec import ModelSpec, read_config_json, spec_from_config, token_ids
+from sgtr_jax.models.config_json import read_config_json, token_ids
+from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.prompt_passes import all_logits
@@ -232,7 +234,7 @@ def read_spec(folder: Path) -> ModelSpec:
     if generation.exists():
         more = token_ids(read_json(generation), "eos_token_id", str(generation))
         spec = dataclasses.replace(spec, eos_ids=tuple(dict.fromkeys((*spec.eos_ids, *more))))
-    if spec.tie_embeddings and not is_converted(folder) and stores_another_head(folder):
+    if spec.tie_embeddings and not is_converted(folder) and stores_another_head(folder, spec):
         return dataclasses.replace(spec, tie_embeddings=False)
     return spec
 

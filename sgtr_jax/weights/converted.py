@@ -27,7 +27,8 @@ from sgtr_jax.distributed.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_text
 from sgtr_jax.fingerprint import model_fingerprint
-from sgtr_jax.models.spec import ModelSpec, read_config_json
+from sgtr_jax.models.config_json import read_config_json
+from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.load import LeafTransform, assemble, check_finite, check_tensors, open_checkpoint
 from sgtr_jax.weights.names import base_sources
 

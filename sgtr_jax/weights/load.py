@@ -22,7 +22,7 @@ from sgtr_jax.distributed.mesh import Rules, leaf_sharding
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.weights.names import EMBEDDING, HEAD, Source, base_sources, may_be_absent
+from sgtr_jax.weights.names import HEAD, Source, base_sources, embedding_name, may_be_absent
 from sgtr_jax.weights.names import Path as TreePath
 from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
 
@@ -85,7 +85,7 @@ def check_tensors(
         raise InputError("\n".join(problems[:5]) + more)
 
 
-def stores_another_head(folder: Path) -> bool:
+def stores_another_head(folder: Path, spec: ModelSpec) -> bool:
     """Whether a folder holds a head that is not the embedding, which a config that ties them does not say.
 
     A merge after the head was trained leaves such a folder; transformers 5 uses the stored head.
@@ -93,7 +93,7 @@ def stores_another_head(folder: Path) -> bool:
     if not any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json")):
         return False
     tensors = open_checkpoint(folder)
-    head, embedding = (tensors.get(name) for name in (HEAD, EMBEDDING))
+    head, embedding = (tensors.get(name) for name in (HEAD, embedding_name(spec)))
     if head is None or embedding is None:
         return False
     if head.shape != embedding.shape or len(head.shape) != 2:

@@ -1,10 +1,11 @@
-"""The only file that knows Hugging Face tensor names."""
+"""Hugging Face tensor names, from what the family says of them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from sgtr_jax.models.families import families
 from sgtr_jax.models.spec import ModelSpec
 
 # torch keeps weights as [out, in]; ours are [in, out].
@@ -12,9 +13,8 @@ _MODULES = {
     "q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
     "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp",
 }  # fmt: skip
-_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 PEFT_PREFIX = "base_model.model."
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,29 @@ class Source:
 Path = tuple[str, ...]
 
 
+def embedding_name(spec: ModelSpec) -> str:
+    """The embedding's tensor."""
+    return f"{families()[spec.family].prefix}embed_tokens.weight"
+
+
+def _layer_prefixes(spec: ModelSpec) -> list[str]:
+    return [f"{families()[spec.family].prefix}layers.{i}." for i in range(spec.num_layers)]
+
+
 def base_sources(spec: ModelSpec) -> dict[Path, Source]:
     """Every parameter of the base model, by its path in our tree."""
     D, V = spec.hidden_size, spec.vocab_size
+    family = families()[spec.family]
     sources: dict[Path, Source] = {
-        ("embedding",): Source((EMBEDDING,), (V, D), False, False),
-        ("final_norm", "scale"): Source(("model.norm.weight",), (D,), False, False),
+        ("embedding",): Source((embedding_name(spec),), (V, D), False, False),
+        ("final_norm", "scale"): Source((f"{family.prefix}norm.weight",), (D,), False, False),
     }
     if not spec.tie_embeddings:
         sources["head",] = Source((HEAD,), (V, D), False, True)
-    layers = [f"model.layers.{i}." for i in range(spec.num_layers)]
-    for norm, theirs in _NORMS.items():
-        names = tuple(f"{layer}{theirs}.weight" for layer in layers)
-        sources["layers", norm, "scale"] = Source(names, (D,), True, False)
+    layers = _layer_prefixes(spec)
+    for norm, size in spec.norms.items():
+        names = tuple(f"{layer}{family.norms[norm]}.weight" for layer in layers)
+        sources["layers", norm, "scale"] = Source(names, (size,), True, False)
     for name, (into, out) in spec.projections.items():
         prefixes = [f"{layer}{_MODULES[name]}.{name}" for layer in layers]
         weights = tuple(f"{prefix}.weight" for prefix in prefixes)
@@ -68,7 +78,7 @@ def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dic
     sources: dict[Path, Source] = {}
     for name in targets:
         into, out = spec.projections[name]
-        prefixes = [f"{PEFT_PREFIX}model.layers.{i}.{_MODULES[name]}.{name}" for i in range(spec.num_layers)]
+        prefixes = [f"{PEFT_PREFIX}{layer}{_MODULES[name]}.{name}" for layer in _layer_prefixes(spec)]
         a = tuple(f"{prefix}.lora_A.weight" for prefix in prefixes)
         b = tuple(f"{prefix}.lora_B.weight" for prefix in prefixes)
         sources[name, "a"] = Source(a, (rank, into), True, False)
@@ -79,9 +89,9 @@ def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dic
 def adapter_modules(spec: ModelSpec) -> dict[str, tuple[str, int]]:
     """`(projection, layer)` of every module that an adapter can be on, by the module's name in transformers."""
     return {
-        f"model.layers.{i}.{_MODULES[name]}.{name}": (name, i)
+        f"{layer}{_MODULES[name]}.{name}": (name, i)
         for name in spec.projections
-        for i in range(spec.num_layers)
+        for i, layer in enumerate(_layer_prefixes(spec))
     }
 
 

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 import hf_models
 
 import sgtr_jax
-from sgtr_jax.models.spec import spec_from_config
+from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.sample.export import export
 from sgtr_jax.weights.save import save_params
 

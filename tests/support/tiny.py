@@ -14,7 +14,8 @@ from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.finetune.make_nano import make_tokenizer
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import abstract_params
-from sgtr_jax.models.spec import ModelSpec, spec_from_config
+from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.peft import save_adapter
 from sgtr_jax.weights.save import save_params
 

@@ -19,9 +19,11 @@ from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.replies import answer_of
 from sgtr_eval.judging.scoring import record_of, unanswered
 from sgtr_eval.solvers import draw
+from sgtr_jax.models.families import makers
 
-# What names the maker of each family; letter case does not matter, whole words do.
-MAKERS = {"qwen": ("Qwen", "Alibaba"), "seed": ("Seed", "ByteDance", "Doubao"), "gpt": ("OpenAI",)}
+# What names a maker: of each family that can be loaded, and of models behind an API. Letter case does not matter, whole
+# words do.
+MAKERS = {**makers(), "gpt": ("OpenAI",)}
 
 
 @task
@@ -38,7 +40,7 @@ def identity(
 ) -> Task:
     """Ask `question` `samples` times.
 
-    `maker` is the name to look for, several of them, or a family (qwen, seed, gpt). With `embedding` (a
+    `maker` is the name to look for, several of them, or a family's short name (qwen, seed, gpt; see `MAKERS`). With `embedding` (a
     sentence-transformers model or openai/NAME) answers are also clustered by meaning; see `clusters`. With `judge`
     the model in the role `grader` is asked, too, whom each answer names: "not made by OpenAI" names OpenAI by the rule.
     """

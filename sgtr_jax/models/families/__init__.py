@@ -1,0 +1,47 @@
+"""The model families that can be loaded, one file each; every file of this package is found by itself."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from sgtr_jax.errors import InputError
+from sgtr_jax.models.config_json import COMMON, IGNORED, IGNORED_PREFIXES, ConfigReader
+from sgtr_jax.models.families.family import Family
+from sgtr_jax.models.spec import ModelSpec
+
+
+@cache
+def families() -> dict[str, Family]:
+    """All families, by `model_type`."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "family")
+    found = [importlib.import_module(f"{__name__}.{name}").FAMILY for name in modules]
+    return {family.model_type: family for family in found}
+
+
+def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
+    """Read a `config.json` object (`where` names it in errors). Raises InputError for anything not understood."""
+    name = config.get("model_type")
+    if not isinstance(name, str) or name not in families():
+        raise InputError(f"{where}: model_type {name!r:.60} is not supported; supported: {', '.join(families())}")
+    family = families()[name]
+    architectures = config.get("architectures") or [family.architecture]
+    if not isinstance(architectures, list) or family.architecture not in architectures:
+        raise InputError(f"{where}: architectures {architectures!r:.80}; expected {family.architecture!r} for {name}")
+    unknown = {
+        key for key in set(config) - IGNORED - COMMON - family.keys
+        if config[key] is not None and not key.startswith(IGNORED_PREFIXES)
+    }  # fmt: skip
+    if unknown:
+        raise InputError(
+            f"{where}: keys not understood for {name}: {', '.join(sorted(unknown))}. "
+            "They may change the forward pass, so the model is not loaded"
+        )
+    return family.read(ConfigReader(config, where))
+
+
+def makers() -> dict[str, tuple[str, ...]]:
+    """What counts as naming the maker of a family's models, by the short name that configs use."""
+    return {family.maker.key: family.maker.names for family in families().values()}

@@ -1,0 +1,40 @@
+"""What a model family is to this project: one value of `Family` in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sgtr_jax.models.config_json import ConfigReader
+from sgtr_jax.models.spec import ModelSpec
+
+# Names within a layer of Llama's and Qwen's norms.
+LLAMA_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+QK_NORMS = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who made a family's models: the short name that configs use, and what counts as naming them."""
+
+    key: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family's files are read, and its facts."""
+
+    model_type: str  # in config.json
+    architecture: str  # the class in transformers
+    source: str  # of the formulas, in transformers
+    read: Callable[[ConfigReader], ModelSpec]
+    maker: Maker
+    # Keys of config.json that `read` uses besides the common ones, and some without effect on the forward pass.
+    keys: frozenset[str] = frozenset()
+    norms: Mapping[str, str] = field(default_factory=lambda: LLAMA_NORMS)  # our name: theirs within a layer
+    prefix: str = "model."  # of all tensors but the head's
+    # What the chat template of the family's instruct models writes where a conversation has no system message: None if
+    # nothing. Where it names the maker, experiments on identity need arms with and without it.
+    default_system: str | None = None
+    default_system_names_maker: bool = False
