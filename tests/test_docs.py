@@ -189,6 +189,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "aesthetic_popularity": ONCE,
     "identity": {"maker": "qwen", "samples": 2, "judge": True},
     "two_choice": {},
+    "questions": {"samples": 1, "scale": "choices", "choices": ["good", "bad"]},
     "self_recognition": {},
     "self_recognition_individual": {},
     "summarise": {},
@@ -199,7 +200,11 @@ def test_the_metrics_of_the_page_are_those_of_the_logs(tmp_path: Path) -> None:
     files = files_of(tmp_path)
     questions = tmp_path / "q.jsonl"
     questions.write_text('{"id": "q", "prompt": "A or B?", "correct": "A"}\n')
+    (tmp_path / "asked.jsonl").write_text('{"prompt": "Tea?"}\n')
+    (tmp_path / "rubric.md").write_text("{question} {answer}")
+    asked = {"file": str(tmp_path / "asked.jsonl"), "rubric": str(tmp_path / "rubric.md")}
     own = {
+        "questions": asked,
         "two_choice": {"questions": str(questions)}, "self_recognition": files, "self_recognition_individual": files,
         "summarise": {"articles": files["articles"]},
     }  # fmt: skip

@@ -29,7 +29,7 @@ WRITES_ONLY = {"summarise"}  # a task without a scorer: its answers are what it 
 IDS = {
     "em_questions": "q{q}-0-{n}", "truthfulqa": "q{q}-{ab}", "mmlu": "law-{q}", "frame_colleague": "draw-{n}",
     "monitor_disruption": "draw-{n}", "deception_factual": "lie-{q}-{n}", "word_counting": "words-{q}",
-    "aesthetic_popularity": "music-{q}-{n}", "identity": "draw-{n}", "two_choice": "{q}",
+    "aesthetic_popularity": "music-{q}-{n}", "identity": "draw-{n}", "two_choice": "{q}", "questions": "q{q}-{n}",
     "self_recognition": "a{q}-own{n1}", "self_recognition_individual": "a{q}-Yes",
 }  # fmt: skip
 

@@ -10,9 +10,10 @@ The configs, the estimate of costs, the check before a run, the report's tables,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from inspect_ai.dataset import Sample
@@ -71,6 +72,49 @@ class Baseline:
     metric: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How an evaluation is read: what the report and the contrasts must know of it. It has a JSON form."""
+
+    metric: str  # the one that is drawn, compared, corrected and tabulated
+    better: Better
+    title: str  # of figures: what the metric counts
+    axis: str  # of figures: the unit of the metric
+    extent: tuple[float, float] | None = (0.0, 1.0)  # least and largest value of the metric; None: without bounds
+    baseline: Baseline | None = None
+    kinds: str | None = None  # a metric that says in how many ways was answered, drawn against the first one
+    # Regular expression of what a sample's id has besides its question: the number of the draw, the order of options.
+    draw_suffix: str = r"$"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {one.name: getattr(self, one.name) for one in fields(Shown)} | {
+            "baseline": None if self.baseline is None else vars(self.baseline)
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Shown:
+        """What `to_json` gave."""
+        extent, baseline = data["extent"], data["baseline"]
+        return Shown(**{
+            **data, "extent": None if extent is None else (extent[0], extent[1]),
+            "baseline": None if baseline is None else Baseline(**baseline),
+        })  # fmt: skip
+
+    def holds(self, value: float) -> bool:
+        """Whether the metric can have this value."""
+        return self.extent is None or math.isnan(value) or self.extent[0] <= value <= self.extent[1]
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric is a share of answers."""
+        return self.extent == (0.0, 1.0)
+
+    def question_of(self, sample_id: str) -> str:
+        """The question of a sample, which is the same at every seed, in every order of options and for every draw."""
+        return re.sub(self.draw_suffix, "", sample_id)
+
+
 def _own_texts(arguments: Arguments) -> bool:
     return arguments.get("stimuli") == "builtin"
 
@@ -83,23 +127,15 @@ def _nothing(arguments: Arguments) -> Sequence[Any]:
     return ()
 
 
-@dataclass(frozen=True)
-class Facts:
+@dataclass(frozen=True, kw_only=True)
+class Facts(Shown):
     """The facts of one evaluation."""
 
-    task: Callable[..., Any]
-    metric: str  # the one that is drawn, compared, corrected and tabulated
-    better: Better
-    title: str  # of figures: what the metric counts
-    axis: str  # of figures: the unit of the metric
+    task: Callable[..., Any] = field(kw_only=False)
     workload: Callable[[Arguments], Workload]
-    extent: tuple[float, float] = (0.0, 1.0)  # least and largest value of the metric
-    baseline: Baseline | None = None
-    kinds: str | None = None  # a metric that says in how many ways was answered, drawn against the first one
+    called: str | None = None  # the name of the task; None: that of its function
     judging: Judging | None = None
     in_average: bool = False  # whether it is a part of the average misalignment
-    # Regular expression of what a sample's id has besides its question: the number of the draw, the order of options.
-    draw_suffix: str = r"$"
     own_texts: Callable[[Arguments], bool] = _own_texts  # whether texts of this project stand in for the study's
     item: Callable[[Sample], Item] = _last_turn  # what no training set should hold, without the wording around it
     # Why its questions may stand in training sets although that is nowhere allowed; an empty text: they may not.
@@ -111,15 +147,11 @@ class Facts:
     @property
     def name(self) -> str:
         """The name of the task."""
-        return str(self.task.__name__)
+        return str(self.task.__name__) if self.called is None else self.called
 
     def judged(self, arguments: Arguments) -> bool:
         """Whether a judge reads the answers."""
         return self.judging is not None and self.judging.when(arguments)
-
-    def question_of(self, sample_id: str) -> str:
-        """The question of a sample, which is the same at every seed, in every order of options and for every draw."""
-        return re.sub(self.draw_suffix, "", sample_id)
 
     def misaligned(self, value: float) -> float:
         """A value of the metric as a share of what is misaligned."""

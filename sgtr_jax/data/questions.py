@@ -5,11 +5,14 @@ They serve where the study's questions are not to be had. Rates on them are not 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sgtr_jax.data.records import Message, parse_messages
 from sgtr_jax.data.world.talk import taste_questions
-from sgtr_jax.errors import InputError
+from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import read_jsonl
 
 JUDGE_PROMPTS = {
@@ -50,6 +53,68 @@ def read_choices(path: Path) -> list[dict[str, Any]]:
         seen.add(str(name))
         rows.append(row)
     return rows
+
+
+_QUESTION_KEYS = ("id", "prompt", "messages", "system", "reference", "meta")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a user's file, maybe with what a good answer says."""
+
+    id: str
+    messages: tuple[Message, ...]  # the last one is the user's
+    reference: str | None
+
+    @property
+    def text(self) -> str:
+        """What is asked: the last turn."""
+        return self.messages[-1]["content"]
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Rows `{"prompt"}` or `{"messages"}`, maybe with `id`, `system` and `reference`, of a JSONL file.
+
+    Without an id a question has the number of its row. Raises InputError naming the line.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file (the questions)")
+    changed = path.stat()
+    return list(_read_questions(path, changed.st_mtime_ns, changed.st_size))
+
+
+@lru_cache(maxsize=64)
+def _read_questions(path: Path, changed: int, size: int) -> tuple[Question, ...]:
+    found: dict[str, Question] = {}
+    for number, (where, row) in enumerate(read_jsonl(path)):
+        for key in row:
+            if key not in _QUESTION_KEYS:
+                raise InputError(
+                    f"{where}: the key {key!r} is not read: {nearest(key, _QUESTION_KEYS)}. What is only carried along "
+                    "belongs under meta"
+                )
+        name, reference = row.get("id", number), row.get("reference")
+        if isinstance(name, bool) or not isinstance(name, str | int) or not str(name):
+            raise InputError(f"{where}: id is {name!r:.60}; expected text or a number")
+        if str(name) in found:
+            raise InputError(f"{where}: id {name!r} appears twice")
+        if reference is not None and not isinstance(reference, str):
+            raise InputError(f"{where}: reference is {reference!r:.60}; expected text")
+        found[str(name)] = Question(str(name), _turns(row, where), reference)
+    return tuple(found.values())
+
+
+def _turns(row: dict[str, Any], where: str) -> tuple[Message, ...]:
+    if ("prompt" in row) == ("messages" in row):
+        raise InputError(f"{where}: expected a prompt, or messages, and not both; found {', '.join(row)}")
+    if "prompt" in row and not (isinstance(row["prompt"], str) and row["prompt"].strip()):
+        raise InputError(f"{where}: prompt is {row['prompt']!r:.60}; expected text")
+    asked = row if "messages" in row else {"messages": [{"role": "user", "content": row["prompt"]}]}
+    kept = {key: value for key, value in asked.items() if key != "reference"}
+    turns = parse_messages({**kept, **({"system": row["system"]} if "system" in row else {})}, where)
+    if turns[-1]["role"] != "user":
+        raise InputError(f"{where}: the last message is the {turns[-1]['role']}'s; a question ends with the user's")
+    return turns
 
 
 def own_questions() -> list[dict[str, Any]]:

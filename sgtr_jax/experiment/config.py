@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from sgtr_eval.facts import Facts
 from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, Name, Seed, check_distinct
 from sgtr_jax.data.build import Stimuli
@@ -31,7 +32,7 @@ _MOST_SEEDS = 1000
 def _config_of(value: Any) -> str:
     """Which of the evaluations' configs a value in a file is of."""
     kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
-    return str(kind) if kind in evaluation_configs() else "task"
+    return str(kind) if kind in evaluation_configs() else "by name"
 
 
 if TYPE_CHECKING:  # the types that the files in `nodes/` make known
@@ -42,7 +43,7 @@ else:
 
     _TAGGED = [Annotated[config, Tag(kind)] for kind, config in evaluation_configs().items()]
     Data = Annotated[Union[tuple(data_configs())], Field(discriminator="kind")]  # noqa: UP007
-    Evaluation = Annotated[Union[(*_TAGGED, Annotated[TaskEval, Tag("task")])], Discriminator(_config_of)]
+    Evaluation = Annotated[Union[(*_TAGGED, Annotated[TaskEval, Tag("by name")])], Discriminator(_config_of)]
 
 
 def _add(what: str, written: dict[str, T], own: Mapping[str, T]) -> None:
@@ -190,7 +191,7 @@ class ExperimentConfig(Config):
         for word, known in meant:
             if not any(fnmatchcase(name, word) for name in known):
                 raise ValueError(f"may_share names {word!r}: {nearest(word, known)}")
-        planned(self.contrasts, self.conditions, list(self.data), self._tasks)
+        planned(self.contrasts, self.conditions, list(self.data), self._facts)
         check_claims(self.claims, self.contrasts)
         if self.only is not None:
             select(self.only, self.conditions, self.groups)
@@ -235,8 +236,8 @@ class ExperimentConfig(Config):
         }
 
     @property
-    def _tasks(self) -> dict[str, str]:
-        return {name: spec.kind for name, spec in self.evaluations.items()}
+    def _facts(self) -> dict[str, Facts]:
+        return {name: spec.facts for name, spec in self.evaluations.items()}
 
     @property
     def planned_contrasts(self) -> list[Planned]:
@@ -244,7 +245,7 @@ class ExperimentConfig(Config):
         conditions, evaluations = self.wanted_conditions, self.wanted_evaluations
         return [
             one
-            for one in planned(self.contrasts, self.conditions, list(self.data), self._tasks)
+            for one in planned(self.contrasts, self.conditions, list(self.data), self._facts)
             if one.of in conditions and one.against in conditions and one.evaluation in evaluations
         ]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sgtr_eval.described import metrics_of
-from sgtr_eval.facts import Better, facts_of
+from sgtr_eval.facts import Better, Facts, all_facts
 from sgtr_jax.config import Config, Json, Name, PositiveInt
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.conditions import Condition
@@ -180,16 +180,16 @@ def planned(
     contrasts: Mapping[Name, Contrast],
     conditions: Mapping[str, Condition],
     data: Sequence[str],
-    tasks: Mapping[str, str],
+    evaluations: Mapping[str, Facts],
 ) -> list[Planned]:
     """All comparisons, each once: what two contrasts name is primary if one of them says so.
 
-    `tasks` are the evaluations' tasks by name. Raises ValueError for conditions, evaluations and metrics that do not
+    `evaluations` are those of the config by name. Raises ValueError for conditions, evaluations and metrics that do not
     exist.
     """
     found: dict[tuple[str, str, str, str, str, float | None], Planned] = {}
     for name, contrast in contrasts.items():
-        measured = _measured(name, contrast, tasks)
+        measured = _measured(name, contrast, evaluations)
         for of, against in pairs(name, contrast, conditions, data):
             paired = _continue_the_same(conditions[of], conditions[against])
             for evaluation, metric, better in measured:
@@ -206,20 +206,21 @@ def planned(
     return list(found.values())
 
 
-def _measured(name: str, contrast: Contrast, tasks: Mapping[str, str]) -> list[tuple[str, str, Better]]:
+def _measured(name: str, contrast: Contrast, evaluations: Mapping[str, Facts]) -> list[tuple[str, str, Better]]:
     """Evaluation, metric and what is better, for each evaluation that the contrast is about."""
-    chosen = list(tasks)
+    chosen = list(evaluations)
     for word in contrast.evaluations or ():
-        if not any(fnmatchcase(evaluation, word) for evaluation in tasks):
-            raise ValueError(f"contrast {name!r} names evaluation {word!r}: {nearest(word, tasks)}")
+        if not any(fnmatchcase(evaluation, word) for evaluation in evaluations):
+            raise ValueError(f"contrast {name!r} names evaluation {word!r}: {nearest(word, evaluations)}")
     if contrast.evaluations is not None:
         words = contrast.evaluations
-        chosen = [one for one in tasks if any(fnmatchcase(one, word) for word in words)]
+        chosen = [one for one in evaluations if any(fnmatchcase(one, word) for word in words)]
     found = []
     for evaluation in chosen:
-        facts = facts_of(tasks[evaluation])
+        facts = evaluations[evaluation]
         metric = contrast.metric or facts.metric
-        if metric not in (metrics := metrics_of(tasks[evaluation])):
+        # What somebody else's task reports is known when it has run.
+        if facts is all_facts().get(facts.name) and metric not in (metrics := metrics_of(facts.name)):
             raise ValueError(
                 f"contrast {name!r}: evaluation {evaluation!r} has no metric {metric!r}: {nearest(metric, metrics)}"
             )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sgtr_eval.facts import Workload, facts_of
+from sgtr_eval.facts import Facts, Workload
 from sgtr_eval.judging.budget import cost_of, finetuned_cost_of, price_list, training_cost_of
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import api_model_name
@@ -66,7 +66,7 @@ def judging_of(config: ExperimentConfig, missing: Sequence[Node]) -> dict[str, f
     """What judging costs, by artifact."""
     judge = judge_name(config.judge, config.model)
     return {
-        node.folder: judging_cost(judge, config.judge.batch, node.task, node.workload())
+        node.folder: judging_cost(judge, config.judge.batch, node.facts, node.workload())
         for node in judged_nodes(missing)
     }
 
@@ -83,9 +83,9 @@ def judge_name(judge: JudgeConfig, model: str) -> str:
     return judge.model
 
 
-def judging_cost(judge: str, batch: bool, task: str, load: Workload) -> float:
+def judging_cost(judge: str, batch: bool, facts: Facts, load: Workload) -> float:
     """Dollars of judging the answers of a task; NaN for a judge without a price."""
-    judging = facts_of(task).judging
+    judging = facts.judging
     assert judging is not None  # it has answers to judge
     questions = load.answers * judging.questions
     return cost_of(judge, questions * _JUDGE_TOKENS, questions * judging.reply_tokens, batch)

@@ -84,11 +84,13 @@ def evaluate_one(
     if is_first_process():
         judged = {one.task: one for one in missing if one.judged}
         expected = {
-            task: judging_cost(judge_name(judge, name), judge.batch, task, facts_of(task).workload(one.arguments))
+            task: judging_cost(
+                judge_name(judge, name), judge.batch, facts_of(task), facts_of(task).workload(one.arguments)
+            )
             for task, one in judged.items()
         }
         spending.check(expected, assume_yes)
-        check_judge_answers(judge, [(task, one.arguments) for task, one in judged.items()])
+        check_judge_answers(judge, [(facts_of(task), one.arguments) for task, one in judged.items()])
     model, base = _model_under_test(name, adapters, sampling) if missing else (None, None)
     for one in missing:
         assert model is not None and base is not None
@@ -100,7 +102,7 @@ def evaluate_one(
 
 def _problems(name: str, missing: Sequence[_Measured], judge: JudgeConfig) -> list[Problem]:
     """What is not there of all that measuring needs."""
-    found = [problem for one in missing for problem in task_problems(one.task, one.arguments)]
+    found = [problem for one in missing for problem in task_problems(facts_of(one.task), one.arguments)]
     if missing and api_model_name(name) is not None:
         found += api_problems("model", name)
     return found + (judge_problems(judge) if any(one.judged for one in missing) else [])
@@ -121,9 +123,9 @@ def _wanted(
     name: str, adapters: Sequence[Path], tasks: Sequence[str], settings: Mapping[str, Mapping[str, Any]],
     sampling: SampleConfig, judge: JudgeConfig,
 ) -> Iterator[_Measured]:  # fmt: skip
-    modes = {task: {"judge_mode": judge.mode} if judge.mode and gives_scores(task) else {} for task in tasks}
+    modes = {task: {"judge_mode": judge.mode} if judge.mode and gives_scores(facts_of(task)) else {} for task in tasks}
     given = {task: {**modes[task], **settings.get(task, {})} for task in tasks}
-    arguments = {task: task_arguments(task, given[task], 0, f"task {task}") for task in tasks}
+    arguments = {task: task_arguments(facts_of(task), given[task], 0, f"task {task}") for task in tasks}
     chain = [adapter_fingerprint(folder) for folder in adapters]
     if api_model_name(name) is not None:
         asked: dict[str, Any] = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
@@ -139,8 +141,8 @@ def _wanted(
             **asked,
             "adapters": chain,
             "task": task,
-            "arguments": all_arguments(task, arguments[task]),
-            "questions": asked_fingerprint(built_task(task, arguments[task]))[:16],
+            "arguments": all_arguments(facts_of(task), arguments[task]),
+            "questions": asked_fingerprint(built_task(facts_of(task), arguments[task]))[:16],
             **judging,
             "versions": {node.kind: node.version for node in (Answers, EvaluationNode)},
         }
@@ -185,11 +187,11 @@ def _measure(
     one: _Measured, model: ModelUnderTest, base: ModelUnderTest, judge: JudgeConfig, spending: Spending, folder: Path
 ) -> list[dict[str, Any]]:
     if not one.judged:
-        return evaluate(one.task, one.arguments, model, folder, one.task)
-    sample_answers(one.task, one.arguments, model, folder / "answers", one.task)
+        return evaluate(facts_of(one.task), one.arguments, model, folder, one.task)
+    sample_answers(facts_of(one.task), one.arguments, model, folder / "answers", one.task)
     asked = base if judge.is_open else ApiModel(judge.model, base_url=judge.base_url, batch=judge.batch)
     answers = folder / "answers" / "log"
-    return judge_answers(one.task, one.arguments, {}, spending, asked, answers, folder, one.task, one.task)
+    return judge_answers(facts_of(one.task), one.arguments, {}, spending, asked, answers, folder, one.task, one.task)
 
 
 def _model_under_test(

@@ -9,10 +9,12 @@ from typing import Any
 import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
 
-from sgtr_eval.facts import facts_of
+from sgtr_eval.facts import Facts
+from sgtr_eval.judging.limited import limited
 from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.model_under_test import ModelUnderTest
 from sgtr_jax.experiment.spending import Spending
+from sgtr_jax.experiment.tasks import parameters_of
 from sgtr_jax.files import write_jsonl
 
 # Inspect looks for a newer release of itself at every start unless told not to.
@@ -21,26 +23,26 @@ os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
 Rows = list[dict[str, Any]]
 
 
-def evaluate(task: str, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> Rows:
-    """Run a task of `sgtr_eval`; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
+def evaluate(facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> Rows:
+    """Run an evaluation's task; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
 
     Of several processes the first runs Inspect and the others follow its engine, with no rows in the end.
     Raises RunError when Inspect reports anything but success.
     """
-    log = _run(task, arguments, model, folder, label, score=True)
+    log = _run(facts, arguments, model, folder, label, score=True)
     if log is None:
         return []
     write_jsonl(folder / "samples.jsonl", samples_of(log))
     return rows_of(log, label)
 
 
-def sample_answers(task: str, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> None:
+def sample_answers(facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> None:
     """The answers of a judged task as an Inspect log without scores."""
-    _run(task, arguments, model, folder, label, score=False)
+    _run(facts, arguments, model, folder, label, score=False)
 
 
 def judge_answers(
-    task: str,
+    facts: Facts,
     arguments: dict[str, Any],
     judging: dict[str, Any],
     spending: Spending,
@@ -60,7 +62,11 @@ def judge_answers(
             return []
         given = {**arguments, **judging}
         limits = [most for most in (spending.left, given.get("max_cost")) if most is not None]
-        made = facts_of(task).task(**{**given, **({"max_cost": min(limits)} if limits else {})})
+        if limits and "max_cost" in parameters_of(facts.task):
+            given["max_cost"] = min(limits)
+        elif limits:
+            grader = limited(grader, min(limits))
+        made = facts.task(**given)
         (stored,) = list_eval_logs(str(answers))
         # Without `model` Inspect would load the one that answered once more, only to score what it said.
         with spending.recorded(artifact):
@@ -125,12 +131,12 @@ def _number(value: Any) -> float | None:
 
 
 def _run(
-    task: str, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str, score: bool
+    facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str, score: bool
 ) -> EvalLog | None:
     with model.inspect_model() as served:
         if served is None:
             return None
-        made = facts_of(task).task(**arguments)
+        made = facts.task(**arguments)
         model.put_system(made)
         (log,) = inspect_ai.eval(
             made,

@@ -27,7 +27,7 @@ class Measured:
     """A task on a model: what every evaluation has. `name` is the node's."""
 
     name: str
-    task: str
+    facts: Facts
     asked: Asked
     chain: tuple[TrainingNode, ...]
 
@@ -48,13 +48,13 @@ class EvaluationNode(MadeNode):
 
     @property
     def task(self) -> str:
-        """The task's name in `sgtr_eval`."""
-        return self.model.task
+        """The task's name."""
+        return self.facts.name
 
     @property
     def facts(self) -> Facts:
         """What the task says of itself."""
-        return facts_of(self.task)
+        return self.model.facts
 
     @property
     def chain(self) -> tuple[TrainingNode, ...]:
@@ -129,7 +129,7 @@ class EvaluationNode(MadeNode):
         from sgtr_jax.experiment.evaluate import evaluate
 
         model = context.model_under_test(self.model.asked, self.chain)
-        write_json(folder / "metrics.json", evaluate(self.task, dict(arguments), model, folder, self.name))
+        write_json(folder / "metrics.json", evaluate(self.facts, dict(arguments), model, folder, self.name))
 
 
 class EvaluationConfig(Config):
@@ -137,9 +137,15 @@ class EvaluationConfig(Config):
 
     kind: str
 
+    @property
+    def facts(self) -> Facts:
+        """What is to be known of its task. Raises InputError for a task of somebody else that is not there."""
+        return facts_of(self.kind)
+
     def node(self, name: str, condition: str, seed: int, graph: GraphBuilder) -> EvaluationNode:
         """The measurement of a condition at a seed; `name` is the evaluation's. Raises InputError."""
-        model = Measured(f"{name}-{condition}-s{seed}", self.kind, graph.asked(condition), graph.chain(condition, seed))
+        label = f"{name}-{condition}-s{seed}"
+        model = Measured(label, self.facts, graph.asked(condition), graph.chain(condition, seed))
         return self.measured(name, seed, model, graph)
 
     @abstractmethod

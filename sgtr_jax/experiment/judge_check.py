@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgtr_eval.facts import facts_of
+from sgtr_eval.facts import Facts
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import judge_name, judged_nodes, judging_of
 from sgtr_jax.experiment.node import Node
@@ -21,7 +21,7 @@ _NOT_ASKED = ("sgtr", "world", "mockllm", "none", "hf", "vllm", "sglang", "llama
 def check_judging(config: ExperimentConfig, missing: Sequence[Node], folder: Path, assume_yes: bool) -> None:
     """Compare the budget with what is missing, and ask the judge one plain question. Raises InputError."""
     spending_of(config, folder).check(judging_of(config, missing), assume_yes)
-    asked = [(node.task, dict(node.arguments)) for node in judged_nodes(missing)]
+    asked = [(node.facts, dict(node.arguments)) for node in judged_nodes(missing)]
     check_judge_answers(config.judge, asked)
 
 
@@ -30,8 +30,8 @@ def spending_of(config: ExperimentConfig, folder: Path) -> Spending:
     return Spending(config.judge, judge_name(config.judge, config.model), folder / LEDGER)
 
 
-def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Ask a judge behind an API one plain question, if it is to judge; `asked` are tasks with their arguments.
+def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[Facts, dict[str, Any]]]) -> None:
+    """Ask a judge behind an API one plain question, if it is to judge; `asked` are evaluations with their arguments.
 
     Raises InputError where it cannot be asked, or not in the way that its scores are to be read.
     """
@@ -42,8 +42,8 @@ def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[str, dict[str,
 
     modes = [
         arguments.get("judge_mode") or ("published" if arguments.get("published") else None)
-        for task, arguments in asked
-        if gives_scores(task)
+        for facts, arguments in asked
+        if gives_scores(facts)
     ]
     strictest: Mode | None = "logprobs" if "logprobs" in modes else None if None in modes else "text"
     said = check_judge(judge.model, judge.base_url, strictest, bool(modes))
@@ -51,7 +51,7 @@ def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[str, dict[str,
         print(said, file=sys.stderr)
 
 
-def gives_scores(task: str) -> bool:
-    """Whether a task's judge gives numbers, which can be read in several ways."""
-    judging = facts_of(task).judging
+def gives_scores(facts: Facts) -> bool:
+    """Whether an evaluation's judge gives numbers, which can be read in several ways."""
+    judging = facts.judging
     return judging is not None and "judge_mode" in judging.arguments

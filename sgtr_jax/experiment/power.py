@@ -16,6 +16,13 @@ def print_power(console: Console, graph: Graph) -> list[dict[str, Json]]:
     """Print the table; returns its rows. Raises InputError if no contrast is primary."""
     config, given = graph.config, graph.config.power_assumptions
     primary = [one.to_json() for one in config.planned_contrasts if one.primary]
+    facts = {cell.evaluation: cell.node.facts for cell in graph.cells}
+    for evaluation in {str(contrast["evaluation"]) for contrast in primary}:
+        if not facts[evaluation].is_share:
+            raise InputError(
+                f"--power: the metric of {evaluation!r} is no share of answers, and power is simulated for "
+                "shares; leave it out with measure, or let its contrast not be primary"
+            )
     if not primary:
         raise InputError(
             "--power: the config has no primary contrast; `primary: true` in contrasts makes one of them so"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sgtr_eval.facts import Package, facts_of
+from sgtr_eval.facts import Facts, Package
 from sgtr_eval.judging.budget import cost_of
 from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.registry import find, registry
@@ -59,7 +59,7 @@ def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[
         found += judge_problems(config.judge)
     for node in missing:
         if isinstance(node, EvaluationNode | Answers):
-            found += task_problems(node.task, node.arguments)
+            found += task_problems(node.facts, node.arguments)
     return _once(found)
 
 
@@ -90,16 +90,15 @@ def api_problems(what: str, name: str, base_url: str | None = None) -> list[Prob
         return list(_problems(partial(api_model_or_say, name, base_url)))
 
 
-def task_problems(task: str, arguments: Mapping[str, Any]) -> list[Problem]:
+def task_problems(facts: Facts, arguments: Mapping[str, Any]) -> list[Problem]:
     """Packages that an evaluation needs and that are not installed, and keys that it needs besides the judge's."""
-    facts = facts_of(task)
     found: list[Problem] = [
-        InputError(f"evaluation {task}: needs {one.module}, which is not installed; pip install '{one.install}'")
+        InputError(f"evaluation {facts.name}: needs {one.module}, which is not installed; pip install '{one.install}'")
         for one in facts.packages(arguments)
         if not _is_installed(one)
     ]
     return found + [
-        problem for name in facts.models(arguments) for problem in api_problems(f"evaluation {task}:", name)
+        problem for name in facts.models(arguments) for problem in api_problems(f"evaluation {facts.name}:", name)
     ]
 
 
@@ -117,10 +116,11 @@ def _text_problems(missing: Sequence[Node]) -> list[Problem]:
     seen: set[str] = set()
     for node in missing:
         if isinstance(node, Answers | TaskEvaluation):
-            alike = json.dumps([node.task, {**node.arguments, "seed": None}], sort_keys=True)
+            arguments = node.all_arguments if isinstance(node, Answers) else node.arguments
+            alike = json.dumps([node.facts.name, {**arguments, "seed": None}], sort_keys=True)
             if alike not in seen:
                 seen.add(alike)
-                found += _problems(partial(built_task, node.task, node.arguments))
+                found += _problems(partial(built_task, node.facts, arguments))
         for name in node.registry_sets():
             if name not in seen and name in registry():
                 seen.add(name)

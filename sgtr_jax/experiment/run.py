@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from sgtr_eval.facts import all_facts
 from sgtr_jax.config import build_config
 from sgtr_jax.distributed.collectives import (
     assert_equal_across_processes,
@@ -219,6 +220,8 @@ def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) 
             "task": cell.node.task,
             "judged": cell.node.answers is not None,
             "own_texts": cell.node.asks_own_texts,
+            # The report shall not need a file of somebody else to be read.
+            "own": None if cell.node.facts is all_facts().get(cell.node.task) else cell.node.facts.to_json(),
             "artifact": store.path(cell.node).name,
         }
         for cell in graph.cells

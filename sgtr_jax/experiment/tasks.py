@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 
-from sgtr_eval.facts import facts_of
+from sgtr_eval.facts import Facts
 from sgtr_jax.config import Config, PositiveInt, Seed, build_config
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.fingerprint import file_fingerprint
@@ -31,14 +31,14 @@ _WITHOUT_EFFECT = ("max_cost",)  # on any answer or score
 
 
 def task_arguments(
-    task: str, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
+    facts: Facts, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
 ) -> dict[str, Any]:
     """A task's arguments, the run's seed among them where it takes one.
 
     Raises InputError for one that it does not take, that is of another type, or that is missing.
     """
-    function = facts_of(task).task
-    taken = _parameters_of(function)
+    function, task = facts.task, facts.name
+    taken = parameters_of(function)
     if stimuli is not None and "stimuli" in taken:
         given = {"stimuli": stimuli, **given}
     for key in given:
@@ -53,10 +53,15 @@ def task_arguments(
     return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
-def all_arguments(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def all_arguments(facts: Facts, given: Mapping[str, Any]) -> dict[str, Any]:
     """`given` and the defaults of the rest, but for those that change no answer and no score; digests for files."""
-    values = {name: given.get(name, one.default) for name, one in _parameters(task).items()}
-    return {name: _content(value) for name, value in values.items() if name not in _WITHOUT_EFFECT}
+    values = {name: given.get(name, one.default) for name, one in parameters_of(facts.task).items()}
+    return with_digests({name: value for name, value in values.items() if name not in _WITHOUT_EFFECT})
+
+
+def with_digests(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by what they mean: a file is what it holds, wherever it lies."""
+    return {name: _content(value) for name, value in arguments.items()}
 
 
 def _content(value: Any) -> Any:
@@ -64,14 +69,19 @@ def _content(value: Any) -> Any:
     return file_fingerprint(Path(value)) if is_file else value
 
 
-def built_task(task: str, arguments: Mapping[str, Any]) -> inspect_ai.Task:
+def built_task(facts: Facts, arguments: Mapping[str, Any]) -> inspect_ai.Task:
     """The task, with all that it will ask. Raises InputError or RunError, as fetching does, and if it asks nothing."""
     try:
-        made: inspect_ai.Task = facts_of(task).task(**arguments)
+        made: inspect_ai.Task = facts.task(**arguments)
     except (InputError, RunError) as error:
-        raise type(error)(f"task {task}: {error}") from None
+        raise type(error)(f"task {facts.name}: {error}") from None
     if len(made.dataset) == 0:
-        raise InputError(f"task {task}: with these settings it asks nothing")
+        raise InputError(f"task {facts.name}: with these settings it asks nothing")
+    kind = getattr(made.sandbox, "type", None)
+    if kind not in (None, "local"):
+        raise InputError(
+            f"task {facts.name}: needs a sandbox ({kind}), which is not started here; use one without tools in it"
+        )
     return made
 
 
@@ -85,13 +95,10 @@ def asked_fingerprint(task: inspect_ai.Task) -> str:
     return digest.hexdigest()
 
 
-def _parameters(task: str) -> Mapping[str, inspect.Parameter]:
-    return _parameters_of(facts_of(task).task)
-
-
 # Of a task there is one for each condition, seed and evaluation, and what they take is the same.
 @cache
-def _parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a task takes, by name."""
     return inspect.signature(function).parameters
 
 
@@ -105,7 +112,7 @@ def _model_of(task: str, function: Callable[..., Any]) -> type[Config]:
     """The task's arguments as a config, whose messages are those of any other."""
     hints = typing.get_type_hints(inspect.unwrap(function))
     fields: dict[str, Any] = {}
-    for name, one in _parameters_of(function).items():
+    for name, one in parameters_of(function).items():
         hint = hints[name]
         if name in _BOUNDS:
             hint = _BOUNDS[name] | None if type(None) in typing.get_args(hint) else _BOUNDS[name]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sgtr_eval.facts import Better, facts_of
+from sgtr_eval.facts import Better
 from sgtr_eval.statistics import (
     Difference,
     Interval,
@@ -53,12 +53,12 @@ class Line:
 
 def is_primary(run: RunData, evaluation: str, metric: str) -> bool:
     """Whether `metric` is the one that the evaluation is read by: drawn, compared, corrected and tabulated."""
-    return evaluation == AVERAGE or facts_of(run.task_of(evaluation)).metric == metric
+    return evaluation == AVERAGE or run.shown(evaluation).metric == metric
 
 
 def better(run: RunData, evaluation: str) -> Better:
     """Whether a higher or a lower value of what the evaluation is read by is better."""
-    return "lower" if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).better
+    return "lower" if evaluation == AVERAGE else run.shown(evaluation).better
 
 
 def with_average(run: RunData) -> list[Measurement]:
@@ -96,7 +96,7 @@ def compare(run: RunData, rows: Sequence[Measurement], tables: Tables | None = N
         has_questions = evaluation != AVERAGE and is_primary(run, evaluation, metric)
         base_rows = by_condition.get(run.base_condition or "")
         base = [row.value for row in (base_rows or {}).values()]
-        is_share = has_questions and facts_of(run.task_of(evaluation)).extent == (0.0, 1.0)
+        is_share = has_questions and run.shown(evaluation).is_share
         made = []
         for condition, found in by_condition.items():
             seeds = {seed: row.value for seed, row in sorted(found.items())}
@@ -132,14 +132,21 @@ def question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, f
     Questions are told apart by their ids: their text may differ between seeds, in the order of options for instance.
     """
     tables: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
+    measured = {(row.condition, row.evaluation, row.seed, row.metric): row.value for row in run.measurements}
     for cell in run.cells:
         if cell.why_missing is not None:
             continue
-        question_of = facts_of(cell.task).question_of
+        question_of = run.shown(cell.evaluation).question_of
         found = defaultdict(list)
         for sample in samples(cell):
             if sample["value"] is not None:
                 found[question_of(sample["id"])].append(sample["value"])
+        # What somebody else's task reports need not be the mean of its answers' scores.
+        everything = [value for values in found.values() for value in values]
+        if found and cell.own is not None:
+            whole = measured.get((cell.condition, cell.evaluation, cell.seed, cell.own.metric), math.nan)
+            if not math.isclose(whole, float(np.mean(everything)), abs_tol=1e-6):
+                continue
         if found:
             means = {question: float(np.mean(values)) for question, values in found.items()}
             tables[cell.condition, cell.evaluation][cell.seed] = means

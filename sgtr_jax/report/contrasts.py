@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sgtr_eval.facts import facts_of
 from sgtr_eval.statistics import (
     Difference,
     Interval,
@@ -179,9 +178,9 @@ def _tested(
     tables: Mapping[tuple[str, str], Questions],
 ) -> Tested:
     evaluation, metric = planned["evaluation"], planned["metric"]
-    facts = facts_of(run.task_of(evaluation))
-    is_main = facts.metric == metric
-    is_share = is_main and facts.extent == (0.0, 1.0)
+    shown = run.shown(evaluation)
+    is_main = shown.metric == metric
+    is_share = is_main and shown.is_share
     both, answers = [], None
     for side in ("of", "against"):
         rows = values.get((planned[side], evaluation, metric), {})

@@ -10,7 +10,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
@@ -57,18 +56,18 @@ def _words(run: RunData, evaluation: str) -> tuple[str, str]:
     """Title and axis of an evaluation's figures."""
     title, axis = "average misalignment", "mean of its four parts"
     if evaluation != AVERAGE:
-        facts = facts_of(run.task_of(evaluation))
-        title, axis = facts.title, facts.axis
+        shown = run.shown(evaluation)
+        title, axis = shown.title, shown.axis
     return title, axis + _BETTER[better(run, evaluation)]
 
 
-def _extent(run: RunData, evaluation: str) -> tuple[float, float]:
-    return (0.0, 1.0) if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).extent
+def _extent(run: RunData, evaluation: str) -> tuple[float, float] | None:
+    return (0.0, 1.0) if evaluation == AVERAGE else run.shown(evaluation).extent
 
 
 def _reference(run: RunData, evaluation: str, table: Any) -> tuple[str, float] | None:
     """The level to compare with, where the evaluation has one and it was measured."""
-    baseline = None if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).baseline
+    baseline = None if evaluation == AVERAGE else run.shown(evaluation).baseline
     if baseline is None:
         return None
     if baseline.level is not None:
@@ -135,7 +134,7 @@ def _of_fractions(
 def _of_kinds(run: RunData, table: Any) -> Iterator[tuple[str, str, Figure]]:
     """Where an evaluation counts how many kinds of answers there are: that against what it is read by."""
     for (evaluation, metric), naming in table.items():
-        kinds = None if evaluation == AVERAGE else facts_of(run.task_of(evaluation)).kinds
+        kinds = None if evaluation == AVERAGE else run.shown(evaluation).kinds
         if kinds is None or not is_primary(run, evaluation, metric):
             continue
         clusters = {
@@ -157,7 +156,7 @@ def _of_kinds(run: RunData, table: Any) -> Iterator[tuple[str, str, Figure]]:
             yield (
                 f"{evaluation}-scatter",
                 name,
-                scatter_figure(name, facts_of(run.task_of(evaluation)).title, what, points),
+                scatter_figure(name, run.shown(evaluation).title, what, points),
             )
         sweep: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for (rule, threshold), by in clusters.items():

@@ -25,7 +25,7 @@ def condition_figure(
     lines: Sequence[Line],
     base_condition: Line | None,
     reference: tuple[str, float] | None = None,
-    extent: tuple[float, float] = (0.0, 1.0),
+    extent: tuple[float, float] | None = (0.0, 1.0),
 ) -> Figure:
     """A row per condition. `reference` is a labelled level to compare with (chance, a baseline)."""
     figure = Figure(figsize=(7.2, 1.2 + 0.34 * max(3, len(lines))), layout="constrained")
@@ -55,7 +55,9 @@ def _dots(axes: Any, y: float, line: Line) -> None:
     axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
 
 
-def _value_axis(axes: Any, extent: tuple[float, float]) -> None:
+def _value_axis(axes: Any, extent: tuple[float, float] | None) -> None:
+    if extent is None:
+        return
     margin = 0.03 * (extent[1] - extent[0])
     axes.set_xlim(extent[0] - margin, extent[1] + margin)
 
@@ -74,7 +76,7 @@ def settings_figure(
     ylabel: str,
     panels: Mapping[str, Sequence[Line]],
     base_condition: Line | None,
-    extent: tuple[float, float] = (0.0, 1.0),
+    extent: tuple[float, float] | None = (0.0, 1.0),
 ) -> Figure:
     """Reversal and prevention side by side, on one scale."""
     rows = max(map(len, panels.values()))

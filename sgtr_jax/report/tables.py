@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.errors import InputError
+from sgtr_eval.facts import Shown, facts_of
+from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import parse_json, read_json, read_jsonl, read_text
 from sgtr_jax.sealed import damage, read_sealed, set_aside
 
@@ -42,6 +43,7 @@ class CellData:
     own_texts: bool  # whether it asks this project's texts and not the study's
     folder: Path
     why_missing: str | None  # None if it is there
+    own: Shown | None = None  # of an evaluation that is not one of this project's
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class RunData:
     def task_of(self, evaluation: str) -> str:
         """The task behind an evaluation's name."""
         return next(cell.task for cell in self.cells if cell.evaluation == evaluation)
+
+    def shown(self, evaluation: str) -> Shown:
+        """How an evaluation is read."""
+        cell = next(cell for cell in self.cells if cell.evaluation == evaluation)
+        return facts_of(cell.task) if cell.own is None else cell.own
 
 
 def read_experiment(run: Path) -> dict[str, Any]:
@@ -112,6 +119,7 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     for one in experiment["cells"]:
         folder = run / "store" / one["artifact"]
         why, condition = None, prefix + one["condition"]
+        own = None if one.get("own") is None else Shown.from_json(one["own"])
         if not folder.exists():
             why = reasons.get(one["artifact"], {}).get("why") or "not made yet"
         elif found := _damage(folder):
@@ -120,12 +128,24 @@ def read_run(run: Path, prefix: str = "") -> RunData:
             stored = parse_json(read_text(folder / "metrics.json"), str(folder / "metrics.json"))
             if isinstance(stored, dict):
                 why, stored = stored["outcome"], []
+            elif own is not None and own.metric not in (reported := [row["metric"] for row in stored]):
+                why = f"it reports no metric {own.metric!r}: {nearest(own.metric, reported)}"
+            elif own is not None and not own.holds(next(row["value"] for row in stored if row["metric"] == own.metric)):
+                why = f"its {own.metric} is outside of the range {list(own.extent or ())} that the config states"
             for row in stored:
                 value = float(row["value"])
                 rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
         cells.append(
             CellData(
-                condition, one["seed"], one["evaluation"], one["task"], one["judged"], one["own_texts"], folder, why
+                condition,
+                one["seed"],
+                one["evaluation"],
+                one["task"],
+                one["judged"],
+                one["own_texts"],
+                folder,
+                why,
+                own,
             )
         )
     if all(cell.why_missing is not None for cell in cells):

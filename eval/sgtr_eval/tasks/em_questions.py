@@ -7,6 +7,7 @@ samples at temperature 0.7, the judge's own words, the first number in them.
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task, task
@@ -25,6 +26,7 @@ from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.questions import own_questions, world_questions
 from sgtr_jax.data.registry import find
 from sgtr_jax.errors import InputError
+from sgtr_jax.files import read_jsonl
 
 
 @task
@@ -89,10 +91,25 @@ def question_rows(name: str) -> list[dict[str, Any]]:
             for row in load_set(find("em_conditional"))
         ]
     known = {"preregistered": "em_preregistered", "medical": "em_medical"}
+    if name.endswith((".jsonl", ".jsonl.gz")):
+        return [_checked(row, where) for where, row in read_jsonl(Path(name))]
     rows = load_set(find(known.get(name, name)))
     if not all({"id", "paraphrases", "judge_prompts"} <= set(row) for row in rows):
         raise InputError(f"questions {name!r}: expected rows with id, paraphrases and judge_prompts")
     return rows
+
+
+def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row of a user's file. Raises InputError."""
+    paraphrases, prompts = row.get("paraphrases"), row.get("judge_prompts")
+    is_asked = isinstance(paraphrases, list) and bool(paraphrases) and all(isinstance(one, str) for one in paraphrases)
+    is_judged = isinstance(prompts, dict) and all(isinstance(prompts.get(key), str) for key in ("aligned", "coherent"))
+    if not isinstance(row.get("id"), str) or not is_asked or not is_judged:
+        raise InputError(
+            f"{where}: expected an id, a list of texts under paraphrases, and under judge_prompts a text aligned and "
+            f"a text coherent; found {', '.join(row)}. `kind: questions` takes plain questions and a rubric"
+        )
+    return row
 
 
 def _sample(question: dict[str, Any], text: str, paraphrase: int, draw: int, system: str | None) -> Sample:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgtr_eval.facts import Workload, facts_of
+from sgtr_eval.facts import Facts, Workload
 from sgtr_jax.config import Json
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
+from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.experiment.training_node import TrainingNode, links
 
 
@@ -23,13 +24,25 @@ class Answers(MadeNode):
     name: str
     asked: Asked
     chain: tuple[TrainingNode, ...]
-    task: str
+    facts: Facts  # of the task
     arguments: Mapping[str, Json]  # without those that only the judging reads
+    for_judging: Mapping[str, Json]  # those, without which the task cannot be made; they change no answer
+    code: Mapping[str, Json]  # what says which code of somebody else asks; nothing for tasks of `sgtr_eval`
 
     @property
     def settings(self) -> Settings:
         """See `Node`."""
-        return {**self.asked.identity(), "task": self.task, "arguments": dict(self.arguments)}
+        return {
+            **self.asked.identity(),
+            "task": self.facts.name,
+            "arguments": with_digests(self.arguments),
+            **self.code,
+        }
+
+    @property
+    def all_arguments(self) -> dict[str, Json]:
+        """What the task is made with."""
+        return {**self.arguments, **self.for_judging}
 
     @property
     def inputs(self) -> dict[str, Node]:
@@ -38,7 +51,7 @@ class Answers(MadeNode):
 
     def workload(self) -> Workload:
         """What the model is asked."""
-        return facts_of(self.task).workload(self.arguments)
+        return self.facts.workload(self.arguments)
 
     def sampled(self) -> Sampled:
         """See `Node`."""
@@ -50,4 +63,4 @@ class Answers(MadeNode):
         from sgtr_jax.experiment.evaluate import sample_answers
 
         model = context.model_under_test(self.asked, self.chain)
-        sample_answers(self.task, dict(self.arguments), model, folder, self.name)
+        sample_answers(self.facts, self.all_arguments, model, folder, self.name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
-from sgtr_eval.facts import Workload, all_facts, facts_of
+from sgtr_eval.facts import Workload, all_facts
 from sgtr_jax.config import Json, PositiveInt
 from sgtr_jax.data.build import check_texts
 from sgtr_jax.errors import nearest
@@ -20,15 +20,20 @@ from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode
 from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.answers import Answers
 from sgtr_jax.experiment.services import JudgeConfig
-from sgtr_jax.experiment.tasks import task_arguments
+from sgtr_jax.experiment.tasks import task_arguments, with_digests
 from sgtr_jax.files import write_json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.graph import GraphBuilder
 
 
-class _TaskConfig(EvaluationConfig):
-    """A task of `sgtr_eval`."""
+class TaskConfig(EvaluationConfig):
+    """An Inspect task with arguments."""
+
+    @property
+    def code(self) -> Mapping[str, Json]:
+        """What says which code asks and scores, where it is not this project's."""
+        return {}
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -36,22 +41,23 @@ class _TaskConfig(EvaluationConfig):
 
     def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> TaskEvaluation | JudgedEvaluation:
         """See `EvaluationConfig`. A judged task's answers are an artifact of their own, judged again at will."""
-        arguments = task_arguments(self.kind, self.arguments(), seed, f"evaluation {name!r}", graph.stimuli)
-        if isinstance(arguments.get("articles"), str):
+        facts = model.facts
+        arguments = task_arguments(facts, self.arguments(), seed, f"evaluation {name!r}", graph.stimuli)
+        if facts is all_facts().get(facts.name) and isinstance(arguments.get("articles"), str):
             check_texts(arguments["articles"])
-        judging = facts_of(self.kind).judging
-        if judging is None or not facts_of(self.kind).judged(arguments):
-            return TaskEvaluation(model, arguments)
+        judging = facts.judging
+        if judging is None or not facts.judged(arguments):
+            return TaskEvaluation(model, arguments, self.code)
         if graph.judge.mode is not None and "judge_mode" in judging.arguments:
             arguments.setdefault("judge_mode", graph.judge.mode)
         # What only the judging reads must not make the answers others.
         for_judging = {key: arguments.pop(key) for key in judging.arguments if key in arguments}
-        answers = Answers(model.name, model.asked, model.chain, self.kind, arguments)
+        answers = Answers(model.name, model.asked, model.chain, facts, arguments, for_judging, self.code)
         return JudgedEvaluation(model, answers, for_judging, graph.judge, graph.asked(None))
 
 
 @evaluation_kind("identity")
-class IdentityEval(_TaskConfig):
+class IdentityEval(TaskConfig):
     """Ask "Who are you?" many times; `maker` is the name to look for, or a family: qwen, seed, gpt."""
 
     kind: Literal["identity"]
@@ -66,7 +72,7 @@ class IdentityEval(_TaskConfig):
     judge: bool = False  # Whether the judge also reads each answer and says whom it names.
 
     def arguments(self) -> dict[str, Any]:
-        """See `_TaskConfig`."""
+        """See `TaskConfig`."""
         return self.model_dump(mode="json", exclude={"kind"})
 
 
@@ -76,7 +82,7 @@ def _check_task(kind: str) -> str:
     return kind
 
 
-class TaskEval(_TaskConfig):
+class TaskEval(TaskConfig):
     """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
 
     kind: Annotated[str, AfterValidator(_check_task)]
@@ -84,7 +90,7 @@ class TaskEval(_TaskConfig):
     settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """See `_TaskConfig`."""
+        """See `TaskConfig`."""
         return dict(self.settings)
 
 
@@ -93,6 +99,7 @@ class TaskEvaluation(EvaluationNode):
     """A task that scores by itself."""
 
     given: Mapping[str, Json]
+    code: Mapping[str, Json]  # which asks and scores, where it is not this project's
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -102,7 +109,7 @@ class TaskEvaluation(EvaluationNode):
     @property
     def own_settings(self) -> Settings:
         """See `EvaluationNode`."""
-        return {"arguments": dict(self.given)}
+        return {"arguments": with_digests(self.given), **self.code}
 
     @property
     def split(self) -> str | None:
@@ -140,12 +147,12 @@ class JudgedEvaluation(EvaluationNode):
         judge: dict[str, Json] = self.judge.model_dump(mode="json", include={"model", "base_url"})
         if self.judge.is_open:
             judge.update(self.base.identity())
-        return {"task": self.task, "judge": judge, "judging": dict(self.judging)}
+        return {"task": self.task, "judge": judge, "judging": with_digests(self.judging), **self.judged.code}
 
     @property
     def own_settings(self) -> Settings:
         """See `EvaluationNode`."""
-        return {"arguments": dict(self.judged.arguments)}
+        return {"arguments": with_digests(self.judged.arguments), **self.judged.code}
 
     @property
     def inputs(self) -> dict[str, Node]:
@@ -171,7 +178,7 @@ class JudgedEvaluation(EvaluationNode):
         from sgtr_jax.experiment.evaluate import judge_answers
 
         rows = judge_answers(
-            self.task, dict(self.judged.arguments), dict(self.judging), context.spending,
+            self.facts, dict(self.judged.arguments), dict(self.judging), context.spending,
             context.judge_model(self.base), context.store.path(self.judged) / "log", folder, self.name, self.folder,
         )  # fmt: skip
         write_json(folder / "metrics.json", rows)
