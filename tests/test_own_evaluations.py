@@ -13,7 +13,10 @@ from tiny import make_model
 
 from sgtr_eval.tasks.questions import words_of
 from sgtr_jax.cli.main import main
+from sgtr_jax.config import load_config
 from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import build_graph
 from sgtr_jax.report.tables import read_run
 
 TASK = """
@@ -206,3 +209,21 @@ def test_questions_of_a_file_may_have_the_form_of_the_published_ones(tmp_path: P
         (tmp_path / "q.jsonl").write_text(json.dumps(broken) + "\n")
         with pytest.raises(InputError, match=r"q\.jsonl:1"):
             question_rows(str(tmp_path / "q.jsonl"))
+
+
+def test_what_a_setting_names_counts_by_what_it_holds(tmp_path: Path) -> None:
+    file = write_files(tmp_path)
+
+    def fingerprints() -> dict[str, str]:
+        graph = build_graph(load_config(ExperimentConfig, file))
+        return {node.name + node.kind: node.fingerprint for node in graph.nodes()}
+
+    before = fingerprints()
+    (tmp_path / "rubric.md").write_text("Another one. {question} {answer}")
+    judged = fingerprints()
+    changed = {name for name in before if before[name] != judged[name]}
+    assert changed == {"rated-base-s0evaluation", "named-base-s0evaluation"}
+    (tmp_path / "q.jsonl").write_text('{"prompt": "Do you like rain?"}\n')
+    asked = fingerprints()
+    changed = {name for name in before if judged[name] != asked[name]}
+    assert changed == {"rated-base-s0evaluation", "named-base-s0evaluation", "rated-base-s0answers"}
