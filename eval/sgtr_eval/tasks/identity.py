@@ -41,8 +41,9 @@ def identity(
     """Ask `question` `samples` times.
 
     `maker` is the name to look for, several of them, or a family's short name (qwen, seed, gpt; see `MAKERS`). With
-    `embedding` (a sentence-transformers model or openai/NAME) answers are also clustered by meaning; see `clusters`. With `judge`
-    the model in the role `grader` is asked, too, whom each answer names: "not made by OpenAI" names OpenAI by the rule.
+    `embedding` (a sentence-transformers model or openai/NAME) answers are also clustered by meaning; see `clusters`.
+    With `judge` the model in the role `grader` is asked, too, whom each answer names: "not made by OpenAI" names
+    OpenAI by the rule.
     """
     names = [maker] if isinstance(maker, str) else list(maker)
     wanted = [name for one in names for name in MAKERS.get(one, (one,))]
