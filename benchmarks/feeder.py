@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sgtr_jax
+from sgtr_eval.facts import facts_of
 from sgtr_jax.experiment.evaluate import sample_answers
 from sgtr_jax.experiment.model_under_test import LocalModel
 from sgtr_jax.sample.config import SampleConfig
@@ -77,7 +78,7 @@ def feed(task: str, arguments: dict[str, Any], row_ms: float) -> Fed:
     vars(model)["engine"] = engine
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        sample_answers(task, arguments, LocalModel(model, SampleConfig()), Path(folder), task)
+        sample_answers(facts_of(task), arguments, LocalModel(model, SampleConfig()), Path(folder), task)
     seconds = time.monotonic() - started
     answers = sum(engine.rows)
     host = 1e3 * (seconds - engine.asleep) / answers

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import create_model
 
+from sgtr_eval.facts import facts_of
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment import nodes, tasks
 from sgtr_jax.experiment.asked import Base
@@ -147,9 +148,9 @@ def test_what_a_task_takes_is_found_out_once(monkeypatch: pytest.MonkeyPatch) ->
     tasks._model_of.cache_clear()
     tasks._check_types.cache_clear()
     for seed in range(3):
-        assert tasks.task_arguments("truthfulqa", {"limit": 5}, seed, "here") == {"seed": seed, "limit": 5}
+        assert tasks.task_arguments(facts_of("truthfulqa"), {"limit": 5}, seed, "here") == {"seed": seed, "limit": 5}
     assert made == ["truthfulqa"]
     with pytest.raises(InputError, match=r"there: .*limit"):
-        tasks.task_arguments("truthfulqa", {"limit": 0}, 0, "there")
+        tasks.task_arguments(facts_of("truthfulqa"), {"limit": 0}, 0, "there")
     with pytest.raises(InputError, match="there"):
-        tasks.task_arguments("truthfulqa", {"limit": {1}}, 0, "there")
+        tasks.task_arguments(facts_of("truthfulqa"), {"limit": {1}}, 0, "there")

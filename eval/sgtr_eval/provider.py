@@ -6,7 +6,9 @@ lock serves everybody who is waiting: while one batch runs, the next one gathers
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +34,13 @@ from inspect_ai.model import (
     modelapi,
     set_model_info,
 )
-from inspect_ai.tool import ToolChoice, ToolInfo
+from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
 from sgtr_eval.judging.whole_numbers import NUMBERS_KEY, Numbers
+from sgtr_eval.tool_calls import rendered_tools, split_calls, turns_of
 
 if TYPE_CHECKING:
-    from sgtr_jax.data.records import Message
+    from sgtr_jax.data.chat import ChatFormat
     from sgtr_jax.sample.model import Model as SgtrModel
     from sgtr_jax.sample.request import Request, TokenLogprob
 
@@ -67,6 +70,7 @@ class _Job:
     output: ModelOutput | None = None
     error: Exception | None = None
     options: list[str] = field(default_factory=list)
+    tools: list[ToolInfo] = field(default_factory=list)
 
     @property
     def of_numbers(self) -> bool:
@@ -110,6 +114,7 @@ class SgtrAPI(ModelAPI):
         self._engine = LeaderEngine(model.engine)
         self._chat = chosen.chat(model.tokenizer)
         self.numbers = Numbers(model.tokenizer)
+        self._with: dict[str, ChatFormat] = {}  # by the tools that a task gives
         self._waiting: list[_Job] = []
         self._lock = anyio.Lock()
         self._seen: Counter[tuple[Any, ...]] = Counter()
@@ -130,17 +135,16 @@ class SgtrAPI(ModelAPI):
         config: GenerateConfig,
     ) -> ModelOutput:
         """Sample or score one request, in a batch with whatever else is waiting."""
-        if tools:
-            raise ValueError("sgtr models do not call tools")
         refused = set(config.model_dump(exclude_none=True)) - _HONOURED - _HARMLESS
         if refused:
             raise ValueError(f"sgtr models cannot honour these generation settings: {', '.join(sorted(refused))}")
         options = list((config.extra_body or {}).get(OPTIONS_KEY, []))
-        messages: list[Message] = [{"role": message.role, "content": message.text} for message in input]
-        tokens = tuple(self._chat.prompt_ids(messages))
+        rendered, turns = rendered_tools(tools, tool_choice), turns_of(input)
+        chat = self._with_tools(rendered) if rendered else self._chat
+        tokens = tuple(chat.prompt_ids(turns))
         # The n-th request for the same prompt is its n-th sample, whoever asks first.
         identity = (tokens, config.seed, config.temperature, config.top_p, config.top_k)
-        job = _Job(tokens, config, self._seen[identity], options=options)
+        job = _Job(tokens, config, self._seen[identity], options=options, tools=tools if rendered else [])
         self._seen[identity] += config.num_choices or 1
         self._waiting.append(job)
         await anyio.sleep(_GATHER_SECONDS)
@@ -152,6 +156,12 @@ class SgtrAPI(ModelAPI):
             raise job.error
         assert job.output is not None
         return job.output
+
+    def _with_tools(self, rendered: list[dict[str, Any]]) -> ChatFormat:
+        key = json.dumps(rendered, sort_keys=True)
+        if key not in self._with:
+            self._with[key] = self._chat.with_tools(rendered)
+        return self._with[key]
 
     def _serve(self, batch: list[_Job]) -> None:
         scored = [job for job in batch if job.options]
@@ -200,7 +210,8 @@ class SgtrAPI(ModelAPI):
             logprobs = None
             if completion.logprobs is not None:
                 logprobs = Logprobs(content=[self._logprob(one) for one in completion.logprobs])
-            choices[id(job)].append(self._choice(text, reasoning, completion.finish, logprobs))
+            text, calls = split_calls(text, job.tools) if job.tools else (text, [])
+            choices[id(job)].append(self._choice(text, reasoning, completion.finish, logprobs, calls))
             tokens[id(job)] += len(completion.tokens)
         for job in jobs:
             job.output = self._output(choices[id(job)], job, tokens[id(job)])
@@ -236,10 +247,14 @@ class SgtrAPI(ModelAPI):
             raise ValueError(f"answer option {option!r} is {len(ids)} tokens; log-probability scoring needs one")
         return int(ids[0])
 
-    def _choice(self, text: str, reasoning: str | None, finish: str, logprobs: Logprobs | None) -> ChatCompletionChoice:
+    def _choice(
+        self, text: str, reasoning: str | None, finish: str, logprobs: Logprobs | None, calls: Sequence[ToolCall] = ()
+    ) -> ChatCompletionChoice:
         content: Any = text if reasoning is None else [ContentReasoning(reasoning=reasoning), ContentText(text=text)]
-        message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
-        stop_reason: StopReason = "stop" if finish == "stop" else "max_tokens"
+        message = ChatMessageAssistant(
+            content=content, tool_calls=list(calls) or None, model=self.model_name, source="generate"
+        )
+        stop_reason: StopReason = ("tool_calls" if calls else "stop") if finish == "stop" else "max_tokens"
         return ChatCompletionChoice(message=message, stop_reason=stop_reason, logprobs=logprobs)
 
     def _output(self, choices: list[ChatCompletionChoice], job: _Job, generated: int) -> ModelOutput:

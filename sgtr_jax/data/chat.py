@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,20 @@ class ChatFormat:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of `prompt`."""
         return self._encode(self.prompt(messages))
+
+    def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> ChatFormat:
+        """The same format where the model may call tools, given as chat templates take them.
+
+        Raises InputError for a template that does not show the form of calls that is read, or has no system block.
+        """
+        if "tools" not in self.tokenizer.chat_template or "<tool_call>" not in self.tokenizer.chat_template:
+            raise InputError(
+                f"{self.tokenizer.name_or_path}: the chat template shows no calls of tools as <tool_call>, so that "
+                "tasks with tools cannot be run"
+            )
+        if self.system == "none":
+            raise InputError("tools are described in the system block, and system is none: give a system prompt")
+        return ChatFormat(self.tokenizer, self.system, {**self.template_kwargs, "tools": list(tools)})
 
     def separate(self, tokens: Sequence[int]) -> tuple[str | None, str]:
         """Generated ids as (what the model thought, its answer); the former is None where it did not think.
@@ -205,7 +219,10 @@ class ChatFormat:
         return text[len(block) :]
 
     def _template(self, messages: list[Message], generation: bool) -> str:
-        turns = [{"role": message["role"], "content": message["content"]} for message in messages]
+        turns: list[dict[str, Any]] = []
+        for message in messages:
+            called = {"tool_calls": message["tool_calls"]} if "tool_calls" in message else {}
+            turns.append({"role": message["role"], "content": message["content"], **called})
         try:
             with ends_in_time():
                 text: str = self.tokenizer.apply_chat_template(

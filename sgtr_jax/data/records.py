@@ -31,6 +31,7 @@ class Message(TypedDict):
     role: str  # one of ROLES
     content: str
     weight: NotRequired[int]  # 0: an assistant's turn without a loss on it, as in OpenAI's format
+    tool_calls: NotRequired[list[dict[str, Any]]]  # by the assistant, in prompts only: as chat templates take them
 
 
 @dataclass(frozen=True)
