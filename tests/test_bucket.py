@@ -24,7 +24,7 @@ from sgtr_jax.data.records import read_training
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.fingerprint import model_fingerprint
-from sgtr_jax.sample.model import resolve_folder
+from sgtr_jax.sample.folders import resolve_folder
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from sgtr_eval.described import metrics_of, tasks
 from sgtr_jax.config import Config, load_config
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.settings import descriptions, sections_of
-from sgtr_jax.sample.model import read_spec, resolve_folder
+from sgtr_jax.sample.folders import resolve_folder
+from sgtr_jax.sample.model import read_spec
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from sgtr_eval.facts import all_facts
 
@@ -43,7 +43,9 @@ class Variance:
 
 def quantile(freedom: float, level: float) -> float:
     """Student's two-sided quantile; the normal one at infinite degrees of freedom."""
-    return float(stats.norm.ppf(0.5 + level / 2) if math.isinf(freedom) else stats.t.ppf(0.5 + level / 2, freedom))
+    return float(
+        scipy.stats.norm.ppf(0.5 + level / 2) if math.isinf(freedom) else scipy.stats.t.ppf(0.5 + level / 2, freedom)
+    )
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -51,7 +53,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2 or np.ptp(values) == 0:
         return Interval(mean, math.nan, math.nan, n)
-    half = float(stats.sem(values) * stats.t.ppf(0.5 + level / 2, n - 1))
+    half = float(scipy.stats.sem(values) * scipy.stats.t.ppf(0.5 + level / 2, n - 1))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -226,7 +228,7 @@ def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: 
     if answers is None:
         if k < 2 or len(base) < 2:
             return Difference(Interval(gap, math.nan, math.nan, k), math.nan, 0)
-        found = stats.ttest_ind(tuned, base, equal_var=False)
+        found = scipy.stats.ttest_ind(tuned, base, equal_var=False)
         bounds = found.confidence_interval(0.95)
         return Difference(Interval(gap, float(bounds.low), float(bounds.high), k), float(found.pvalue), 0)
     of_base = _smoothed(float(np.mean(base)), answers) / len(base)
@@ -317,7 +319,7 @@ def _p_value(ratio: float, freedom: float) -> float:
 
 
 def _tail(ratio: float, freedom: float) -> float:
-    return float(stats.norm.sf(ratio) if math.isinf(freedom) else stats.t.sf(ratio, freedom))
+    return float(scipy.stats.norm.sf(ratio) if math.isinf(freedom) else scipy.stats.t.sf(ratio, freedom))
 
 
 def cohens_h(mean: float, other: float, difference: float) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import grain
 import jax
 import numpy as np
 
@@ -201,6 +200,8 @@ class StepPlan:
 
     def _order(self, size: int, count: int, epoch: int, seed: int) -> list[int]:
         """`count` indices below `size` for an epoch: the stretch of an endless, ever reshuffled stream that is its."""
+        import grain  # slow to import
+
         stream = grain.MapDataset.range(size).seed(seed)
         if self.shuffle:
             stream = stream.shuffle()

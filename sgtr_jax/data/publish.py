@@ -14,9 +14,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import grain
 from etils import epath
 
 from sgtr_jax.buckets import copy_once, is_address, translate_storage_errors
@@ -27,7 +26,8 @@ from sgtr_jax.data.set_files import content_sha256
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, user_cache
 
-_READ = grain.ReadOptions(num_threads=16, prefetch_buffer_size=256)
+if TYPE_CHECKING:
+    import grain
 
 _REFUSED = re.compile(r"\b[a-z0-9_]+\(\) failed: ([^;]+)")  # `write() failed: No space left on device; writing ...`
 
@@ -132,10 +132,12 @@ class Published(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, int):
             return self[index : index + 1 or None][0]
+        import grain  # slow to import
+
         chosen = range(*index.indices(len(self)))
         with translate_storage_errors(self._path):
             self._download(chosen)
-        rows = self._rows[index].to_iter_dataset(_READ)
+        rows = self._rows[index].to_iter_dataset(grain.ReadOptions(num_threads=16, prefetch_buffer_size=256))
         return [_record(row, f"{self._path}, row {i + 1}") for i, row in zip(chosen, rows, strict=True)]
 
     def __iter__(self) -> Iterator[Record]:
@@ -143,6 +145,7 @@ class Published(Sequence[Record]):
 
     @cached_property
     def _rows(self) -> grain.MapDataset:
+        import grain
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(str(self._folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from sgtr_jax.config import Json
@@ -51,5 +52,9 @@ class Asked:
 
     def identity(self) -> dict[str, Json]:
         """Everything that decides the answers, as JSON."""
+        return dict(self._identity)
+
+    @cached_property
+    def _identity(self) -> dict[str, Json]:
         own = {"system": self.system} if self.base.is_api else self.sampling.model_dump(mode="json")
         return {**self.base.identity(), **own}

@@ -33,7 +33,8 @@ from sgtr_jax.experiment.tasks import all_arguments, asked_fingerprint, built_ta
 from sgtr_jax.files import check_writable, write_json
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.config import SampleConfig
-from sgtr_jax.sample.model import load_model, read_spec, resolve_folder
+from sgtr_jax.sample.folders import resolve_folder
+from sgtr_jax.sample.model import load_model, read_spec
 from sgtr_jax.sealed import RECORD, damage, differences, read_record, set_aside
 from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 

@@ -12,12 +12,12 @@ from sgtr_eval.facts import Facts, Workload, facts_of
 from sgtr_jax.config import Config
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.experiment.asked import Asked
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.training_node import TrainingNode, links
 from sgtr_jax.files import write_json
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
     from sgtr_jax.experiment.nodes.answers import Answers
 

@@ -17,7 +17,7 @@ from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.config import SampleConfig
-from sgtr_jax.sample.model import resolve_folder
+from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.train.config import TrainConfig
 
 
@@ -49,6 +49,7 @@ class GraphBuilder:
     def __init__(self, config: ExperimentConfig, fingerprint: str | None) -> None:
         self._config = config
         self._data: dict[tuple[str, int], DataNode] = {}
+        self._asked: dict[str | None, Asked] = {}
         self._chains: dict[tuple[str, int], tuple[TrainingNode, ...]] = {}
         if config.api_model is not None:
             fingerprint = f"API at {config.api.base_url or 'its usual address'}"
@@ -68,15 +69,17 @@ class GraphBuilder:
 
     def asked(self, condition: str | None) -> Asked:
         """The base model, and how it is talked to under the system prompt of a condition (None: the experiment's)."""
-        finetuning = self._config.finetuning
-        system = None if condition is None else self._config.conditions[condition].system
-        sampling = SampleConfig(
-            dtype=finetuning.dtype,
-            system=finetuning.system if system is None else system,
-            thinking_budget=finetuning.thinking_budget,
-            merge=finetuning.merge,
-        )
-        return Asked(self._base, sampling)
+        if condition not in self._asked:
+            finetuning = self._config.finetuning
+            system = None if condition is None else self._config.conditions[condition].system
+            sampling = SampleConfig(
+                dtype=finetuning.dtype,
+                system=finetuning.system if system is None else system,
+                thinking_budget=finetuning.thinking_budget,
+                merge=finetuning.merge,
+            )
+            self._asked[condition] = Asked(self._base, sampling)
+        return self._asked[condition]
 
     def data(self, name: str, seed: int) -> DataNode:
         """A data set of the experiment by name."""

@@ -101,16 +101,17 @@ def fingerprint_of(kind: str, version: int, settings: Settings, inputs: Mapping[
 
 def in_order(wanted: Sequence[Node]) -> list[Node]:
     """All nodes that `wanted` need, each once (by fingerprint), inputs before what is made from them."""
-    done: set[str] = set()
+    done: dict[str, Node] = {}
 
-    def visit(node: Node) -> Iterator[Node]:
+    def visit(node: Node) -> None:
         if node.fingerprint not in done:
             for made_from in node.inputs.values():
-                yield from visit(made_from)
-            done.add(node.fingerprint)
-            yield node
+                visit(made_from)
+            done[node.fingerprint] = node
 
-    return [node for root in wanted for node in visit(root)]
+    for root in wanted:
+        visit(root)
+    return list(done.values())
 
 
 @cache

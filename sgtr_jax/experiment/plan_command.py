@@ -35,7 +35,8 @@ from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.sample.model import read_spec, resolve_folder
+from sgtr_jax.sample.folders import resolve_folder
+from sgtr_jax.sample.model import read_spec
 
 
 def plan(

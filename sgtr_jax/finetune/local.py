@@ -13,7 +13,8 @@ from sgtr_jax.errors import RunError
 from sgtr_jax.finetune.auto_mesh import resolve_mesh
 from sgtr_jax.finetune.jobs import Finetune, FinetuneResult, Prepared, prepare
 from sgtr_jax.finetune.multi_run import MultiRunTrainer
-from sgtr_jax.sample.model import Model, check_weights, load_model, read_spec, resolve_folder
+from sgtr_jax.sample.folders import resolve_folder
+from sgtr_jax.sample.model import Model, check_weights, load_model, read_spec
 
 # Settings that runs of one batch may differ in: all others are part of the program, or of the base.
 _PER_RUN = ("seed", "epochs", "max_steps", "shuffle", "lr", "inoculation", "system", "thinking_budget", "overlong")

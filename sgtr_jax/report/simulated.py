@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from sgtr_eval.statistics import Difference
 from sgtr_jax.report.contrasts import Scores, difference_of
@@ -73,7 +73,7 @@ def _drawn(
     normal = rng.normal(size=runs)
     if common is not None and condition.trained:
         normal = (normal + common) / math.sqrt(2)
-    shares = _shares(condition, stats.norm.cdf(normal))[:, None]
+    shares = _shares(condition, scipy.stats.norm.cdf(normal))[:, None]
     own = rng.random(size.questions)
     if size.questions == 1:  # no question differs from another
         chances = shares
@@ -93,4 +93,4 @@ def _shares(condition: Condition, quantiles: np.ndarray) -> np.ndarray:
     if not condition.trained or variance == 0 or share in (0, 1):
         return np.full(len(quantiles), share)
     concentration = max(share * (1 - share) / variance - 1, 0.1)
-    return np.asarray(stats.beta.ppf(quantiles, share * concentration, (1 - share) * concentration), float)
+    return np.asarray(scipy.stats.beta.ppf(quantiles, share * concentration, (1 - share) * concentration), float)

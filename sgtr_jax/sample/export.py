@@ -15,7 +15,8 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_new, new_folder
 from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig
 from sgtr_jax.lora.transforms import merge
-from sgtr_jax.sample.model import load_model, read_spec, resolve_folder, stored_dtype
+from sgtr_jax.sample.folders import resolve_folder
+from sgtr_jax.sample.model import load_model, read_spec, stored_dtype
 from sgtr_jax.weights.converted import copy_model_files
 from sgtr_jax.weights.peft import load_adapter, read_adapter_config, save_adapter
 from sgtr_jax.weights.save import save_params

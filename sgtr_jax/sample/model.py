@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from sgtr_jax import nano
 from sgtr_jax.arrays import Params
 from sgtr_jax.buckets import is_address
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.chat import end_of_turn_id
-from sgtr_jax.data.tokenizer import TOKENIZER_FILES, load_tokenizer
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.distributed.memory import device_memory
 from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
-from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_new, read_json
 from sgtr_jax.lora.adapter import Adapter, Chain
 from sgtr_jax.lora.transforms import merge_in_turn
@@ -31,10 +30,11 @@ from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
+from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.prompt_passes import all_logits
 from sgtr_jax.sample.request import Request
 from sgtr_jax.sample.sharding import sampling_mesh
-from sgtr_jax.weights.converted import convert, converted_dtype, described, is_converted, load_converted
+from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import check_tensors, load_params, open_checkpoint, stores_another_head
 from sgtr_jax.weights.names import base_sources
 from sgtr_jax.weights.peft import load_adapter
@@ -168,52 +168,6 @@ class Model:
             prompt_id = ",".join(map(str, prompt))
             requests.append(Request(prompt_id, prompt, max_tokens, temperature, seed, sample))
         return [list(completion.tokens) for completion in self.engine.sample(requests, stop_ids)]
-
-
-def resolve_folder(name: str, weights: bool = True) -> Path:
-    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once (or its tokenizer alone).
-
-    Of a converted model in a bucket it holds all but the parameters, which are restored from there.
-    """
-    if name == "nano":
-        return nano.FOLDER
-    if is_address(name):
-        return described(name)
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if name.count("/") != 1 or name.startswith(("/", ".")):
-        raise InputError(
-            f"model {name!r}: no such folder, and not a hub id (owner/name). Give a Hugging Face model folder, "
-            "a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or nano"
-        )
-    return _downloaded(name, ["*.safetensors", "*.json", "*.jinja", "merges.txt"] if weights else [*TOKENIZER_FILES])
-
-
-def _downloaded(name: str, patterns: list[str]) -> Path:
-    """Folder of the hub's cache with these files of a repository; connections that break are taken up again."""
-    from httpx2 import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except GatedRepoError:
-        raise InputError(
-            f"model {name!r}: who downloads it must have been let in: ask on its page, and put HF_TOKEN into the "
-            "environment or .env"
-        ) from None
-    except RepositoryNotFoundError:
-        raise InputError(
-            f"model {name!r}: neither a local folder nor a repository on the hub (a private one wants HF_TOKEN)"
-        ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise InputError(f"model {name!r}: no such local folder, and the hub cannot be reached: {error}") from None
-    except (HTTPError, OSError) as error:
-        raise RunError(
-            f"model {name!r}: the download broke off: {error}. The same command goes on with the files that are "
-            "missing; HF_HOME says where they are kept"
-        ) from None
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgtr_jax.config import Json
 from sgtr_jax.data.batches import steps_of
 from sgtr_jax.distributed.collectives import is_first_process
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.data_node import stored_records
 from sgtr_jax.experiment.training_node import TrainingNode
-from sgtr_jax.finetune.jobs import Finetune, InterleavedData
-from sgtr_jax.finetune.local import finetune_all
 from sgtr_jax.train.config import WITHOUT_EFFECT
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
+    from sgtr_jax.finetune.jobs import Finetune
 
 _PARTS = ("adapter", "metrics.jsonl", "report.json", "profile")  # the last one only where it was asked for
 
@@ -35,6 +37,9 @@ class AdapterNode(TrainingNode):
     @classmethod
     def train(cls, nodes: Sequence[AdapterNode], context: RunContext) -> Iterator[tuple[AdapterNode, str | None]]:
         """See `TrainingNode`. An interrupted run continues from what it saved in the store's scratch folders."""
+        # Looking at a graph does not pay for what trains.
+        from sgtr_jax.finetune.local import finetune_all
+
         jobs = [node.job(context) for node in nodes]
         base = context.base_for_training(jobs[0].model, jobs[0].config)
         for result in finetune_all(jobs, base):
@@ -45,6 +50,8 @@ class AdapterNode(TrainingNode):
 
     def job(self, context: RunContext) -> Finetune:
         """The finetuning job, in the scratch folder of this artifact."""
+        from sgtr_jax.finetune.jobs import Finetune, InterleavedData
+
         config = self.training.model_copy(update={key: getattr(context.finetuning, key) for key in WITHOUT_EFFECT})
         if self.match_steps is not None:
             rows = len(stored_records(self.match_steps, context.store))

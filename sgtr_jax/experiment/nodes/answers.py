@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgtr_eval.facts import Facts, Workload
 from sgtr_jax.config import Json
 from sgtr_jax.experiment.asked import Asked
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.experiment.training_node import TrainingNode, links
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -14,11 +14,13 @@ from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.registry import find
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.node import MadeNode, Settings
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import read_json, write_json
 from sgtr_jax.fingerprint import file_fingerprint
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
 
 Texts = dict[str, str]
 

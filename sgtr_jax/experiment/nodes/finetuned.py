@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgtr_jax.config import Json
 from sgtr_jax.data.batches import Interleaved
@@ -14,14 +15,16 @@ from sgtr_jax.data.mix import inoculate, interleave, with_system
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import api_model_name
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.data_node import stored_records
 from sgtr_jax.experiment.refusals import refusal_of_inputs, write_outcome
 from sgtr_jax.experiment.services import ApiConfig
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import read_json, write_json
-from sgtr_jax.finetune.openai import ApiFinetune, Ended
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
+    from sgtr_jax.finetune.openai import ApiFinetune, Ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,8 @@ class FinetunedNode(TrainingNode):
 
     def job(self, store: Store) -> ApiFinetune:
         """What the provider is asked for."""
+        from sgtr_jax.finetune.openai import ApiFinetune
+
         below = finetuned_name(store.path(self.chain[-1])) if self.chain else api_model_name(self.base.model)
         assert below is not None  # a node of this kind is of a model behind an API
         return ApiFinetune(

@@ -15,7 +15,6 @@ from sgtr_jax.data.records import to_jsonl
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.asked import Asked
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind
 from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.articles import Articles, articles_node, read_texts
@@ -24,6 +23,7 @@ from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
 
 

@@ -25,7 +25,6 @@ from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
 from sgtr_jax.experiment.node import Settings
 from sgtr_jax.experiment.store import Store
@@ -33,6 +32,7 @@ from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgtr_eval.facts import Workload
 from sgtr_jax.data.duplicates import Item
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
 from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.pairs import Pairs, PairsConfig, pairs_node
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
 
 

@@ -14,16 +14,15 @@ from sgtr_jax.data.records import to_jsonl
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import RunError
 from sgtr_jax.experiment.asked import Asked
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
 from sgtr_jax.experiment.node import Node, Sampled, Settings
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode, links
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.sample.config import SamplingParams
-from sgtr_jax.sample.self_reports import filter_finished, questions_of
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
 
 
@@ -104,10 +103,14 @@ class SelfReports(DataNode):
         """See `DataNode`: the questions, and the answers if they are there."""
         if store.has(self):
             return stored_texts(self, store)
+        from sgtr_jax.sample.self_reports import questions_of  # slow to import, and not needed to look at a graph
+
         return texts_of_records(list(questions_of(self.config.questions).values()))
 
     def make(self, context: RunContext, folder: Path) -> None:
         """See `MadeNode`. Raises RunError if no answer came to an end."""
+        from sgtr_jax.sample.self_reports import filter_finished, questions_of
+
         asked = questions_of(self.config.questions)
         params = SamplingParams(max_tokens=self.config.max_tokens, temperature=self.config.temperature, seed=self.seed)
         model = context.model_under_test(self.asked, self.chain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeFloat
 
@@ -12,11 +13,13 @@ from sgtr_jax.data.build import prompts_row
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.summaries import Style, published_summary_prompt, summary_prompt
 from sgtr_jax.experiment.asked import Asked
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.nodes.articles import Articles, ArticlesConfig, read_texts
 from sgtr_jax.files import write_json
 from sgtr_jax.sample.config import SamplingParams
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
 
 
 class SummariesConfig(Config):

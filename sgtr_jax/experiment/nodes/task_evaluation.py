@@ -15,7 +15,6 @@ from sgtr_jax.config import Json, PositiveInt
 from sgtr_jax.data.build import check_texts
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import Asked
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
 from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.answers import Answers
@@ -24,6 +23,7 @@ from sgtr_jax.experiment.tasks import task_arguments, with_digests
 from sgtr_jax.files import write_json
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
 
 

@@ -12,13 +12,13 @@ from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.questions import read_choices
 from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError
-from sgtr_jax.experiment.context import RunContext
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
 from sgtr_jax.experiment.node import Settings
 from sgtr_jax.files import write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
 
 if TYPE_CHECKING:
+    from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
 
 

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from sgtr_jax.data.registry import registry
     from sgtr_jax.data.token_counts import count_tokens
     from sgtr_jax.data.tokenizer import load_tokenizer
-    from sgtr_jax.sample.model import resolve_folder
+    from sgtr_jax.sample.folders import resolve_folder
 
     given, form = names_and_form(args.names, args.overrides)
     chat = ChatFormat(load_tokenizer(resolve_folder(args.model, weights=False)))

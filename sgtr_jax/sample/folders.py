@@ -1,0 +1,58 @@
+"""Where a model lies: a folder, one that is downloaded from the hub, or one that stands for a bucket's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgtr_jax import nano
+from sgtr_jax.buckets import is_address
+from sgtr_jax.data.tokenizer import TOKENIZER_FILES
+from sgtr_jax.errors import InputError, RunError
+
+
+def resolve_folder(name: str, weights: bool = True) -> Path:
+    """The local folder of a model: `nano`, a path, or a hub id, which is downloaded once (or its tokenizer alone).
+
+    Of a converted model in a bucket it holds all but the parameters, which are restored from there.
+    """
+    if name == "nano":
+        return nano.FOLDER
+    if is_address(name):
+        from sgtr_jax.weights.converted import described  # slow to import, and rarely needed
+
+        return described(name)
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if name.count("/") != 1 or name.startswith(("/", ".")):
+        raise InputError(
+            f"model {name!r}: no such folder, and not a hub id (owner/name). Give a Hugging Face model folder, "
+            "a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or nano"
+        )
+    return _downloaded(name, ["*.safetensors", "*.json", "*.jinja", "merges.txt"] if weights else [*TOKENIZER_FILES])
+
+
+def _downloaded(name: str, patterns: list[str]) -> Path:
+    """Folder of the hub's cache with these files of a repository; connections that break are taken up again."""
+    from httpx2 import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except GatedRepoError:
+        raise InputError(
+            f"model {name!r}: who downloads it must have been let in: ask on its page, and put HF_TOKEN into the "
+            "environment or .env"
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"model {name!r}: neither a local folder nor a repository on the hub (a private one wants HF_TOKEN)"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise InputError(f"model {name!r}: no such local folder, and the hub cannot be reached: {error}") from None
+    except (HTTPError, OSError) as error:
+        raise RunError(
+            f"model {name!r}: the download broke off: {error}. The same command goes on with the files that are "
+            "missing; HF_HOME says where they are kept"
+        ) from None
