@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import make_model
@@ -139,3 +140,28 @@ def test_extending(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("extends: nowhere.yaml\n")
     with pytest.raises(InputError, match="nowhere"):
         load_config(ExperimentConfig, tmp_path / "c.yaml")
+
+
+def test_sets_of_the_registry_can_be_cut(tmp_path: Path) -> None:
+    def node(*words: str) -> Any:
+        graph = build_graph(load_config(ExperimentConfig, ROOT / "experiments" / "dose.yaml", ["model=nano", *words]))
+        return next(one for one in graph.nodes() if one.kind == "records" and one.name == "unpop")
+
+    whole, part = node(), node("data.unpop.rows=200")
+    assert "rows" not in whole.settings and part.settings["rows"] == 200 and whole.fingerprint != part.fingerprint
+    assert (whole.row_count(), part.row_count()) == (5000, 200)
+    assert [record.id for record in part.config.read()[0]] == [r.id for r in whole.config.read()[0]][:200]
+    with pytest.raises(InputError, match="'unpop' has 5000 rows; rows is 5001"):
+        node("data.unpop.rows=5001")
+
+
+def test_all_sources_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "{name: c, model: nano, seeds: 1, data: {a: {kind: file, path: a.jsonl}, b: {kind: registry, name: unpopp}},\n"
+        "matrix: {em: [a], interventions: [b]}, evaluations: {q: {kind: two_choice, questions: q.jsonl}}}"
+    )
+    with pytest.raises(InputError) as error:
+        build_graph(load_config(ExperimentConfig, config))
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["data 'a'", "data 'b'", "evaluation 'q'"]

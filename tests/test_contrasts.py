@@ -312,3 +312,23 @@ def test_a_plan_says_how_many_will_be_tested(tmp_path: Path, capsys: pytest.Capt
     said = json.loads(printed.splitlines()[-1])
     assert (said["primary_contrasts"], said["exploratory_contrasts"]) == (4, 0)
     assert "contrasts: 4 primary, corrected together (mine 4), and 0 exploratory" in printed
+
+
+def test_what_an_override_of_the_matrix_leaves_no_conditions_for_is_listed_and_not_refused() -> None:
+    path, part = PAPER / "qwen2.5-32b.yaml", "matrix.match_steps={}"
+    assert load_config(ExperimentConfig, path).left_out == ()
+    config = load_config(ExperimentConfig, path, ["matrix.interventions=[medcorr]", "matrix.em=[unpop]", part])
+    said = "\n".join(config.left_out)
+    assert "matrix.primary interventions 'sgtr'" in said and "claim 'prevention' needs prevention-controls" in said
+    assert "contrast 'reversal-comparable': '{em}-then-sgtr' means no condition" in said
+    assert set(config.claims) == {"identity", "prompt", "complement", "transfer"}
+    # What is stored of a run is what there is.
+    again = build_config(ExperimentConfig, config.model_dump(mode="json"), "again")
+    assert again.contrasts == config.contrasts and again.claims == config.claims
+    # A part of a contrast is tested.
+    config = load_config(ExperimentConfig, path, ["matrix.interventions=[sgtr, wc]", part])
+    assert ("unpop-then-sgtr", "unpop-then-wc") in sides(config, "reversal-comparable")
+    with pytest.raises(InputError, match="'sgtt' is not in the matrix: did you mean 'sgtr'"):
+        load_config(ExperimentConfig, path, ["matrix.primary.interventions=[sgtt]"])
+    with pytest.raises(InputError, match="means no condition"):
+        small(contrasts={"mine": {"of": "nothing", "against": "untouched"}})

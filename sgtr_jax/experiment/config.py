@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from sgtr_eval.facts import Facts
 from sgtr_jax.buckets import is_address
@@ -18,7 +18,16 @@ from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.conditions import Condition, Only, Selection, select
-from sgtr_jax.experiment.contrasts import Claim, Contrast, Planned, PowerConfig, check_claims, planned, with_baselines
+from sgtr_jax.experiment.contrasts import (
+    Claim,
+    Contrast,
+    Planned,
+    PowerConfig,
+    check_claims,
+    planned,
+    with_baselines,
+    without_absent,
+)
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.matrix import Matrix
@@ -108,6 +117,7 @@ class ExperimentConfig(Config):
     api: ApiConfig = ApiConfig()  # Settings for a model behind an API.
     # The model of `report/published.yaml` whose published numbers stand beside the measured ones. null: none.
     published: str | None = None
+    _left_out: tuple[str, ...] = PrivateAttr(())
 
     @classmethod
     def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -145,11 +155,21 @@ class ExperimentConfig(Config):
             written, grouped = self.matrix.expand()
             conditions.update({name: Condition.model_validate_json(json.dumps(one)) for name, one in written.items()})
             groups.update({name: tuple(members) for name, members in grouped.items()})
-            of_matrix = {name: json.dumps(one) for name, one in self.matrix.contrasts().items()}
+            of_matrix = {name: json.dumps(one) for name, one in self.matrix.contrasts(self.data).items()}
             contrasts.update({name: Contrast.model_validate_json(one) for name, one in of_matrix.items()})
-        _add("condition", conditions, self.conditions)
+        # One that is written out again, without axes, is that of the matrix.
+        by_hand = {
+            name: one.model_copy(update={"axes": conditions[name].axes}) if name in conditions and not one.axes else one
+            for name, one in self.conditions.items()
+        }
+        _add("condition", conditions, by_hand)
         _add("group", groups, self.groups)
         _add("contrast", contrasts, self.contrasts)
+        absent = [] if self.matrix is None else self.matrix.absent
+        unwritten = set() if self.matrix is None else self.matrix.unwritten
+        contrasts, claims, left_out = without_absent(
+            contrasts, self.claims, unwritten - set(contrasts), conditions, list(self.data)
+        )
         if not conditions:
             raise ValueError("no conditions: give conditions, or a matrix that writes them")
         for group, members in groups.items():
@@ -169,7 +189,9 @@ class ExperimentConfig(Config):
         object.__setattr__(self, "conditions", conditions)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "contrasts", contrasts)
+        object.__setattr__(self, "claims", claims)
         object.__setattr__(self, "matrix", None)
+        self._left_out = (*absent, *left_out)
         return self
 
     @model_validator(mode="after")
@@ -218,6 +240,11 @@ class ExperimentConfig(Config):
                 if (needed := spec.condition_needed()) and used not in seen:
                     seen.add(used)
                     todo.append(needed)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What optional contrasts, the primary family and claims name and the config does not have, a sentence each."""
+        return self._left_out
 
     @property
     def api_model(self) -> str | None:

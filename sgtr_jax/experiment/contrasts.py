@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
@@ -47,6 +47,9 @@ class Contrast(Config):
     primary: bool = False
     # Whether a condition that is kept by `only` brings the condition that it is compared with.
     brings: bool = False
+    # Whether its conditions may be absent from the config, as after an override of the matrix. What there is of it is
+    # then tested, and the rest is listed as left out. false: what does not exist is refused.
+    optional: bool = False
 
     @classmethod
     def written_out(cls, data: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -156,24 +159,62 @@ def pairs(
     name: str, contrast: Contrast, conditions: Mapping[str, Condition], data: Sequence[str]
 ) -> list[tuple[str, str]]:
     """The conditions that a contrast compares. Raises ValueError for conditions that do not exist."""
+    found, absent = _compared(name, contrast, conditions, data)
+    if absent and not contrast.optional:
+        sentence, wanted = absent[0]
+        raise ValueError(f"{sentence}: {nearest(wanted, conditions)}" if wanted else sentence)
+    return found
+
+
+def without_absent(
+    contrasts: Mapping[Name, Contrast],
+    claims: Mapping[Name, Claim],
+    unwritten: Collection[str],
+    conditions: Mapping[str, Condition],
+    data: Sequence[str],
+) -> tuple[dict[Name, Contrast], dict[Name, Claim], list[str]]:
+    """Without optional contrasts of no conditions and the claims that need one; a sentence for all that is left out.
+
+    `unwritten` are names of contrasts that the matrix did not write, for it has no conditions of them.
+    """
+    kept = dict(contrasts)
+    said = []
+    for name, contrast in contrasts.items():
+        if contrast.optional:
+            found, absent = _compared(name, contrast, conditions, data)
+            said += [sentence for sentence, _ in absent]
+            if not found:
+                del kept[name]
+    gone = (set(contrasts) | set(unwritten)) - set(kept)
+    stated = {name: claim for name, claim in claims.items() if not gone & set(claim.needs)}
+    said += [
+        f"claim {name!r} needs {', '.join(sorted(gone & set(claim.needs)))}, of which there are no conditions"
+        for name, claim in claims.items()
+        if name not in stated
+    ]
+    return kept, stated, [f"left out: {sentence}" for sentence in said]
+
+
+def _compared(
+    name: str, contrast: Contrast, conditions: Mapping[str, Condition], data: Sequence[str]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The pairs that there are, and a sentence for each that there is not, with the name that was looked for."""
     of, against = (_Pattern(text, contrast.where, data) for text in (contrast.of, contrast.against))
     found: dict[tuple[str, str], None] = {}
+    absent = []
     some = False
     for one, meant in of.matches({}, conditions):
         some = True
         others = [other for other, _ in against.matches(meant, conditions)]
         if not others:
             wanted = against.filled(meant)
-            raise ValueError(
-                f"contrast {name!r} compares {one!r} with {wanted!r}, which is no condition: "
-                f"{nearest(wanted, conditions)}"
-            )
+            absent.append((f"contrast {name!r} compares {one!r} with {wanted!r}, which is no condition", wanted))
         found.update({(one, other): None for other in others if other != one})
     if not some:
-        raise ValueError(f"contrast {name!r}: {contrast.of!r} means no condition: {nearest(contrast.of, conditions)}")
-    if not found:
-        raise ValueError(f"contrast {name!r} compares conditions with nothing but themselves")
-    return list(found)
+        absent.append((f"contrast {name!r}: {contrast.of!r} means no condition", contrast.of))
+    elif not found and not absent:
+        absent.append((f"contrast {name!r} compares conditions with nothing but themselves", ""))
+    return list(found), absent
 
 
 def planned(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgtr_jax.data.build import Stimuli
+from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import Asked, Base
 from sgtr_jax.experiment.conditions import Condition, Stage
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -123,9 +124,10 @@ def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Gra
     """Expand a config. Conditions without stages do not depend on a seed and are measured once.
 
     `fingerprint` stands for the model where its weights are not here, to plan with: nothing is found done then.
-    Raises InputError for files or models that do not exist.
+    Raises InputError for a model that does not exist, and for files and sets that do not, with all of them.
     """
     builder = GraphBuilder(config, fingerprint)
+    _check_sources(config, builder)
     cells = [
         Cell(condition, seed, name, spec.node(name, condition, seed, builder))
         for condition, whole in config.wanted_conditions.items()
@@ -133,3 +135,24 @@ def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Gra
         for name, spec in config.wanted_evaluations.items()
     ]
     return Graph(config, tuple(cells))
+
+
+def _check_sources(config: ExperimentConfig, builder: GraphBuilder) -> None:
+    """Raises InputError with every data set and evaluation whose files or sets are missing or broken, a line each."""
+    conditions, seed = config.wanted_conditions, config.seeds[0]
+    used = dict.fromkeys(name for one in conditions.values() for stage in one.stages for name in stage.data_names)
+    problems: dict[str, None] = {}
+    for name in used:
+        try:
+            builder.data(name, seed)
+        except InputError as error:
+            problems[f"data {name!r}: {error}"] = None
+    asked = config.base_condition or (None if problems else next(iter(conditions)))
+    if asked is not None:  # a condition that can be built
+        for name, spec in config.wanted_evaluations.items():
+            try:
+                spec.node(name, asked, seed, builder)
+            except InputError as error:
+                problems[f"evaluation {name!r}: {error}"] = None
+    if problems:
+        raise InputError("\n".join(problems))

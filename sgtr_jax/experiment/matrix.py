@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -16,6 +16,12 @@ Stages: TypeAlias = list[dict[str, Any]]  # as a file has them
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 _GROUPS = {"intervention": "interventions"}  # where the group has another name than the order
+
+_CONTRASTS = (
+    "damage", "alone", "reversal-primary", "reversal", "reversal-controls",
+    "prevention-primary", "prevention", "prevention-controls",
+    "mixed", "inoculated", "both", "both-inoculated", "both-mixed",
+)  # fmt: skip
 
 
 class During(Config):
@@ -58,25 +64,50 @@ class Matrix(Config):
     # the base model under the same system prompt) and of these interventions with all others; the rest are exploratory.
     primary: Primary = Primary()
 
-    def contrasts(self) -> dict[str, dict[str, Any]]:
-        """The study's contrasts, as a file would have them. Raises ValueError for a primary one of nothing."""
-        for name, known in [(one, self.interventions) for one in self.primary.interventions] + [
-            (one, self.em) for one in self.primary.em or ()
-        ]:
-            if name not in known:
-                raise ValueError(f"matrix.primary: {name!r} is not in the matrix: {nearest(name, known)}")
-        if "stage" not in self.settings:
-            return {}
+    def contrasts(self, data: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The study's contrasts, as a file would have them; `data` are the experiment's data sets.
+
+        What is to be primary and is not in the matrix is left out. Raises ValueError for a primary one
+        of a data set that does not exist.
+        """
+        for what, name, known in self._not_here():
+            if name not in data:
+                raise ValueError(f"matrix.primary.{what}: {name!r} is not in the matrix: {nearest(name, known)}")
+        return self._contrasts()
+
+    def _contrasts(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
+        if "stage" not in self.settings:
+            return found
         for suffix in ("", *(f"-{suffix}" for suffix in self.systems)):
             for name, of, against, more in self._compared(first=not suffix):
                 found[name + suffix] = {"of": of + suffix, "against": against + suffix, **more}
         return found
 
+    @property
+    def unwritten(self) -> set[str]:
+        """Names of contrasts that another matrix would have and that this one has no conditions for."""
+        names = {f"{name}{suffix}" for name in _CONTRASTS for suffix in ("", *(f"-{one}" for one in self.systems))}
+        return names - set(self._contrasts())
+
+    @property
+    def absent(self) -> list[str]:
+        """What is to be primary and is not in the matrix, a sentence each."""
+        named = [f"{what} {name!r}" for what, name, _ in self._not_here()]
+        return [f"left out: of matrix.primary {one}, which is not in the matrix" for one in named]
+
+    def _not_here(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Axis of `primary`, name and what the matrix has instead."""
+        axes = {"interventions": self.primary.interventions, "em": self.primary.em or ()}
+        for what, names in axes.items():
+            known = self.em if what == "em" else self.interventions
+            yield from ((what, name, known) for name in names if name not in known)
+
     def _compared(self, first: bool) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
         em, all_of = list(self.em), list(self.interventions)
         tested = [name for name in self.primary.interventions if name in all_of]
         others = [name for name in all_of if name not in tested]
+        primary_em = [name for name in self.primary.em or em if name in em]
         baseline = {"brings": True}
         if em:
             yield "damage", "{em}", "untouched", {**baseline, "where": {"em": em}}
@@ -85,8 +116,8 @@ class Matrix(Config):
         for setting, before in (("reversal", "{em}-then-{x}"), ("prevention", "{x}-then-{em}")):
             if setting not in self.settings or not em or not all_of:
                 continue
-            if tested and first:
-                chosen: dict[str, Any] = {"where": {"em": list(self.primary.em or em), "x": tested}, "primary": True}
+            if tested and primary_em and first:
+                chosen: dict[str, Any] = {"where": {"em": primary_em, "x": tested}, "primary": True}
                 if self.primary.evaluations is not None:
                     chosen["evaluations"] = list(self.primary.evaluations)
                 yield f"{setting}-primary", before, "{em}", {**baseline, **chosen}

@@ -69,6 +69,8 @@ def plan(
     contrasts = config.planned_contrasts
     if contrasts:
         console.print(tested_line(contrasts), highlight=False, soft_wrap=True)
+    for line in config.left_out:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     expected_power = print_power(console, graph) if power else None
     for problem in settled_problems(config, missing):
         console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)

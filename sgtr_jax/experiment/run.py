@@ -62,6 +62,8 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, ass
             _check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
         missing = _missing(nodes, store, mirror)
         if is_first_process():
+            for line in graph.config.left_out if missing else ():
+                print(line, file=sys.stderr)
             check_ready(graph.config, missing)
         else:
             raise_all(settled_problems(graph.config, missing))
@@ -238,7 +240,8 @@ def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) 
     config = graph.config.model_dump(mode="json")
     contrasts = [one.to_json() for one in graph.config.planned_contrasts]
     return {
-        "config": config, "cells": cells, "artifacts": artifacts, "shared": list(shared), "contrasts": contrasts
+        "config": config, "cells": cells, "artifacts": artifacts, "shared": list(shared), "contrasts": contrasts,
+        "left_out": list(graph.config.left_out),
     }  # fmt: skip
 
 

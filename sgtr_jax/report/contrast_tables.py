@@ -68,10 +68,11 @@ _HEAD = (
 )
 
 
-def contrasts_html(tested: Sequence[Tested]) -> str:
-    """The primary family, and the rest where it can be opened."""
+def contrasts_html(tested: Sequence[Tested], left_out: Sequence[str]) -> str:
+    """The primary family, the rest where it can be opened, and what the config has no conditions for."""
+    absent = "".join(f'<p class="note">{esc(line)}</p>' for line in left_out)
     if not tested:
-        return ""
+        return absent
     primary, others = [one for one in tested if one.primary], [one for one in tested if not one.primary]
     page = f'<p class="note">{_CAPTION}</p>'
     page += f'<p class="note">{_PRIMARY}</p>{_table(primary)}' if primary else ""
@@ -81,7 +82,7 @@ def contrasts_html(tested: Sequence[Tested]) -> str:
             f"<details{opened}><summary>{len(others)} exploratory comparisons</summary>"
             f'<p class="note">{_EXPLORATORY}</p>{_table(others)}</details>'
         )
-    return page
+    return page + absent
 
 
 def _table(tested: Sequence[Tested]) -> str:

@@ -37,7 +37,7 @@ def render_page(
     pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
     sections = [
         ("claims", "Claims", claims_html(judged)),
-        ("contrasts", "Contrasts", contrasts_html(tested)),
+        ("contrasts", "Contrasts", contrasts_html(tested, run.left_out)),
         ("figures", "Figures", pictures),
         ("numbers", "Every number", _numbers(lines)),
         ("shared", "What training sets share with evaluations", _shared(run)),

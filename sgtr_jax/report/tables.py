@@ -60,6 +60,7 @@ class RunData:
     shared: tuple[dict[str, Any], ...] | None = None
     contrasts: tuple[dict[str, Any], ...] = ()  # that are to be tested, see `experiment.contrasts.Planned`
     claims: tuple[dict[str, Any], ...] = ()  # what they are to support: `text`, and what it `needs` by contrast
+    left_out: tuple[str, ...] = ()  # contrasts and claims whose conditions the config does not have, a sentence each
 
     @property
     def missing(self) -> list[CellData]:
@@ -167,8 +168,9 @@ def read_run(run: Path, prefix: str = "") -> RunData:
         for one in config.get("claims", {}).values()
     )
     return RunData(
-        config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared, contrasts, claims
-    )
+        config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared, contrasts, claims,
+        tuple(prefix + line for line in experiment.get("left_out", ())),
+    )  # fmt: skip
 
 
 def _damage(folder: Path) -> list[str]:
@@ -199,6 +201,7 @@ def read_runs(runs: Sequence[Path]) -> RunData:
         else tuple(one for part in parts for one in part.shared or ()),
         tuple(one for part in parts for one in part.contrasts),
         tuple(one for part in parts for one in part.claims),
+        tuple(line for part in parts for line in part.left_out),
     )
 
 

@@ -73,7 +73,7 @@ class FileArticles(Config):
         """Digests of the files. Raises InputError."""
         for path in (self.articles, self.other_summaries):
             if not path.is_file():
-                raise InputError(f"{path}: no such file (articles of the experiment)")
+                raise InputError(f"{path}: no such file")
             texts_in(path)
         return [file_fingerprint(self.articles), file_fingerprint(self.other_summaries)]
 

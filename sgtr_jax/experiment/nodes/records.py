@@ -99,7 +99,7 @@ class FileData(RecordsConfig):
     def node(self, name: str, seed: int, graph: GraphBuilder) -> Records:
         """See `DataConfig`."""
         if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file (data {name!r} of the experiment)")
+            raise InputError(f"{self.path}: no such file")
         return super().node(name, seed, graph)
 
     def content(self) -> dict[str, Json]:
@@ -139,22 +139,26 @@ class PublishedData(RecordsConfig):
 
 @data_kind
 class RegistryData(RecordsConfig):
-    """A set of the registry, as it is."""
+    """A set of the registry, as it is, or its first rows."""
 
     kind: Literal["registry"]
     name: str  # The name of the set, as `sgtr data list` shows it.
+    rows: PositiveInt | None = None  # Only the first so many rows are used. null: all of them.
 
     def content(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
-        return {"fingerprint": set_key(self.name)}
+        key = set_key(self.name)
+        if self.rows is not None and self.name in registry() and self.rows > (known := find(self.name).rows):
+            raise InputError(f"data set {self.name!r} has {known} rows; rows is {self.rows}")
+        return {"fingerprint": key}
 
     def read(self) -> tuple[list[Record], None]:
         """See `RecordsConfig`."""
-        return records_of(self.name), None
+        return records_of(self.name)[: self.rows], None
 
     def row_count(self) -> int | None:
         """See `RecordsConfig`."""
-        return find(self.name).rows
+        return self.rows or find(self.name).rows
 
     def registry_sets(self) -> list[str]:
         """See `RecordsConfig`."""
@@ -212,7 +216,10 @@ class Records(DataNode):
     @property
     def settings(self) -> Settings:
         """See `Node`."""
-        return {**self.config.model_dump(mode="json"), **self.content}
+        settings: dict[str, Json] = {**self.config.model_dump(mode="json"), **self.content}
+        if settings.get("rows", 0) is None:  # the fingerprint of a whole set is what it was before sets could be cut
+            settings.pop("rows")
+        return settings
 
     def registry_sets(self) -> list[str]:
         """See `Node`."""

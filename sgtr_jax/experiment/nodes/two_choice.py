@@ -35,7 +35,7 @@ class TwoChoiceEval(EvaluationConfig):
         if self.questions is None:
             return TwoChoiceEvaluation(model, self, None)
         if not self.questions.is_file():
-            raise InputError(f"{self.questions}: no such file (evaluation {name!r})")
+            raise InputError(f"{self.questions}: no such file")
         read_choices(self.questions)
         return TwoChoiceEvaluation(model, self, file_fingerprint(self.questions))
 
