@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sgtr_jax import load_results
 from sgtr_jax.cli.main import main
 from sgtr_jax.report.comparisons import beside_published, compare, with_average
 from sgtr_jax.report.latex import to_latex
@@ -120,3 +121,10 @@ def test_several_runs_on_one_page(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["report", str(run), str(other), "--out", str(tmp_path / "both")]) == 0
     table = (tmp_path / "both" / "results.csv").read_text()
     assert table.count("a_b: unpop,") == table.count("c: unpop,") > 0
+
+
+def test_results_are_a_frame(run: Path) -> None:
+    frame = load_results(run)
+    assert list(frame.columns) == ["condition", "seed", "evaluation", "metric", "value", "n"]
+    means = frame[frame.evaluation == "truthfulqa"].groupby("condition").value.mean()
+    assert means["untouched"] == 0.75 and means["unpop"] == pytest.approx((0.25 + 0.25 + 0.5) / 3)

@@ -17,7 +17,8 @@ from jax.sharding import Mesh
 from sgtr_jax.arrays import Params
 from sgtr_jax.buckets import is_address
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
-from sgtr_jax.data.chat import end_of_turn_id
+from sgtr_jax.data.chat import ChatFormat, end_of_turn_id
+from sgtr_jax.data.records import Message, parse_messages
 from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.distributed.memory import device_memory
 from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
@@ -32,6 +33,7 @@ from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.prompt_passes import all_logits
+from sgtr_jax.sample.prompts import Prompt, ids_of_prompts
 from sgtr_jax.sample.request import Request
 from sgtr_jax.sample.sharding import sampling_mesh
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
@@ -41,7 +43,7 @@ from sgtr_jax.weights.peft import load_adapter
 from sgtr_jax.weights.quantize import quantize_leaf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A base model with an adapter chain (empty for the base model)."""
 
@@ -52,7 +54,14 @@ class Model:
     mesh: Mesh
     chain: tuple[Adapter, ...] = ()
     chain_id: str = "base"
+    adapters: tuple[Path, ...] = ()  # the folders of the chain
     _shared: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        parts = [self.name, self.spec.family, f"{self.spec.num_layers} layers of {self.spec.hidden_size}"]
+        if self.chain:
+            parts.append(f"adapters {', '.join(map(str, self.adapters)) or len(self.chain)}")
+        return f"Model({', '.join(parts)})"
 
     @property
     def tokenizer(self) -> Any:
@@ -129,10 +138,34 @@ class Model:
             for folder in folders:
                 digest.update((folder / "adapter_model.safetensors").read_bytes())
             chain_id = digest.hexdigest()[:16]
+        with_chain = dataclasses.replace(self, chain=tuple(loaded), chain_id=chain_id, adapters=tuple(folders))
         if not merge or len(folders) < 2:
-            return dataclasses.replace(self, chain=tuple(loaded), chain_id=chain_id)
+            return with_chain
         params, _ = merge_in_turn(self.params, loaded[:-1])
-        return dataclasses.replace(self, params=params, chain=(loaded[-1],), chain_id=f"{chain_id}-merged")
+        return dataclasses.replace(with_chain, params=params, chain=(loaded[-1],), chain_id=f"{chain_id}-merged")
+
+    def with_adapter(self, folder: str | Path) -> Model:
+        """The model with one more PEFT adapter folder on top of its chain."""
+        return self.with_adapters([*self.adapters, Path(folder)])
+
+    def chat(
+        self,
+        said: str | Sequence[Message],
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        system: str = "default",
+    ) -> str:
+        """The answer to a text, or to messages of which the last one is the user's.
+
+        `system` is what a conversation without a system message gets: `default`, what the chat template does by
+        itself; `none`, no system block; any other text, that system prompt. Raises InputError.
+        """
+        turns = [{"role": "user", "content": said}] if isinstance(said, str) else list(said)
+        chat = ChatFormat(self.tokenizer, system)
+        prompt = chat.prompt_ids(parse_messages({"messages": turns}, "chat"))
+        (ids,) = self.generate([prompt], max_tokens, temperature, seed, self.stop_ids)
+        return chat.separate(ids)[1]
 
     def logits(self, tokens: Any, mask: Any = None) -> np.ndarray:
         """Logits float32 `[B, T, V]` for `tokens` int `[B, T]`; `mask` bool `[B, T]` marks real tokens."""
@@ -150,7 +183,7 @@ class Model:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Prompt] | Mapping[str, Any],
         max_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
@@ -158,12 +191,14 @@ class Model:
     ) -> list[list[int]]:
         """Continue each prompt by up to `max_tokens` ids; a stop id ends a row and is not returned.
 
+        A prompt is a list of token ids, a text, a list of messages, or what a tokenizer gives; see
+        `sample.prompts.ids_of_prompts`.
         The draw of a row depends on `seed`, the chain, the prompt's ids and how often that prompt came before
         in the list, not on the other rows.
         """
         seen: dict[tuple[int, ...], int] = {}
         requests = []
-        for prompt in map(tuple, prompts):
+        for prompt in ids_of_prompts(prompts, lambda: self.tokenizer):
             sample = seen[prompt] = seen.get(prompt, -1) + 1
             prompt_id = ",".join(map(str, prompt))
             requests.append(Request(prompt_id, prompt, max_tokens, temperature, seed, sample))
