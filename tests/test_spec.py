@@ -64,3 +64,57 @@ def test_what_is_not_understood_is_refused(base: dict[str, Any], change: dict[st
     with pytest.raises(InputError, match=r"^config\.json") as caught:
         spec_from_config({**base, **change}, "config.json")
     assert part in str(caught.value)
+
+
+OLMO: dict[str, Any] = {
+    **{key: value for key, value in QWEN.items() if key != "rope_theta"}, "architectures": ["Olmo3ForCausalLM"],
+    "model_type": "olmo3", "num_hidden_layers": 8, "sliding_window": 4096, "attention_bias": False,
+}  # fmt: skip
+GEMMA: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 2560}
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "attention_factor": 1.2}
+LINEAR = {"rope_type": "linear", "factor": 8.0}
+
+
+def test_what_transformers_4_and_5_write_of_ropes_by_layer_is_the_same() -> None:
+    """4 has one base and one scaling at the top level, the latter of layers without a window; 5 has each by itself."""
+    of_four = spec_from_config({**OLMO, "rope_theta": 500000, "rope_scaling": YARN}, "c")
+    plain = {"rope_type": "default", "rope_theta": 500000.0}
+    both = {"full_attention": {**YARN, "rope_theta": 500000.0}, "sliding_attention": plain}
+    assert of_four == spec_from_config({**OLMO, "rope_parameters": both}, "c")
+    assert [kind.window for kind in of_four.pattern] == [4096, 4096, 4096, None]
+    assert [kind.rope.scaling is None for kind in of_four.pattern] == [True, True, True, False]
+
+    of_four = spec_from_config({**GEMMA, "rope_scaling": LINEAR, "sliding_window": 1024}, "c")
+    both = {"full_attention": {**LINEAR, "rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}
+    types = ["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(26)]
+    new = {**GEMMA, "rope_parameters": both, "sliding_window": 1024, "layer_types": types}
+    assert of_four == spec_from_config(new, "c")
+    # What the file leaves out is what the class of transformers has.
+    assert (of_four.num_heads, of_four.head_dim, of_four.vocab_size, of_four.tie_embeddings) == (8, 256, 262_208, True)
+    assert len(of_four.pattern) == 6 and of_four.query_scale == 1 / 16
+
+
+def test_a_window_that_mistral_leaves_out_is_the_one_of_its_class() -> None:
+    mistral = {**QWEN, "architectures": ["MistralForCausalLM"], "model_type": "mistral"}
+    windows = [spec_from_config({**mistral, **more}, "c").pattern[0].window for more in ({}, {"sliding_window": None})]
+    assert windows == [4096, None]
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "part"),
+    [
+        (OLMO, {"rope_theta": 1e4}, "read differently"),
+        (OLMO, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "an object for each of"),
+        (OLMO, {"layer_types": ["full_attention"] * 7}, "lists 7 layers"),
+        (OLMO, {"layer_types": ["chunked_attention"] * 8}, "layer_types"),
+        (OLMO, {"clip_qkv": 8.0}, "clip_qkv"),
+        (GEMMA, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        (GEMMA, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        (GEMMA, {"rope_theta": 1e5, "rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "rope_theta"),
+        (GEMMA, {"hidden_activation": "relu"}, "relu"),
+    ],
+)
+def test_what_ropes_and_windows_cannot_be_is_refused(base: dict[str, Any], change: dict[str, Any], part: str) -> None:
+    with pytest.raises(InputError, match=r"^config\.json") as caught:
+        spec_from_config({**base, **change}, "config.json")
+    assert part in str(caught.value)

@@ -39,32 +39,27 @@ def uniform_rope(read: ConfigReader, default_theta: float | None = None) -> Rope
     return Rope(theta, kinds[0] if kinds else None)
 
 
-def ropes_by_kind(read: ConfigReader, default_thetas: Mapping[str, float]) -> dict[str, Rope]:
-    """The rope of each kind of layer, from `rope_parameters` by kind. Bases left out are the family's own."""
-    nested = read.object("rope_parameters")
-    if set(nested) - default_thetas.keys():
-        raise read.error(f"rope_parameters {nested!r:.160}; expected an object for each of {', '.join(default_thetas)}")
+def ropes_of_two_kinds(read: ConfigReader, bases: Mapping[str, tuple[str, float]]) -> dict[str, Rope]:
+    """The rope of layers with and without a window. `bases`: for each its key at the top level and the family's base.
+
+    A `rope_scaling` at the top level is of the layers without a window alone.
+    """
+    nested, scaling = read.object("rope_parameters"), read.object("rope_scaling")
+    if set(nested) - bases.keys() or (nested and scaling):
+        raise read.error(
+            f"rope_parameters {nested!r:.160}; expected an object for each of {', '.join(bases)}, and no rope_scaling"
+        )
     ropes = {}
-    for kind, default in default_thetas.items():
-        one = nested.get(kind) or {}
-        if not isinstance(one, dict):
-            raise read.error(f"rope_parameters[{kind!r}] is {one!r:.60}; expected an object")
-        if one.get("truncate") is False:
-            raise read.error(f"rope_parameters[{kind!r}]: truncate is false, which transformers does not read here")
-        theta = default if one.get("rope_theta") is None else _theta(read, one["rope_theta"])
-        ropes[kind] = Rope(theta, _scaling(read, f"rope_parameters[{kind!r}]", one))
+    for kind, (key, default) in bases.items():
+        own = scaling if kind == FULL and scaling else nested.get(kind) or {}
+        where = f"rope_parameters[{kind!r}]" if nested else "rope_scaling"
+        if not isinstance(own, dict):
+            raise read.error(f"{where} is {own!r:.60}; expected an object")
+        if own.get("truncate") is False:
+            raise read.error(f"{where}: truncate is false, which transformers does not read where kinds differ")
+        found = [value for value in (own.get("rope_theta"), read.config.get(key)) if value is not None]
+        ropes[kind] = Rope(_theta(read, *found) if found else default, _scaling(read, where, own))
     return ropes
-
-
-def top_level_scaling(read: ConfigReader) -> LinearScaling | Llama3Scaling | YarnScaling | None:
-    """What transformers 4 wrote as `rope_scaling`, and None where there is none."""
-    return _scaling(read, "rope_scaling", read.object("rope_scaling"))
-
-
-def top_level_theta(read: ConfigReader, key: str, default: float) -> float:
-    """A base that transformers 4 wrote at the top level."""
-    value = read.config.get(key)
-    return default if value is None else _theta(read, value)
 
 
 def layer_types(read: ConfigReader, otherwise: Callable[[int], str]) -> list[str]:
