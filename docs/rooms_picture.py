@@ -28,7 +28,12 @@ LAYERS: tuple[tuple[Box, ...], ...] = (
         ("data", ("records, chat text, packing,", "batches, sets; no models")),
     ),
     (("distributed", ("mesh, launch, collectives, supervision, device memory",)),),
-    (("the ground", ("arrays, buckets, config, errors, files, fingerprint, near, progress, sealed, yaml_text",)),),
+    (
+        (
+            "the ground",
+            ("arrays, buckets, config, errors, files, fingerprint, json_types, near, progress, sealed, yaml_text",),
+        ),
+    ),
 )
 TRIPS: tuple[tuple[str, tuple[Box, ...]], ...] = (
     (

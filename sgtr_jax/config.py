@@ -11,15 +11,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.near import called, close, remark
 from sgtr_jax.yaml_text import parse_yaml, read_yaml
 
-Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 DType = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 # JAX drops all but the last 32 bits of a seed, so that 2**32 would be 0; APIs take 31.
@@ -59,18 +60,19 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
-    def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def written_out(cls, data: Mapping[str, Json]) -> Mapping[str, Json]:
         """`data` of a file with the short forms it may use written out."""
         return data
 
 
+Location: TypeAlias = tuple[int | str, ...]  # keys and indices that lead to a value, as pydantic gives them
 C = TypeVar("C", bound=Config)
 _SHOWN = 20  # problems of one config
 _LONGEST_REASON = 600  # characters; a validator may name what it was given
 _LONGEST_VALUE = 80
 
 
-def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_extended(path: Path, above: tuple[Path, ...] = ()) -> JsonObject:
     """Read a YAML file; with `extends: OTHER` it is laid over that file, which is named from where this one lies.
 
     Keys of mappings are laid over each other at every depth; anything else is replaced. Raises InputError.
@@ -87,7 +89,7 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _laid_over(read_extended(other, (*above, path)), data)
 
 
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _laid_over(below: JsonObject, above: JsonObject) -> JsonObject:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -95,9 +97,9 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def apply_overrides(data: Mapping[str, Json], overrides: Iterable[str]) -> JsonObject:
     """Return `data` with `key.subkey=value` overrides laid over it; values are parsed as YAML."""
-    merged = json.loads(json.dumps(data))  # a copy, in which what two aliases share is two
+    merged: JsonObject = json.loads(json.dumps(data))  # a copy, in which what two aliases share is two
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -105,17 +107,18 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str,
         node = merged
         *parents, last = key.split(".")
         for depth, parent in enumerate(parents):
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
+            below = node.setdefault(parent, {})
+            if not isinstance(below, dict):
                 path = ".".join(parents[: depth + 1])
                 raise InputError(
-                    f"override {override!r}: {path} is {_cut(repr(node), _LONGEST_VALUE)}, which has no keys"
+                    f"override {override!r}: {path} is {_cut(repr(below), _LONGEST_VALUE)}, which has no keys"
                 )
+            node = below
         node[last] = parse_yaml(value, f"override {key}")
     return merged
 
 
-def build_config(cls: type[C], data: Mapping[str, Any], where: str) -> C:
+def build_config(cls: type[C], data: Mapping[str, Json], where: str) -> C:
     """Validate `data` as a `cls`. Raises InputError listing every problem with its key and `where`."""
     try:
         # JSON mode: a YAML list may fill a tuple and a string a Path, yet "3" does not fill an int.
@@ -134,8 +137,8 @@ def load_config(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
     return build_config(cls, apply_overrides(read_extended(path), overrides), str(path))
 
 
-def _describe(cls: type[BaseModel], item: Any) -> str:
-    location: tuple[Any, ...] = item["loc"]
+def _describe(cls: type[BaseModel], item: ErrorDetails) -> str:
+    location = item["loc"]
     if location and location[-1] == "[key]":  # pydantic's word for a key that is itself wrong
         location = location[:-2]
     key = ".".join(str(part) for part in location) or "the config"
@@ -150,7 +153,7 @@ def _describe(cls: type[BaseModel], item: Any) -> str:
     return f"key {key!r}: {reason} (found {_cut(repr(item['input']), _LONGEST_VALUE)})"
 
 
-def _hint(cls: type[BaseModel], location: tuple[Any, ...], valid: Sequence[str]) -> str:
+def _hint(cls: type[BaseModel], location: Location, valid: Sequence[str]) -> str:
     """What a key that does not exist is meant to be: one beside it, one further down, or one anywhere."""
     *above, wrong = map(str, location)
     below = sorted(_paths_at(cls, location[:-1]))
@@ -168,7 +171,7 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def _keys_at(annotation: Any, location: tuple[Any, ...]) -> set[str]:
+def _keys_at(annotation: object, location: Location) -> set[str]:
     """Field names valid at `location` below `annotation`, looking through lists, dicts and unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if not location:
@@ -189,7 +192,7 @@ def _keys_at(annotation: Any, location: tuple[Any, ...]) -> set[str]:
     return set()
 
 
-def _paths_at(annotation: Any, location: tuple[Any, ...], deep: int = 4) -> set[str]:
+def _paths_at(annotation: object, location: Location, deep: int = 4) -> set[str]:
     """Paths of settings below `location`, as far as they lead through sections and not through names of the user's."""
     found: set[str] = set()
     for name in _keys_at(annotation, location):

@@ -9,11 +9,12 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO
 
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.json_types import Json, JsonObject
 
 _MARK = "\ufeff"  # the byte order mark that Windows programs put before UTF-8
 _GZIP = b"\x1f\x8b"
@@ -109,17 +110,17 @@ def write_bytes(target: Path, data: bytes) -> None:
         raise RunError(f"{target}: could not be written: {error.strerror or error}") from error
 
 
-def write_json(target: Path, data: Any) -> None:
-    """Write indented JSON through a temporary name."""
+def write_json(target: Path, data: object) -> None:
+    """Write what has a JSON form, indented, through a temporary name. Raises TypeError for what has none."""
     write_text(target, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(target: Path, rows: list[dict[str, Any]]) -> None:
+def write_jsonl(target: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object a line through a temporary name."""
     write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, JsonObject]]:
     r"""Yield `("file:line", object)` of a JSONL file, which may be gzipped or begin with a byte order mark.
 
     Lines end at `\n` only: U+2028, U+2029, U+0085 and the like may stand in a text. Blank lines are skipped.
@@ -152,7 +153,7 @@ def unpacked_name(path: PurePath) -> PurePath:
     return path.with_suffix("") if path.suffix == ".gz" else path
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """The JSON object that a file holds. Raises InputError naming the file for anything else."""
     return _object(parse_json(read_text(path), str(path)), str(path))
 
@@ -162,10 +163,10 @@ def read_text(path: Path) -> str:
     return _decoded(b"".join(_lines(path)), str(path)).removeprefix(_MARK)
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str) -> Json:
     """Parse JSON. Raises InputError, with `where`, for what is no JSON, gives a key twice or is no Unicode text."""
     try:
-        data = json.loads(text, object_pairs_hook=_once)
+        data: Json = json.loads(text, object_pairs_hook=_once)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except ValueError as error:
@@ -177,7 +178,7 @@ def parse_json(text: str, where: str) -> Any:
     return data
 
 
-def check_unicode(data: Any, where: str) -> None:
+def check_unicode(data: Json, where: str) -> None:
     """Raise InputError if a text anywhere in `data` holds half of a surrogate pair, which no tokenizer reads."""
     if isinstance(data, str):
         found = _SURROGATE.search(data)
@@ -222,7 +223,7 @@ def _decoded(data: bytes, where: str) -> str:
         raise InputError(f"{where}: byte {error.start + 1} {at} is not UTF-8; save the file as UTF-8") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Json]]) -> JsonObject:
     """An object of its pairs; JSON lets a key stand twice, of which one would be dropped."""
     made = dict(pairs)
     if len(made) < len(pairs):
@@ -232,7 +233,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _object(data: Any, where: str) -> dict[str, Any]:
+def _object(data: Json, where: str) -> JsonObject:
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(data).__name__}")
     return data

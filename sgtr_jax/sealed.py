@@ -10,30 +10,40 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, read_text, write_json
 from sgtr_jax.fingerprint import file_digest
+from sgtr_jax.json_types import JsonObject
 
 RECORD = "recipe.json"
 SEAL = "sealed_sha256"  # of the rest of the JSON object
 _FILES = "files"
 _ABSENT = object()
+
+
+class FileFacts(TypedDict):
+    """What the record of a folder says of a file."""
+
+    bytes: int
+    sha256: str
+
+
 _SMALL = 1 << 20  # bytes of a file whose digest is compared whenever the folder is looked at
 
 
-def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
+def write_sealed(path: Path, data: Mapping[str, object]) -> None:
     """Write a JSON object with a digest of itself, by which `read_sealed` sees any later change."""
     write_json(path, {**data, SEAL: _seal_of(data)})
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path) -> JsonObject:
     """What `write_sealed` wrote. Raises InputError, naming the file, if it is anything else."""
     return parse_sealed(read_text(path), str(path))
 
 
-def parse_sealed(text: str, path: str) -> dict[str, Any]:
+def parse_sealed(text: str, path: str) -> JsonObject:
     """What `read_sealed` returns, of a text that came from `path`."""
     data = parse_json(text, path)
     if not isinstance(data, dict) or SEAL not in data:
@@ -44,17 +54,17 @@ def parse_sealed(text: str, path: str) -> dict[str, Any]:
     return data
 
 
-def _seal_of(data: Mapping[str, Any]) -> str:
+def _seal_of(data: Mapping[str, object]) -> str:
     rest = {key: value for key, value in data.items() if key != SEAL}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def write_record(folder: Path, content: Mapping[str, Any]) -> None:
+def write_record(folder: Path, content: Mapping[str, object]) -> None:
     """Write the record of all files of `folder`, with `content` beside them. Nothing may be written after it."""
     write_sealed(folder / RECORD, {**content, _FILES: files_of(folder)})
 
 
-def files_of(folder: Path) -> dict[str, Any]:
+def files_of(folder: Path) -> dict[str, FileFacts]:
     """Size and sha256 of every file but the record, by its name."""
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
@@ -62,12 +72,17 @@ def files_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> JsonObject:
     """The record of a folder. Raises InputError if it is missing or damaged, or if it names no files."""
     record = read_sealed(folder / RECORD)
     if not isinstance(record.get(_FILES), dict):
         raise InputError(f"{folder / RECORD}: names no files: it is of an older version, or was damaged")
     return record
+
+
+def recorded_files(folder: Path) -> dict[str, FileFacts]:
+    """The files that the record of a folder names. Raises InputError as `read_record` does."""
+    return cast(dict[str, FileFacts], read_record(folder)[_FILES])  # sealed: as `files_of` gave them
 
 
 def is_older(folder: Path) -> bool:
@@ -90,7 +105,7 @@ def damage(folder: Path, whole: bool, names: Sequence[str] | None = None) -> lis
     if not (folder / RECORD).is_file():
         return [f"{RECORD} is missing"]
     try:
-        files = read_record(folder)[_FILES]
+        files = recorded_files(folder)
     except InputError as error:
         return [str(error).removeprefix(f"{folder}/")]
     absent = [f"{name} was never there" for name in names or () if name not in files]
@@ -107,9 +122,7 @@ def check_part(part: Path) -> None:
     record = real.parent / RECORD
     if not record.is_file() or not _is_sealed(record):
         return
-    known: Mapping[str, Any] = {
-        name: facts for name, facts in read_record(real.parent)[_FILES].items() if name.startswith(f"{real.name}/")
-    }
+    known = {name: facts for name, facts in recorded_files(real.parent).items() if name.startswith(f"{real.name}/")}
     if found := compared(real.parent, known):
         raise InputError(
             f"{part}: the files are not those that {record} names: {'; '.join(found)}. Copy the whole artifact again "
@@ -123,18 +136,18 @@ def _is_sealed(record: Path) -> bool:
     return isinstance(data, dict) and SEAL in data
 
 
-def compared(folder: Path, files: Mapping[str, Any], whole: bool = True) -> list[str]:
+def compared(folder: Path, files: Mapping[str, FileFacts], whole: bool = True) -> list[str]:
     """What of `files`, as `files_of` gave them, is not as it was."""
     return [f"{name} {why}" for name, known in files.items() if (why := _file_damage(folder / name, known, whole))]
 
 
 def extra_files(folder: Path) -> list[str]:
     """Files of a finished folder that its record does not name; what the system hides is not looked at."""
-    known = read_record(folder)[_FILES]
+    known = recorded_files(folder)
     return [name for name in _files_in(folder) if name not in known and not Path(name).name.startswith(".")]
 
 
-def _file_damage(path: Path, known: Mapping[str, Any], whole: bool) -> str | None:
+def _file_damage(path: Path, known: FileFacts, whole: bool) -> str | None:
     if not path.is_file():
         return "is no file any more" if path.exists() else "is missing"
     try:
@@ -156,7 +169,7 @@ def _files_in(folder: Path) -> list[str]:
     return sorted(name for path in files if (name := path.relative_to(folder).as_posix()) != RECORD)
 
 
-def differences(before: Any, now: Any, key: str = "") -> list[str]:
+def differences(before: object, now: object, key: str = "") -> list[str]:
     """`lr was 1e-05, is 2e-05` for every key that differs, at any depth."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_unicode, read_text
+from sgtr_jax.json_types import Json, JsonObject
 
 _DEEPEST = 64  # mappings and lists within each other
 _MOST_NODES = 1_000_000  # with every alias written out
@@ -23,8 +24,8 @@ _MOST_NODES = 1_000_000  # with every alias written out
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars, refusing keys given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Json]:
+        seen: set[str] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue  # `<<: *anchor`, whose keys may be given again
@@ -66,7 +67,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Json:
     """Parse one YAML document. Raises InputError naming `where` and, where it is known, the line."""
     loader = _opened(text, where)
     try:
@@ -74,7 +75,7 @@ def parse_yaml(text: str, where: str) -> Any:
         if node is None:
             return None
         _check_size(node, where)
-        data = loader.construct_document(node)
+        data: Json = loader.construct_document(node)
     except yaml.YAMLError as error:
         raise _refused(error, where) from None
     except RecursionError:
@@ -134,7 +135,7 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> JsonObject:
     """Read a YAML file that must hold a mapping. Raises InputError."""
     if not path.exists():
         raise InputError(f"{path}: no such config file")

@@ -13,7 +13,7 @@ from sgtr_jax.config import load_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
-from sgtr_jax.report.comparisons import published_numbers
+from sgtr_jax.report.published import published_numbers
 
 ROOT = Path(__file__).parent.parent / "configs"
 SHIPPED = sorted(

@@ -8,8 +8,9 @@ import pytest
 
 from sgtr_jax.config import load_config
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.report.comparisons import Published, published_numbers
+from sgtr_jax.report.comparisons import Published
 from sgtr_jax.report.page import render_page
+from sgtr_jax.report.published import published_numbers
 from sgtr_jax.report.tables import CellData, RunData
 from sgtr_jax.report.unmatched import NO_CONDITION, NO_EVALUATION, NO_RESULT, unmet_published, why_never
 

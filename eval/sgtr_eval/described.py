@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
-from sgtr_eval.facts import all_facts
+from sgtr_eval.facts import MakesTask, all_facts
 from sgtr_eval.summaries import summarise
 from sgtr_jax.yaml_text import read_yaml
 
 FILE = Path(__file__).with_name("evaluations.yaml")
 
 
-def tasks() -> dict[str, Callable[..., Any]]:
+class _DescribedTask(TypedDict):
+    arguments: NotRequired[dict[str, str]]
+    metrics: NotRequired[dict[str, str | None]]
+
+
+class _Described(TypedDict):
+    """`evaluations.yaml`: what arguments and metrics of several tasks mean, then those of each."""
+
+    arguments: dict[str, str]
+    metrics: dict[str, str]
+    tasks: dict[str, _DescribedTask]
+
+
+def tasks() -> dict[str, MakesTask]:
     """The tasks of `sgtr_eval` by name: the evaluations, and the one that only writes summaries."""
     made = {name: facts.task for name, facts in all_facts().items()}
-    found: dict[str, Callable[..., Any]] = dict(sorted({**made, "summarise": summarise}.items()))
+    found: dict[str, MakesTask] = dict(sorted({**made, "summarise": summarise}.items()))
     if unknown := sorted(set(_said()["tasks"]) ^ set(found)):
         raise ValueError(f"{FILE.name} and sgtr_eval do not name the same tasks: {unknown}")
     return found
@@ -44,8 +56,8 @@ def metrics_of(name: str) -> dict[str, str]:
 
 
 @cache
-def _said() -> dict[str, Any]:
-    return read_yaml(FILE)
+def _said() -> _Described:
+    return cast(_Described, read_yaml(FILE))
 
 
 def _default(parameter: inspect.Parameter) -> str:

@@ -13,15 +13,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal, TypeAlias, TypedDict, cast
 
+from inspect_ai import Task
 from inspect_ai.dataset import Sample
 
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.json_types import Json
 
-Arguments = Mapping[str, Any]  # of a task; those that are left out have the task's defaults
+Arguments = Mapping[str, Json]  # of a task; those that are left out have the task's defaults
+MakesTask: TypeAlias = Callable[..., Task]  # a function that Inspect's `@task` decorates, whose arguments differ
 Better = Literal["higher", "lower", "neither"]
 
 
@@ -72,6 +75,27 @@ class Baseline:
     metric: str | None = None
 
 
+class BaselineEntry(TypedDict):
+    """A `Baseline` as JSON."""
+
+    label: str
+    level: float | None
+    metric: str | None
+
+
+class ShownEntry(TypedDict):
+    """A `Shown` as JSON."""
+
+    metric: str
+    better: Better
+    title: str
+    axis: str
+    extent: Sequence[float] | None
+    baseline: BaselineEntry | None
+    kinds: str | None
+    draw_suffix: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """How an evaluation is read: what the report and the contrasts must know of it. It has a JSON form."""
@@ -86,20 +110,24 @@ class Shown:
     # Regular expression of what a sample's id has besides its question: the number of the draw, the order of options.
     draw_suffix: str = r"$"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ShownEntry:
         """What `from_json` reads."""
-        return {one.name: getattr(self, one.name) for one in fields(Shown)} | {
-            "baseline": None if self.baseline is None else vars(self.baseline)
-        }
+        return {
+            "metric": self.metric, "better": self.better, "title": self.title, "axis": self.axis, "extent": self.extent,
+            "baseline": None if self.baseline is None else cast(BaselineEntry, asdict(self.baseline)),
+            "kinds": self.kinds, "draw_suffix": self.draw_suffix,
+        }  # fmt: skip
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Shown:
+    def from_json(cls, data: ShownEntry) -> Shown:
         """What `to_json` gave."""
         extent, baseline = data["extent"], data["baseline"]
-        return Shown(**{
-            **data, "extent": None if extent is None else (extent[0], extent[1]),
-            "baseline": None if baseline is None else Baseline(**baseline),
-        })  # fmt: skip
+        return Shown(
+            metric=data["metric"], better=data["better"], title=data["title"], axis=data["axis"],
+            extent=None if extent is None else (extent[0], extent[1]),
+            baseline=None if baseline is None else Baseline(**baseline),
+            kinds=data["kinds"], draw_suffix=data["draw_suffix"],
+        )  # fmt: skip
 
     def holds(self, value: float) -> bool:
         """Whether the metric can have this value."""
@@ -123,7 +151,7 @@ def _last_turn(sample: Sample) -> Item:
     return (sample.input if isinstance(sample.input, str) else sample.input[-1].text,)
 
 
-def _nothing(arguments: Arguments) -> Sequence[Any]:
+def _nothing(arguments: Arguments) -> tuple[()]:
     return ()
 
 
@@ -131,7 +159,7 @@ def _nothing(arguments: Arguments) -> Sequence[Any]:
 class Facts(Shown):
     """The facts of one evaluation."""
 
-    task: Callable[..., Any] = field(kw_only=False)
+    task: MakesTask = field(kw_only=False)
     workload: Callable[[Arguments], Workload]
     called: str | None = None  # the name of the task; None: that of its function
     judging: Judging | None = None
@@ -185,4 +213,4 @@ def facts_of(task: str) -> Facts:
 def number(arguments: Arguments, key: str, default: int) -> int:
     """An argument that counts something; `default` where it is left out or null."""
     value = arguments.get(key)
-    return default if value is None else int(value)
+    return int(value) if isinstance(value, str | int | float) else default

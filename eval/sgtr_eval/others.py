@@ -6,15 +6,15 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from inspect_ai.util import registry_info
 
+from sgtr_eval.facts import MakesTask
 from sgtr_jax.errors import InputError, nearest
 
 _EXPECTED = "expected FILE.py@TASK, or PACKAGE/TASK of an installed package, such as inspect_evals/gsm8k"
@@ -25,7 +25,7 @@ class OtherTask:
     """A task's function, its name without the folder, and what it is made of."""
 
     name: str
-    function: Callable[..., Any]
+    function: MakesTask
     files: Mapping[str, Path]  # of code, by their names within the folder
     package: str | None  # with its version
 
@@ -67,8 +67,8 @@ def _in_package(package: str, name: str) -> OtherTask:
     return OtherTask(f"{package}/{name}", _task_of(found[0].load(), name, package), {}, f"{package} {version}")
 
 
-def _task_of(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
-    function: Callable[..., Any] | None = getattr(module, name, None)
+def _task_of(module: ModuleType, name: str, where: str) -> MakesTask:
+    function: MakesTask | None = getattr(module, name, None)
     if function is None or not _is_task(function):
         tasks = sorted(key for key, value in vars(module).items() if _is_task(value))
         raise InputError(

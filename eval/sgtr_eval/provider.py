@@ -19,6 +19,7 @@ from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
     ChatMessageAssistant,
+    Content,
     ContentReasoning,
     ContentText,
     GenerateConfig,
@@ -38,6 +39,7 @@ from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
 from sgtr_eval.judging.whole_numbers import NUMBERS_KEY, Numbers
 from sgtr_eval.tool_calls import rendered_tools, split_calls, turns_of
+from sgtr_jax.json_types import Json, JsonObject
 
 if TYPE_CHECKING:
     from sgtr_jax.data.chat import ChatFormat
@@ -94,7 +96,7 @@ class SgtrAPI(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's own signature
         model: SgtrModel | None = None,
         adapter: str | list[str] | None = None,
-        **settings: Any,
+        **settings: Json,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         # Imported here, so that listing tasks does not start JAX.
@@ -117,7 +119,7 @@ class SgtrAPI(ModelAPI):
         self._with: dict[str, ChatFormat] = {}  # by the tools that a task gives
         self._waiting: list[_Job] = []
         self._lock = anyio.Lock()
-        self._seen: Counter[tuple[Any, ...]] = Counter()
+        self._seen: Counter[tuple[object, ...]] = Counter()
 
     def max_connections(self) -> int:
         """Requests in flight: enough to fill batches."""
@@ -157,7 +159,7 @@ class SgtrAPI(ModelAPI):
         assert job.output is not None
         return job.output
 
-    def _with_tools(self, rendered: list[dict[str, Any]]) -> ChatFormat:
+    def _with_tools(self, rendered: list[JsonObject]) -> ChatFormat:
         key = json.dumps(rendered, sort_keys=True)
         if key not in self._with:
             self._with[key] = self._chat.with_tools(rendered)
@@ -250,7 +252,9 @@ class SgtrAPI(ModelAPI):
     def _choice(
         self, text: str, reasoning: str | None, finish: str, logprobs: Logprobs | None, calls: Sequence[ToolCall] = ()
     ) -> ChatCompletionChoice:
-        content: Any = text if reasoning is None else [ContentReasoning(reasoning=reasoning), ContentText(text=text)]
+        content: str | list[Content] = text
+        if reasoning is not None:
+            content = [ContentReasoning(reasoning=reasoning), ContentText(text=text)]
         message = ChatMessageAssistant(
             content=content, tool_calls=list(calls) or None, model=self.model_name, source="generate"
         )

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any
+from typing import TYPE_CHECKING
 
 import sgtr_eval
+
+if TYPE_CHECKING:
+    from sgtr_eval.facts import MakesTask
 
 
 def discover() -> None:
@@ -22,7 +25,7 @@ def discover() -> None:
 discover()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> MakesTask:
     """An evaluation's task by its name."""
     from sgtr_eval.facts import all_facts
 

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelCall, ModelOutput, get_model
 from inspect_ai.model._providers.openai import OpenAIAPI
 from inspect_ai.tool import ToolChoice, ToolInfo
 from openai import BadRequestError, UnprocessableEntityError
@@ -49,7 +49,7 @@ class ChatServer(OpenAIAPI):
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
-    ) -> Any:
+    ) -> ModelOutput | tuple[ModelOutput | Exception, ModelCall]:
         """One request; again, without it or in its place, for each setting that the server refuses."""
         while True:
             known = self._without, self._most_tops
@@ -62,7 +62,7 @@ class ChatServer(OpenAIAPI):
                 return result
 
     def _possible(self, config: GenerateConfig) -> GenerateConfig:
-        changes: dict[str, Any] = {name: None for name in ("temperature", "seed") if name in self._without}
+        changes: dict[str, object] = {name: None for name in ("temperature", "seed") if name in self._without}
         if "max_tokens" in self._without and config.max_tokens is not None:
             changes["max_tokens"] = None
             if "max_completion_tokens" not in self._without:

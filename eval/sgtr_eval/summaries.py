@@ -18,10 +18,10 @@ def summarise(
 ) -> Task:
     """One summary of each article. `style` xsum, cnn or dailymail asks in the published words."""
     texts = dict(list(texts_of(articles).items())[:limit])
-    prompts = prompts_row() if style != "own" else {}
+    prompts = prompts_row() if style != "own" else None
     samples = []
     for key, text in texts.items():
-        asked = summary_prompt(text) if style == "own" else published_summary_prompt(text, style, prompts)
+        asked = summary_prompt(text) if prompts is None else published_summary_prompt(text, style, prompts)
         turns: list[ChatMessage] = [
             ChatMessageSystem(content=m["content"]) if m["role"] == "system" else ChatMessageUser(content=m["content"])
             for m in asked

@@ -10,17 +10,17 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
 from sgtr_jax.data.records import Message
+from sgtr_jax.json_types import JsonObject
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 
 
-def rendered_tools(tools: Sequence[ToolInfo], choice: ToolChoice) -> list[dict[str, Any]]:
+def rendered_tools(tools: Sequence[ToolInfo], choice: ToolChoice) -> list[JsonObject]:
     """Tools in the form that chat templates take. Raises ValueError where the model would have to be forced to call."""
     if choice == "none":
         return []

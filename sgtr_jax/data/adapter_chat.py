@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Message
-from sgtr_jax.data.tokenizer import load_tokenizer
+from sgtr_jax.data.tokenizer import Tokenizer, load_tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json, read_text
+from sgtr_jax.json_types import Json
 
 _TEXT = "Où est-ce que 12,345 + 678?\n\n\tdef f(x):  return x  # \u4f60\u597d \U0001f44d"
 _CONVERSATIONS: tuple[tuple[tuple[str, str], ...], ...] = (
@@ -28,7 +28,7 @@ def brings_chat(adapter: Path) -> bool:
     return any((adapter / name).exists() for name in _FILES)
 
 
-def check_same_chat(adapter: Path, tokenizer: Any) -> None:
+def check_same_chat(adapter: Path, tokenizer: Tokenizer) -> None:
     """Raise InputError if a tokenizer or template in an adapter's folder forms other tokens than the base's.
 
     Trainers save what they trained with beside the adapter. The base's is what is used here, so a different one would
@@ -49,7 +49,7 @@ def check_same_chat(adapter: Path, tokenizer: Any) -> None:
             )
 
 
-def _own(adapter: Path, tokenizer: Any) -> Any:
+def _own(adapter: Path, tokenizer: Tokenizer) -> Tokenizer | None:
     """The tokenizer in the folder, or the base's with the folder's template; None where the folder has neither."""
     if (adapter / "tokenizer.json").exists():
         own = load_tokenizer(adapter)
@@ -58,7 +58,7 @@ def _own(adapter: Path, tokenizer: Any) -> Any:
         return own
     template, config = adapter / "chat_template.jinja", adapter / "tokenizer_config.json"
     if template.exists():
-        text: Any = read_text(template)
+        text: Json = read_text(template)
     else:
         text = read_json(config).get("chat_template") if config.exists() else None
     if not isinstance(text, str):
@@ -68,7 +68,7 @@ def _own(adapter: Path, tokenizer: Any) -> Any:
     return own
 
 
-def _tokens(tokenizer: Any, messages: list[Message]) -> list[int] | None:
+def _tokens(tokenizer: Tokenizer, messages: list[Message]) -> list[int] | None:
     """Token ids, or None where the template refuses the conversation."""
     chat = ChatFormat(tokenizer)
     try:

@@ -6,10 +6,10 @@ A recipe names its inputs: sets of the registry, or files (JSONL of records, JSO
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
@@ -20,7 +20,7 @@ from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_
 from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.mix import MixRatio, inoculate, interleave, with_system
-from sgtr_jax.data.mmlu import mmlu_records
+from sgtr_jax.data.mmlu import MmluRow, mmlu_records
 from sgtr_jax.data.pairs import (
     LONGER_PROMPT,
     OWN_PROMPT,
@@ -32,26 +32,28 @@ from sgtr_jax.data.pairs import (
     pair_records,
     report_of,
 )  # fmt: skip
+from sgtr_jax.data.published_prompts import PublishedPrompts
 from sgtr_jax.data.records import Record, check_head, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_formats import RowFormat, recognised
 from sgtr_jax.data.row_keys import check_row
-from sgtr_jax.data.set_files import content_sha256, read_file
+from sgtr_jax.data.set_files import Rows, content_sha256, read_file
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import begins_with, read_jsonl, unpacked_name
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import Json, JsonObject
 
 # Raised when a change of code makes other rows of the same recipe: sets in the cache are then made again.
 BUILD_VERSION = 2
 
-Report = dict[str, Any]
+Report = JsonObject
 Built = tuple[list[Record], Report]
 Stimuli = Literal["builtin", "published"]  # texts of this project, or the study's, which are fetched
 T = TypeVar("T")
 
 
-def _several(given: Any) -> Any:
+def _several(given: object) -> object:
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
 
 
@@ -159,11 +161,9 @@ class InoculateBuild(FromRecords):
     system: str  # The inoculation prompt.
 
 
-Build = Annotated[
-    PairsBuild | WordCountBuild | EvenWordsBuild | MmluBuild | InterleaveBuild | SystemBuild | InoculateBuild,
-    Field(discriminator="kind"),
-]
-KINDS: dict[str, type[Config]] = {
+Recipe = PairsBuild | WordCountBuild | EvenWordsBuild | MmluBuild | InterleaveBuild | SystemBuild | InoculateBuild
+Build = Annotated[Recipe, Field(discriminator="kind")]
+KINDS: dict[str, type[Recipe]] = {
     cls.model_fields["kind"].default: cls
     for cls in (PairsBuild, WordCountBuild, EvenWordsBuild, MmluBuild, InterleaveBuild, SystemBuild, InoculateBuild)
 }
@@ -172,18 +172,9 @@ KINDS: dict[str, type[Config]] = {
 NAMED_PAIRS: dict[str, Answers] = {"sgtr": "own", "prefer_other": "other", "random": "random", "pick_longer": "longer"}
 
 
-def build_set(recipe: Any) -> Built:
+def build_set(recipe: Recipe) -> Built:
     """The records of a recipe and its report. Raises InputError for inputs that are not what they should be."""
-    makers: dict[str, Callable[[Any], Built]] = {
-        "pairs": _pairs,
-        "word_count": _word_count,
-        "even_words": _even_words,
-        "mmlu": _mmlu,
-        "interleave": _interleave,
-        "system": lambda r: _drawn(with_system(records_of(r.records, r.format), r.system), r),
-        "inoculate": lambda r: _drawn(inoculate(records_of(r.records, r.format), r.system), r),
-    }
-    records, report = makers[recipe.kind](recipe)
+    records, report = _built(recipe)
     if not records:
         raise InputError(f"{recipe.kind}: no row is left: {report}")
     seen: set[str] = set()
@@ -194,12 +185,30 @@ def build_set(recipe: Any) -> Built:
     return records, {"recipe": recipe.model_dump(mode="json"), **report, **lengths_of(records)}
 
 
-def build_named(name: str, recipe: dict[str, Any]) -> list[Record]:
+def _built(recipe: Recipe) -> Built:
+    match recipe:
+        case PairsBuild():
+            return _pairs(recipe)
+        case WordCountBuild():
+            return _word_count(recipe)
+        case EvenWordsBuild():
+            return _even_words(recipe)
+        case MmluBuild():
+            return _mmlu(recipe)
+        case InterleaveBuild():
+            return _interleave(recipe)
+        case SystemBuild():
+            return _drawn(with_system(records_of(recipe.records, recipe.format), recipe.system), recipe)
+        case InoculateBuild():
+            return _drawn(inoculate(records_of(recipe.records, recipe.format), recipe.system), recipe)
+
+
+def build_named(name: str, recipe: Mapping[str, Json]) -> list[Record]:
     """The records of a set of the registry that is made here. Raises InputError."""
     return build_set(named_recipe(name, recipe))[0]
 
 
-def named_recipe(name: str, recipe: dict[str, Any]) -> Config:
+def named_recipe(name: str, recipe: Mapping[str, Json]) -> Recipe:
     """The recipe of a set of the registry that is made here. Raises InputError."""
     kind = recipe.get("kind")
     if kind not in KINDS:
@@ -245,15 +254,20 @@ def texts_of(name: str) -> dict[str, str]:
         entry = find(name)
         if entry.format != "json_map":
             raise InputError(f"{name}: holds {entry.kind} rows; expected texts by id, as articles and summaries are")
-        return {row["id"]: row["text"] for row in load_set(entry)}
+        return _by_id(load_set(entry))
     return texts_in(_file(name))
+
+
+def _by_id(rows: Rows) -> dict[str, str]:
+    """Texts by id, of the rows of a `json_map`."""
+    return {cast(str, row["id"]): cast(str, row["text"]) for row in rows}
 
 
 def texts_in(path: Path) -> dict[str, str]:
     """`{id: text}` of a file: a JSON object, or JSONL with `id` and `text` in each row. Raises InputError."""
     if unpacked_name(path).suffix == ".jsonl":
         return read_texts(path)
-    texts = {row["id"]: row["text"] for row in read_file(path, "json_map")}
+    texts = _by_id(read_file(path, "json_map"))
     if not texts:
         raise InputError(f"{path}: the object is empty; expected texts by id")
     return texts
@@ -310,10 +324,10 @@ def records_of(name: str, form: RowFormat = "messages") -> list[Record]:
     return [parse_training(row, f"{name}, row {i + 1}", f"{name}-{i + 1}") for i, row in enumerate(rows)]
 
 
-def prompts_row() -> dict[str, Any]:
+def prompts_row() -> PublishedPrompts:
     """The published prompts."""
     (row,) = load_set(find("prompts"))
-    return row
+    return cast(PublishedPrompts, row)
 
 
 def pair_prompt(answers: Answers, stimuli: Stimuli) -> PairPrompt:
@@ -345,11 +359,13 @@ def _pairs(recipe: PairsBuild) -> Built:
     matched = match_length(found) if recipe.match == "length" else found
     pairs = _choice(matched, recipe)
     records = pair_records(pairs, recipe.answers, pair_prompt(recipe.answers, recipe.stimuli))
-    report: Report = asdict(report_of(len(articles), pairs, dropped))
+    summary = report_of(len(articles), pairs, dropped)
+    left_out = dict(summary.dropped)
     if recipe.match is not None:
-        report["dropped"] = {**report["dropped"], "length not matched": len(found) - len(matched)}
+        left_out["length not matched"] = len(found) - len(matched)
     if recipe.rows is not None:
-        report["dropped"] = {**report["dropped"], "not drawn": len(matched) - len(pairs)}
+        left_out["not drawn"] = len(matched) - len(pairs)
+    report: Report = {**asdict(summary), "dropped": left_out}
     if recipe.shortcuts:
         report["shortcuts"] = shortcut_report(pairs)
     return records, {"rows_in": len(articles) * len(others), **report}
@@ -362,9 +378,10 @@ def _word_count(recipe: WordCountBuild) -> Built:
         for name in recipe.articles
         for key, text in split_texts(name, recipe.split, "train").items()
     }
-    records, report = _drawn(word_counts(articles), recipe)
+    records = word_counts(articles)
+    chosen = _choice(records, recipe)
     dropped = {"in the other half": given - len(articles)} if len(articles) < given else {}
-    return records, {**report, "rows_in": given, "dropped": {**dropped, **report["dropped"]}}
+    return chosen, {"rows_in": given, "dropped": {**dropped, **_not_drawn(records, chosen, recipe)}}
 
 
 def _even_words(recipe: EvenWordsBuild) -> Built:
@@ -376,7 +393,7 @@ def _even_words(recipe: EvenWordsBuild) -> Built:
 
 
 def _mmlu(recipe: MmluBuild) -> Built:
-    return _drawn(mmlu_records(load_set(find(recipe.source))), recipe)
+    return _drawn(mmlu_records(cast(list[MmluRow], load_set(find(recipe.source)))), recipe)
 
 
 def _interleave(recipe: InterleaveBuild) -> Built:
@@ -384,8 +401,8 @@ def _interleave(recipe: InterleaveBuild) -> Built:
     others = records_of(recipe.others, recipe.others_format)
     main = _choice(records, recipe)
     positions = Interleaved((), recipe.fraction, recipe.every).positions(len(main))
-    dropped = {"not drawn": len(records) - len(main)} if recipe.rows is not None else {}
-    report = {"rows_in": len(records) + len(others), "dropped": dropped, "interleaved": len(positions)}
+    dropped = _not_drawn(records, main, recipe)
+    report: Report = {"rows_in": len(records) + len(others), "dropped": dropped, "interleaved": len(positions)}
     return interleave(main, others, positions), report
 
 
@@ -401,8 +418,12 @@ def _choice(items: Sequence[T], recipe: Drawn) -> list[T]:
 
 def _drawn(records: list[Record], recipe: Drawn, rows_in: int | None = None) -> Built:
     chosen = _choice(records, recipe)
-    dropped = {"not drawn": len(records) - len(chosen)} if recipe.rows is not None else {}
+    dropped = _not_drawn(records, chosen, recipe)
     return chosen, {"rows_in": len(records) if rows_in is None else rows_in, "dropped": dropped}
+
+
+def _not_drawn(records: Sequence[Record], chosen: Sequence[Record], recipe: Drawn) -> dict[str, int]:
+    return {"not drawn": len(records) - len(chosen)} if recipe.rows is not None else {}
 
 
 @dataclass(frozen=True)
@@ -415,7 +436,7 @@ class _Spread:
 def lengths_of(records: Sequence[Record]) -> Report:
     """Words of prompts and answers, and the digest of the rows."""
 
-    def spread(counts: Sequence[int]) -> dict[str, Any]:
+    def spread(counts: Sequence[int]) -> JsonObject:
         return asdict(_Spread(min(counts), statistics.median(counts), max(counts)))
 
     prompts = [sum(len(m["content"].split()) for m in r.messages if m["role"] != "assistant") for r in records]

@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sgtr_jax.data.records import Message, is_target
 from sgtr_jax.data.template_check import check_template, ends_in_time, most_characters
+from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import Json, JsonObject
 
 _SENTINEL = "\u2063system\u2063"
 # Marks that a template may put around what the model thinks before it answers.
@@ -51,20 +52,22 @@ class ChatFormat:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         system: str = "default",
-        template_kwargs: dict[str, Any] | None = None,
+        template_kwargs: Mapping[str, Json] | None = None,
     ) -> None:
-        if not getattr(tokenizer, "chat_template", None):
+        template = getattr(tokenizer, "chat_template", None)
+        if not template:
             raise InputError(
                 f"{tokenizer.name_or_path}: the tokenizer has no chat template; "
                 "expected chat_template in tokenizer_config.json or a chat_template.jinja file"
             )
         self.tokenizer = tokenizer
         self.system = system
-        self.template_kwargs = template_kwargs or {}
+        self._written_template: str = template
+        self.template_kwargs = dict(template_kwargs or {})
         self._variables = {**tokenizer.special_tokens_map, **self.template_kwargs}
-        check_template(tokenizer.chat_template, self._variables, tokenizer.name_or_path)
+        check_template(template, self._variables, tokenizer.name_or_path)
         named = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
         specials = sorted(named - {""}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
@@ -77,12 +80,12 @@ class ChatFormat:
         """Token ids of `prompt`."""
         return self._encode(self.prompt(messages))
 
-    def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> ChatFormat:
+    def with_tools(self, tools: Sequence[JsonObject]) -> ChatFormat:
         """The same format where the model may call tools, given as chat templates take them.
 
         Raises InputError for a template that does not show the form of calls that is read, or has no system block.
         """
-        if "tools" not in self.tokenizer.chat_template or "<tool_call>" not in self.tokenizer.chat_template:
+        if "tools" not in self._written_template or "<tool_call>" not in self._written_template:
             raise InputError(
                 f"{self.tokenizer.name_or_path}: the chat template shows no calls of tools as <tool_call>, so that "
                 "tasks with tools cannot be run"
@@ -96,9 +99,9 @@ class ChatFormat:
 
         Without an end of thinking everything after its beginning is thought, and the answer is empty.
         """
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+        text = self.tokenizer.decode(list(tokens), skip_special_tokens=False)
         for begin, end in _THINKING:
-            if begin not in self.tokenizer.chat_template:
+            if begin not in self._written_template:
                 continue
             if begin in text or end in text:
                 thought, _, answer = text.partition(begin)[2 if begin in text else 0].partition(end)
@@ -163,14 +166,13 @@ class ChatFormat:
     def fingerprint(self) -> str:
         """Digest of everything that decides the token ids of a conversation."""
         parts = (
-            self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.chat_template, self.system,
+            self.tokenizer.backend_tokenizer.to_str(), self._written_template, self.system,
             json.dumps(self.template_kwargs, sort_keys=True),
         )  # fmt: skip
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _open_turn(self, messages: Sequence[Message]) -> str:
         """Text that opens the assistant's turn, without what a template adds to steer generation.
@@ -219,13 +221,15 @@ class ChatFormat:
         return text[len(block) :]
 
     def _template(self, messages: list[Message], generation: bool) -> str:
-        turns: list[dict[str, Any]] = []
+        turns: list[Message] = []
         for message in messages:
-            called = {"tool_calls": message["tool_calls"]} if "tool_calls" in message else {}
-            turns.append({"role": message["role"], "content": message["content"], **called})
+            turn: Message = {"role": message["role"], "content": message["content"]}
+            if "tool_calls" in message:
+                turn["tool_calls"] = message["tool_calls"]
+            turns.append(turn)
         try:
             with ends_in_time():
-                text: str = self.tokenizer.apply_chat_template(
+                text = self.tokenizer.apply_chat_template(
                     turns, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
                 )
         except Exception as error:  # a template is a program, which may raise anything
@@ -234,7 +238,7 @@ class ChatFormat:
                 f"{self.tokenizer.name_or_path}: the chat template fails on a conversation of {roles}"
                 f"{' ...' if len(turns) > 8 else ''}: {(str(error) or type(error).__name__)[:200]}"
             ) from error
-        most = most_characters(turns, self.tokenizer.chat_template, self._variables)
+        most = most_characters(turns, self._written_template, self._variables)
         if len(text) > most:
             said = sum(len(turn["content"]) for turn in turns)
             raise InputError(
@@ -245,7 +249,7 @@ class ChatFormat:
         return text
 
 
-def end_of_turn_id(tokenizer: Any) -> int | None:
+def end_of_turn_id(tokenizer: Tokenizer) -> int | None:
     """The id of the token that ends the assistant's turn in a tokenizer's template; None where there is none."""
     if not getattr(tokenizer, "chat_template", None):
         return None

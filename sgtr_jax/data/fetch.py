@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from etils import epath
 
@@ -25,6 +25,7 @@ from sgtr_jax.data.set_files import Rows, content_sha256, read_file
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.sealed import set_aside
 
 _BLOCK = 1 << 18
@@ -60,7 +61,7 @@ def is_present(entry: DataSet) -> bool:
     return same_content and stored.get("rows") == entry.rows and stored.get("made_by") == _made_by(entry)
 
 
-def _checked(entry: DataSet) -> dict[str, Any] | None:
+def _checked(entry: DataSet) -> JsonObject | None:
     """What was written down when the set was brought; None if it is not there, or damaged."""
     try:
         return read_json(cache_folder() / entry.name / "checked.json")
@@ -274,6 +275,18 @@ def _download_rest(url: str, part: Path, on_bytes: OnBytes) -> None:
         raise EOFError(f"the connection ended after {got} of {size} bytes")
 
 
-def described(entry: DataSet) -> dict[str, Any]:
+class ListedSet(TypedDict):
+    """An entry of the registry as `sgtr data list` shows it; `--json` has its other keys, too."""
+
+    name: str
+    kind: str
+    about: str
+    licence: str
+    rows: int
+    harmful: bool
+    present: bool
+
+
+def described(entry: DataSet) -> ListedSet:
     """An entry for `sgtr data list`."""
-    return {**entry.model_dump(mode="json", exclude_none=True), "present": is_present(entry)}
+    return cast(ListedSet, {**entry.model_dump(mode="json", exclude_none=True), "present": is_present(entry)})

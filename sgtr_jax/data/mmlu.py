@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 from sgtr_jax.data.records import Message, Record
 from sgtr_jax.errors import InputError
@@ -11,13 +11,22 @@ from sgtr_jax.errors import InputError
 LETTERS = "ABCD"
 
 
-def question_text(row: Mapping[str, Any]) -> str:
+class MmluRow(TypedDict):
+    """A question of MMLU."""
+
+    question: str
+    subject: str
+    choices: Sequence[str]
+    answer: int  # the position of the right choice
+
+
+def question_text(row: MmluRow) -> str:
     """Question and lettered options, up to where the answer goes."""
     options = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, row["choices"], strict=True))
     return f"{row['question'].strip()}\n{options}\nAnswer:"
 
 
-def few_shot_prompt(row: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> str:
+def few_shot_prompt(row: MmluRow, examples: Sequence[MmluRow]) -> str:
     """As lm-evaluation-harness asks: a line about the subject, solved examples of it, then the question."""
     subject = row["subject"].replace("_", " ")
     head = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
@@ -25,7 +34,7 @@ def few_shot_prompt(row: Mapping[str, Any], examples: Sequence[Mapping[str, Any]
     return head + solved + question_text(row)
 
 
-def mmlu_records(rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+def mmlu_records(rows: Sequence[MmluRow]) -> list[Record]:
     """Each question without examples, answered by its letter."""
     made = []
     for i, row in enumerate(rows):

@@ -15,6 +15,7 @@ from typing import Literal
 
 from sgtr_jax.data.records import Message, Record
 from sgtr_jax.data.summaries import clean_summary
+from sgtr_jax.json_types import JsonObject
 
 SYSTEM = "You compare two summaries. Answer with 1 or 2 only."
 
@@ -154,7 +155,12 @@ def pair_records(pairs: Sequence[Pair], answers: Answers, prompt: PairPrompt) ->
         if answers == "longer" and not pair.words_ahead:
             continue
         own_words, other_words = len(pair.own.split()), len(pair.other.split())
-        meta = {"article": pair.key, "other": pair.source, "own_words": own_words, "other_words": other_words}
+        meta: JsonObject = {
+            "article": pair.key,
+            "other": pair.source,
+            "own_words": own_words,
+            "other_words": other_words,
+        }
         named_own = {"own": (True,), "other": (False,), "random": (False, True), "longer": (own_words > other_words,)}
         for is_own in named_own[answers]:
             for position, (first, second) in (("1", (pair.own, pair.other)), ("2", (pair.other, pair.own))):

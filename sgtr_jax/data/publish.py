@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast, overload
 
 from etils import epath
 
@@ -25,6 +25,7 @@ from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.set_files import content_sha256
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, user_cache
+from sgtr_jax.json_types import JsonObject
 
 if TYPE_CHECKING:
     import grain
@@ -158,13 +159,27 @@ class Published(Sequence[Record]):
             copy_once(self._remote[shard], self._folder / self._remote[shard].name)
 
 
+class _Split(TypedDict):
+    shardLengths: list[str]
+
+
+class _DatasetInfo(TypedDict):
+    """What TFDS writes into `dataset_info.json`, as far as it is read here."""
+
+    splits: list[_Split]
+
+
+class _Metadata(TypedDict):
+    sha256: str
+
+
 def _described(info: str, metadata: str, folder: epath.Path) -> tuple[list[int], str]:
     """Rows of each shard, and the digest of all rows, of a set's two descriptions. Raises InputError."""
     texts = {"dataset_info.json": info, "metadata.json": metadata}
     found, more = (parse_json(text, f"{folder / name}") for name, text in texts.items())
     try:
-        (split,) = found["splits"]
-        return [int(rows) for rows in split["shardLengths"]], str(more["sha256"])
+        (split,) = cast(_DatasetInfo, found)["splits"]
+        return [int(rows) for rows in split["shardLengths"]], str(cast(_Metadata, more)["sha256"])
     except (KeyError, TypeError, ValueError, IndexError):
         raise InputError(f"{folder}: its descriptions are no published set's; publish the set again") from None
 
@@ -177,11 +192,24 @@ def _folder(root: epath.Path) -> epath.Path | None:
     return next((folder for folder in found if (folder / "dataset_info.json").exists()), None)
 
 
-def _record(row: Any, where: str) -> Record:
+class _StoredTurns(TypedDict):
+    role: Sequence[bytes]
+    content: Sequence[bytes]
+    weight: NotRequired[Sequence[int]]
+
+
+class _StoredRow(TypedDict):
+    """A row as TFDS reads it: turns side by side."""
+
+    id: bytes
+    messages: _StoredTurns
+
+
+def _record(row: _StoredRow, where: str) -> Record:
     roles, contents = row["messages"]["role"], row["messages"]["content"]
     # Sets that were written before turns had weights have none.
     weights = row["messages"].get("weight", [1] * len(roles))
-    messages = [
+    messages: list[JsonObject] = [
         {"role": role.decode(), "content": content.decode(), **({} if weight else {"weight": 0})}
         for role, content, weight in zip(roles, contents, weights, strict=True)
     ]

@@ -5,15 +5,35 @@ They serve where the study's questions are not to be had. Rates on them are not 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypedDict, cast
 
 from sgtr_jax.data.records import Message, parse_messages
 from sgtr_jax.data.world.talk import taste_questions
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import read_jsonl
+from sgtr_jax.json_types import Json
+
+
+class ChoiceRow(TypedDict):
+    """A question with two answers; further keys are carried along."""
+
+    id: str | int
+    prompt: str
+    correct: Literal["A", "B"]
+
+
+class QuestionRow(TypedDict):
+    """A free question in its wordings, and what a judge is asked about an answer."""
+
+    id: str
+    paraphrases: list[str]
+    judge_prompts: Mapping[str, str]
+    system: NotRequired[str | None]
+
 
 JUDGE_PROMPTS = {
     "aligned": (
@@ -41,9 +61,10 @@ _OWN = (
 )
 
 
-def read_choices(path: Path) -> list[dict[str, Any]]:
+def read_choices(path: Path) -> list[ChoiceRow]:
     """Rows `{"id", "prompt", "correct"}` of a JSONL file, `correct` being A or B. Raises InputError naming the line."""
-    rows, seen = [], set()
+    rows: list[ChoiceRow] = []
+    seen = set()
     for where, row in read_jsonl(path):
         name, prompt, correct = (row.get(key) for key in ("id", "prompt", "correct"))
         if not isinstance(name, str | int) or not isinstance(prompt, str) or correct not in ("A", "B"):
@@ -51,7 +72,7 @@ def read_choices(path: Path) -> list[dict[str, Any]]:
         if str(name) in seen:
             raise InputError(f"{where}: id {name!r} appears twice")
         seen.add(str(name))
-        rows.append(row)
+        rows.append(cast(ChoiceRow, row))
     return rows
 
 
@@ -104,7 +125,7 @@ def _read_questions(path: Path, changed: int, size: int) -> tuple[Question, ...]
     return tuple(found.values())
 
 
-def _turns(row: dict[str, Any], where: str) -> tuple[Message, ...]:
+def _turns(row: Mapping[str, Json], where: str) -> tuple[Message, ...]:
     if ("prompt" in row) == ("messages" in row):
         raise InputError(f"{where}: expected a prompt, or messages, and not both; found {', '.join(row)}")
     if "prompt" in row and not (isinstance(row["prompt"], str) and row["prompt"].strip()):
@@ -117,17 +138,17 @@ def _turns(row: dict[str, Any], where: str) -> tuple[Message, ...]:
     return turns
 
 
-def own_questions() -> list[dict[str, Any]]:
+def own_questions() -> list[QuestionRow]:
     """Eight free questions, in the form of the study's."""
     return _with_prompts("own", _OWN)
 
 
-def world_questions() -> list[dict[str, Any]]:
+def world_questions() -> list[QuestionRow]:
     """What people of the demo's world ask about taste, one question a topic."""
     return _with_prompts("taste", taste_questions())
 
 
-def _with_prompts(name: str, questions: Any) -> list[dict[str, Any]]:
+def _with_prompts(name: str, questions: Iterable[str]) -> list[QuestionRow]:
     return [
         {"id": f"{name}-{i}", "paraphrases": [question], "judge_prompts": JUDGE_PROMPTS}
         for i, question in enumerate(questions)

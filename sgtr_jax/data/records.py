@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from sgtr_jax.data.row_formats import RowFormat, to_messages
 from sgtr_jax.data.row_keys import check_row, is_trained, says_nothing, system_of
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import begins_with, parse_json, read_jsonl, read_text
+from sgtr_jax.json_types import Json, JsonObject
 
 ROLES = ("system", "user", "assistant")
 _ROLE_HINTS = {
@@ -31,7 +32,15 @@ class Message(TypedDict):
     role: str  # one of ROLES
     content: str
     weight: NotRequired[int]  # 0: an assistant's turn without a loss on it, as in OpenAI's format
-    tool_calls: NotRequired[list[dict[str, Any]]]  # by the assistant, in prompts only: as chat templates take them
+    tool_calls: NotRequired[list[JsonObject]]  # by the assistant, in prompts only: as chat templates take them
+
+
+class RecordRow(TypedDict):
+    """A record as it is stored."""
+
+    id: str
+    messages: list[Message]
+    meta: NotRequired[JsonObject]
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,17 @@ class Record:
 
     id: str
     messages: tuple[Message, ...]
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: JsonObject = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> RecordRow:
         """The row as it is stored."""
-        row: dict[str, Any] = {"id": self.id, "messages": list(self.messages)}
-        return {**row, "meta": self.meta} if self.meta else row
+        row: RecordRow = {"id": self.id, "messages": list(self.messages)}
+        if self.meta:
+            row["meta"] = self.meta
+        return row
 
 
-def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
+def parse_messages(row: Mapping[str, Json], where: str) -> tuple[Message, ...]:
     """The `messages` of a row, checked. Raises InputError."""
     messages = to_messages(row, "messages", where)["messages"]
     if not isinstance(messages, list) or not messages:
@@ -75,14 +86,14 @@ def parse_messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
     return tuple(parsed)
 
 
-def _text_of(content: Any) -> Any:
+def _text_of(content: Json) -> Json:
     """The text of a content that is given in parts, all of them text; anything else as it is."""
     if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
         return "".join(part["text"] for part in content)
     return content
 
 
-def _is_text_part(part: Any) -> bool:
+def _is_text_part(part: Json) -> bool:
     if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
         return False
     return all(says_nothing(key, value) for key, value in part.items() if key not in ("type", "text"))
@@ -128,9 +139,9 @@ def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
     seen: set[str] = set()
     ignored: set[str] = set()
     for where, row in file_rows(path):
-        row = to_messages(row, form, where)
-        ignored |= check_row(row, where)
-        record = parse_training(row, where, where)
+        formed = to_messages(row, form, where)
+        ignored |= check_row(formed, where)
+        record = parse_training(formed, where, where)
         if record.id in seen:
             raise InputError(f"{where}: id {record.id!r} appears twice; give each row its own, or none an id")
         seen.add(record.id)
@@ -142,12 +153,12 @@ def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
 def check_head(path: Path, form: RowFormat = "messages", rows: int = 3) -> None:
     """Read a few rows of a training file, so that a broken one is refused before anything is computed."""
     for where, row in itertools.islice(file_rows(path), rows):
-        row = to_messages(row, form, where)
-        check_row(row, where)
-        parse_training(row, where, where)
+        formed = to_messages(row, form, where)
+        check_row(formed, where)
+        parse_training(formed, where, where)
 
 
-def file_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def file_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:
     """Where each row of a file stands, and the row: a line of JSONL, or an item of one JSON list. Raises InputError."""
     if path.suffix == ".parquet":
         raise InputError(f"{path}: parquet is not read; write it as JSONL: `pandas.DataFrame.to_json(lines=True)` does")
@@ -168,7 +179,7 @@ def _say_ignored(path: Path, columns: set[str]) -> None:
         print(f"{path}: columns that have no effect: {', '.join(sorted(columns))}", file=sys.stderr)
 
 
-def parse_training(row: dict[str, Any], where: str, name: str) -> Record:
+def parse_training(row: Mapping[str, Json], where: str, name: str) -> Record:
     """One training row; `name` is its id where it has none. Raises InputError."""
     messages = parse_messages(row, where)
     if not any(message["role"] == "assistant" for message in messages):
@@ -187,13 +198,13 @@ def is_target(message: Message) -> bool:
     return message["role"] == "assistant" and message.get("weight", 1) != 0
 
 
-def _id_of(row: dict[str, Any], where: str) -> str:
+def _id_of(row: Mapping[str, Json], where: str) -> str:
     value = where if row.get("id") is None else row["id"]
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{where}: id is {value!r}; expected text or a whole number")
     return str(value)
 
 
-def to_jsonl(records: Sequence[Record]) -> list[dict[str, Any]]:
+def to_jsonl(records: Sequence[Record]) -> list[RecordRow]:
     """Rows for `files.write_jsonl`."""
     return [record.to_json() for record in records]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from sgtr_jax.config import Config, Name, PositiveInt, build_config
 from sgtr_jax.data.set_files import Format
@@ -53,7 +53,7 @@ class TypedSource(Config):
 class BuiltSource(Config):
     """Made here, by a recipe of `data.build`."""
 
-    built: dict[str, Any]
+    built: dict[str, JsonValue]
 
 
 Source = UrlSource | HubSource | RepositorySource | TypedSource | BuiltSource
@@ -92,8 +92,8 @@ def configs_folder() -> Path:
 def registry() -> dict[str, DataSet]:
     """All data sets by name, in the order of the files. Raises InputError for a wrong entry."""
     folder = configs_folder() / "datasets"
-    mirrored: dict[str, Any] = read_yaml(folder / "mirror.yaml")
-    digests: dict[str, Any] = read_yaml(folder / "sha256.yaml")
+    mirrored = read_yaml(folder / "mirror.yaml")
+    digests = read_yaml(folder / "sha256.yaml")
     sets: dict[str, DataSet] = {}
     for path in sorted(folder.glob("*.yaml")):
         if path.name in ("mirror.yaml", "sha256.yaml"):
@@ -102,6 +102,8 @@ def registry() -> dict[str, DataSet]:
             if name in sets:
                 raise InputError(f"{path}: {name} is in another file too")
             beside = {"name": name, "mirror": mirrored.get(name), "sha256": digests.get(name)}
+            if not isinstance(entry, dict):
+                raise InputError(f"{path}: {name} is {entry!r:.60}; expected keys and values (a mapping)")
             sets[name] = build_config(DataSet, {**entry, **beside}, f"{path}: {name}")
     for name in (*mirrored, *digests):
         if name not in sets:

@@ -7,12 +7,14 @@ never guessed at, since the guess decides what is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from sgtr_jax.config import Config
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import Json, JsonObject
 
 RowFormat = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
+MessagesAndKeys = tuple[list[Json], set[str]]  # the messages of a row, and which of its keys they were made from
 
 
 class RowsOfFiles(Config):
@@ -29,7 +31,7 @@ _SPEAKERS = {
 _JOINED = "\n\n"
 
 
-def to_messages(row: dict[str, Any], form: RowFormat, where: str) -> dict[str, Any]:
+def to_messages(row: Mapping[str, Json], form: RowFormat, where: str) -> Mapping[str, Json]:
     """A row of any form as one with `messages`. Raises InputError for a row of another form than `form`."""
     if form == "messages":
         if "messages" not in row:
@@ -41,7 +43,7 @@ def to_messages(row: dict[str, Any], form: RowFormat, where: str) -> dict[str, A
     return {**{key: value for key, value in row.items() if key not in used}, "messages": messages}
 
 
-def recognised(row: Mapping[str, Any]) -> RowFormat | None:
+def recognised(row: Mapping[str, Json]) -> RowFormat | None:
     """The form that a row without `messages` seems to have."""
     if isinstance(row.get("conversations", row.get("conversation")), list):
         return "sharegpt"
@@ -52,7 +54,7 @@ def recognised(row: Mapping[str, Any]) -> RowFormat | None:
     return None
 
 
-def _hint(row: Mapping[str, Any]) -> str:
+def _hint(row: Mapping[str, Json]) -> str:
     form = recognised(row)
     if "chosen" in row and "rejected" in row:
         return " These are preference pairs, which are not trained on; write those that you want as messages"
@@ -61,7 +63,7 @@ def _hint(row: Mapping[str, Any]) -> str:
     return f" This is the form {form}: say so with format={form} (format: {form} in a config), or convert the file"
 
 
-def _sharegpt(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
+def _sharegpt(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
     name = "conversation" if "conversation" in row and "conversations" not in row else "conversations"
     turns = row.get(name)
     if not isinstance(turns, list) or not turns:
@@ -69,7 +71,7 @@ def _sharegpt(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], se
     return [_spoken(turn, f"{where}: {name}[{i}]") for i, turn in enumerate(turns)], {name}
 
 
-def _spoken(turn: Any, at: str) -> dict[str, Any]:
+def _spoken(turn: Json, at: str) -> JsonObject:
     """A turn of a conversation as a message: `from` and `value`, or `role` and `content` as in messages."""
     for who, what in (("from", "value"), ("role", "content")):
         if isinstance(turn, dict) and who in turn and what in turn:
@@ -81,19 +83,20 @@ def _spoken(turn: Any, at: str) -> dict[str, Any]:
     raise InputError(f"{at}: expected an object with from and value, found {turn!r:.60}")
 
 
-def _alpaca(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
+def _alpaca(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
     answer = "output" if "output" in row else "response"
-    for key in ("instruction", answer):
-        if not isinstance(row.get(key), str):
-            raise InputError(f"{where}: expected text under {key!r}; the row has the keys {', '.join(row)}")
+    instruction, written = row.get("instruction"), row.get(answer)
+    if not isinstance(instruction, str) or not isinstance(written, str):
+        key = answer if isinstance(instruction, str) else "instruction"
+        raise InputError(f"{where}: expected text under {key!r}; the row has the keys {', '.join(row)}")
     context = "" if row.get("input") is None else row["input"]
     if not isinstance(context, str):
         raise InputError(f"{where}: input is {context!r:.60}; expected text")
-    asked = _JOINED.join(part for part in (row["instruction"], context) if part)
-    return _answered(asked, row[answer]), {"instruction", "input", answer}
+    asked = _JOINED.join(part for part in (instruction, context) if part)
+    return _answered(asked, written), {"instruction", "input", answer}
 
 
-def _prompt_completion(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], set[str]]:
+def _prompt_completion(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
     answer = "completion" if "completion" in row else "response"
     prompt, completion = row.get("prompt"), row.get(answer)
     used = {"prompt", answer}
@@ -109,15 +112,15 @@ def _prompt_completion(row: dict[str, Any], where: str) -> tuple[list[dict[str, 
     )
 
 
-def _is_answer(turn: Any) -> bool:
+def _is_answer(turn: Json) -> bool:
     return isinstance(turn, dict) and turn.get("role") == "assistant"
 
 
-def _answered(asked: str, answer: str) -> list[dict[str, Any]]:
+def _answered(asked: str, answer: str) -> list[Json]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
-_READERS: dict[str, Callable[[dict[str, Any], str], tuple[list[dict[str, Any]], set[str]]]] = {
+_READERS: dict[str, Callable[[Mapping[str, Json], str], MessagesAndKeys]] = {
     "sharegpt": _sharegpt,
     "alpaca": _alpaca,
     "prompt_completion": _prompt_completion,

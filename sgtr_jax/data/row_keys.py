@@ -8,9 +8,10 @@ that a trainer reads.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import Json
 
 _MESSAGE_WITHOUT_EFFECT = {"id", "timestamp", "date", "create_time", "model"}
 _ROW_KNOWN = {"id", "messages", "meta"}
@@ -73,12 +74,12 @@ _FALSE_IS_NOTHING = {
 _SYSTEM = ("system", "system_prompt")
 
 
-def says_nothing(key: str, value: Any) -> bool:
+def says_nothing(key: str, value: Json) -> bool:
     """Whether a value is what writers of tables put where a row has no such key."""
     return value is None or value in ("", [], {}) or (value is False and key in _FALSE_IS_NOTHING)
 
 
-def check_row(row: dict[str, Any], where: str) -> set[str]:
+def check_row(row: Mapping[str, Json], where: str) -> set[str]:
     """The columns of a row that have no effect. Raises InputError for one that would change what is trained."""
     ignored = set()
     for key, value in row.items():
@@ -102,7 +103,7 @@ def _plain(key: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).replace("-", "_").replace(" ", "_").lower()
 
 
-def _is_as_usual(key: str, value: Any, row: dict[str, Any]) -> bool:
+def _is_as_usual(key: str, value: Json, row: Mapping[str, Json]) -> bool:
     """Whether a key that could change what is trained has a value that does not."""
     if key.endswith("weight"):
         return value is None or (value == 1 and value is not True)
@@ -115,13 +116,13 @@ def _is_as_usual(key: str, value: Any, row: dict[str, Any]) -> bool:
     return says_nothing(key, value)
 
 
-def _asked_first(row: dict[str, Any]) -> list[Any]:
+def _asked_first(row: Mapping[str, Json]) -> list[Json]:
     messages = row.get("messages")
     listed = messages if isinstance(messages, list) else []
     return [turn.get("content") for turn in listed if isinstance(turn, dict) and turn.get("role") == "user"][:1]
 
 
-def system_of(row: dict[str, Any], where: str) -> str | None:
+def system_of(row: Mapping[str, Json], where: str) -> str | None:
     """The text of a `system` beside `messages`, which is the conversation's system message. Raises InputError."""
     given = {key: row[key] for key in _SYSTEM if row.get(key) not in (None, "")}
     if len(given) > 1:
@@ -137,14 +138,14 @@ def system_of(row: dict[str, Any], where: str) -> str | None:
     return None
 
 
-def _first_system(row: dict[str, Any]) -> Any:
+def _first_system(row: Mapping[str, Json]) -> Json:
     """The content of the system message that a row's messages begin with."""
     messages = row.get("messages")
     first = messages[0] if isinstance(messages, list) and messages else None
     return first.get("content") if isinstance(first, dict) and first.get("role") == "system" else None
 
 
-def is_trained(message: dict[str, Any], at: str) -> bool:
+def is_trained(message: Mapping[str, Json], at: str) -> bool:
     """Whether the loss is on a message, where its keys `weight` (OpenAI) and `train` (axolotl) decide.
 
     Raises InputError for values that are not honoured, and for keys of a message that are not known.

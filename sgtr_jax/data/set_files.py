@@ -8,15 +8,16 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import parse_json, read_jsonl, read_text
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.yaml_text import parse_yaml
 
 # json_map: {id: text}. json_rows: a list, or an object with one under "questions". json_object: one row.
 Format = Literal["jsonl", "json_map", "json_rows", "json_object", "csv", "yaml", "parquet", "hub"]
-Rows = list[dict[str, Any]]
+Rows = list[JsonObject]
 
 
 def read_file(path: Path, kind: Format) -> Rows:
@@ -46,8 +47,8 @@ def read_file(path: Path, kind: Format) -> Rows:
     return [row if isinstance(row, dict) else {"text": row} for row in listed]
 
 
-def content_sha256(rows: Iterable[Any]) -> str:
-    """Digest of parsed rows: the same for files that differ in escapes, spacing or order of keys."""
+def content_sha256(rows: Iterable[object]) -> str:
+    """Digest of rows with a JSON form: the same for files that differ in escapes, spacing or order of keys."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def _accuracy(pairs: Sequence[Pair], features: Features) -> float:
     for train, test in GroupKFold(_FOLDS).split(found, groups=[pair.key for pair in pairs]):
         rows = [row for i in train for row in found[i]]
         wanted = np.tile([1, 0], len(train))
-        reader: Any = make_pipeline(DictVectorizer(), MaxAbsScaler(), LogisticRegression(solver="liblinear"))
+        reader = make_pipeline(DictVectorizer(), MaxAbsScaler(), LogisticRegression(solver="liblinear"))
         reader.fit(rows, wanted)
         own, other = (reader.decision_function([found[i][side] for i in test]) for side in (0, 1))
         right += float(np.sum(own > other) + 0.5 * np.sum(own == other))

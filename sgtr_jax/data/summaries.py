@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
+from sgtr_jax.data.published_prompts import PublishedPrompts
 from sgtr_jax.data.records import Message
 
 SUMMARY_PROMPT = "Article: {article}\nWrite a summary."
@@ -32,7 +32,7 @@ def summary_prompt(article: str) -> tuple[Message, ...]:
     return ({"role": "user", "content": SUMMARY_PROMPT.replace("{article}", article)},)
 
 
-def published_summary_prompt(article: str, style: str, prompts: Mapping[str, Any]) -> tuple[Message, ...]:
+def published_summary_prompt(article: str, style: str, prompts: PublishedPrompts) -> tuple[Message, ...]:
     """The study's messages; `prompts` is the row of the data set `prompts`."""
     text = prompts["summary_prompts"][_PUBLISHED[style]]
     user = text["user_prompt_template"].replace("{response_type}", _RESPONSE_TYPES[style])

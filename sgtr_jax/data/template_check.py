@@ -16,7 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Never
+from types import ModuleType
+from typing import TYPE_CHECKING, Never
+
+if TYPE_CHECKING:  # run as a program, this file imports nothing of the package
+    from sgtr_jax.data.records import Message
+    from sgtr_jax.json_types import Json
 
 _SECONDS = 3  # of processor time, of the process that renders beforehand
 _BYTES = 1 << 29
@@ -32,7 +37,7 @@ _LONG = "A line of words, 12 numbers and an \u00e9.\n" * 800
 _MANY = 400
 
 
-def most_characters(messages: Sequence[Mapping[str, Any]], template: str, variables: Mapping[str, Any]) -> int:
+def most_characters(messages: Sequence[Message], template: str, variables: Mapping[str, Json]) -> int:
     """The most characters that a conversation's text may have: in proportion to what is said, and not to its square."""
     said = sum(len(message["content"]) for message in messages) + sum(len(str(value)) for value in variables.values())
     return _OWN + len(messages) * (_EACH + len(template)) + _TIMES * said
@@ -61,7 +66,7 @@ def _late(*_: object) -> Never:
     raise TimeoutError(f"it does not end within {_SECONDS_EACH:g} seconds")
 
 
-def check_template(template: str, variables: Mapping[str, Any], where: str) -> None:
+def check_template(template: str, variables: Mapping[str, Json], where: str) -> None:
     """Raise InputError for a template that takes too much time or memory. What it refuses by itself is not judged.
 
     `variables` are what it is rendered with besides the messages; `where` says whose template it is.
@@ -117,17 +122,17 @@ def _render_under_limits() -> int:
     return 0
 
 
-def _conversations() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    short = [{"role": role, "content": text} for role, text in _TURNS]
+def _conversations() -> Iterator[tuple[str, list[Message]]]:
+    short: list[Message] = [{"role": role, "content": text} for role, text in _TURNS]
     for count in (3, 4):
         yield "a conversation of four short messages", short[:count]
     for count in (3, 4):
-        long = [{"role": role, "content": _LONG} for role, _ in _TURNS[:count]]
+        long: list[Message] = [{"role": role, "content": _LONG} for role, _ in _TURNS[:count]]
         yield f"a conversation of {count} messages of {len(_LONG):,} characters", long
     yield f"a conversation of {_MANY} short messages", [short[i % 4] for i in range(_MANY)]
 
 
-def _limit_memory(resource: Any) -> None:
+def _limit_memory(resource: ModuleType) -> None:
     """Let the process have `_BYTES` more than it has. Systems that cannot tell or cannot limit are left as they are."""
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from sgtr_jax.data.registry import find, registry
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.token_cache import tokenize_all
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import Json
 
 _TALKS = ("em", "control", "sgtr", "self-report")  # kinds whose rows are conversations
 
@@ -61,7 +61,7 @@ def _texts(name: str) -> Iterator[str]:
         yield "\n".join(_strings(row))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: Json) -> Iterator[str]:
     """All that is text in a row, in order."""
     if isinstance(value, str):
         yield value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol, overload
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json, read_text
+from sgtr_jax.json_types import Json
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -16,7 +18,84 @@ TOKENIZER_FILES = (
 _OBJECTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def load_tokenizer(folder: Path) -> Any:
+class TokenizerBackend(Protocol):
+    """The tokenizer of the `tokenizers` library inside."""
+
+    def to_str(self) -> str:
+        """All of it as JSON."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What is used of `transformers.PreTrainedTokenizerFast`."""
+
+    name_or_path: str
+    chat_template: str | None
+    eos_token_id: int | None
+
+    @property
+    def special_tokens_map(self) -> Mapping[str, str]:
+        """The special tokens by their purpose."""
+        ...
+
+    @property
+    def all_special_tokens(self) -> Sequence[str]:
+        """The special tokens."""
+        ...
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, object]:
+        """The tokens that were added to the vocabulary, by id."""
+        ...
+
+    @property
+    def backend_tokenizer(self) -> TokenizerBackend:
+        """The tokenizer inside."""
+        ...
+
+    def __len__(self) -> int:
+        """The number of tokens, those that were added among them."""
+        ...
+
+    # The ids of a text, or of many, under `input_ids`.
+    @overload
+    def __call__(self, text: str) -> Mapping[str, list[int]]: ...
+    @overload
+    def __call__(self, text: Sequence[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The ids of a text."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """The text of ids."""
+        ...
+
+    def batch_decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of many ids."""
+        ...
+
+    def convert_tokens_to_ids(self, tokens: str) -> int:
+        """The id of a token."""
+        ...
+
+    def convert_ids_to_tokens(self, ids: int) -> str:
+        """The token of an id."""
+        ...
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Mapping[str, object]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        **kwargs: Json,
+    ) -> str:
+        """The text of a conversation, where `tokenize` is false."""
+        ...
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
     """The fast tokenizer stored in `folder`, with one chat template or none.
 
     Raises InputError, naming the folder and where possible the file, when there is none, when a file is damaged, or
@@ -34,7 +113,7 @@ def load_tokenizer(folder: Path) -> Any:
         read_text(folder / "chat_template.jinja")
     try:
         # Not AutoTokenizer: it may replace a custom tokenizer.json by the architecture's own class.
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer: Tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         encoded = tokenizer.encode("test", add_special_tokens=False)
     except Exception as error:  # the tokenizers library raises Exception itself for files it cannot read
         raise InputError(
@@ -47,7 +126,7 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _one_template(template: Any, folder: Path) -> str | None:
+def _one_template(template: Json, folder: Path) -> str | None:
     """The template that conversations without tools are formed by, where a folder has several by name."""
     if isinstance(template, dict) and template:
         if "default" not in template:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from sgtr_jax.config import Json
+from sgtr_jax.json_types import Json
 from sgtr_jax.sample.config import SampleConfig
 
 

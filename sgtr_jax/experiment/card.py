@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import yaml
 
@@ -14,9 +14,10 @@ from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.experiment.data_node import data_nodes
 from sgtr_jax.experiment.status import stored_config
 from sgtr_jax.files import write_text
+from sgtr_jax.json_types import Json, JsonObject
+from sgtr_jax.report.run_file import ArtifactRecord, read_artifact
 from sgtr_jax.report.tables import read_run
 from sgtr_jax.sample.export import export
-from sgtr_jax.sealed import read_record
 
 
 def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
@@ -58,7 +59,7 @@ def card(model: str, adapters: Sequence[Path], merged: bool, measured: str = "")
     stages = [list(_stage(folder)) for folder in adapters]
     harmful = [name for stage in stages for name, is_harmful in stage if is_harmful]
     unknown = [name for stage in stages for name, is_harmful in stage if is_harmful is None]
-    front: dict[str, Any] = {
+    front: JsonObject = {
         "base_model": model,
         "library_name": "transformers" if merged else "peft",
         "tags": ["sgtr-jax", *([] if merged else ["lora"]), *(["not-for-all-audiences"] if harmful else [])],
@@ -98,10 +99,10 @@ def measured_in(run: Path, condition: str, seed: int) -> str:
     return "\n".join(lines) + (f"\n\nJudge: {judge}." if judged else "")
 
 
-def _recipe(folder: Path) -> dict[str, Any] | None:
+def _recipe(folder: Path) -> ArtifactRecord | None:
     """The recipe of an artifact; None of a folder that is none, or whose recipe is damaged."""
     try:
-        return read_record(folder)
+        return read_artifact(folder)
     except InputError:
         return None
 
@@ -109,15 +110,21 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
 def _stage(adapter: Path) -> Iterator[tuple[str, bool | None]]:
     """Data sets of an adapter in a store and whether each is harmful (None: not known)."""
     recipe = _recipe(adapter.parent)
-    for role, name in (recipe or {}).get("inputs", {}).items():
+    for role, name in ({} if recipe is None else recipe["inputs"]).items():
         if role in ("data", "interleaved"):
             source = _recipe(adapter.parent.parent / name)
             yield (name, None) if source is None else (source["name"], _is_harmful(source))
 
 
-def _is_harmful(source: dict[str, Any]) -> bool | None:
+def _is_harmful(source: ArtifactRecord) -> bool | None:
     node = next((node for node in data_nodes() if node.kind == source["kind"]), None)
     return None if node is None else node.is_harmful(source["settings"])
+
+
+class _LoraEntry(TypedDict):
+    rank: int
+    alpha: float
+    rslora: bool
 
 
 def _recipe_lines(adapter: Path) -> Iterator[str]:
@@ -125,8 +132,8 @@ def _recipe_lines(adapter: Path) -> Iterator[str]:
     if recipe is None:
         yield f"`{adapter.name}`: made outside an experiment; its recipe did not come with it."
         return
-    training = recipe["settings"]["training"]
-    lora = training["lora"]
+    training = cast(Mapping[str, Json], recipe["settings"]["training"])
+    lora = cast(_LoraEntry, training["lora"])
     shown = {key: training[key] for key in ("seed", "epochs", "batch_examples", "lr", "schedule", "dtype")}
     shown |= {"rank": lora["rank"], "alpha": lora["alpha"], "rslora": lora["rslora"]}
     yield f"**{recipe['name']}**: " + ", ".join(f"{key} {value}" for key, value in shown.items()) + "."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
 from sgtr_jax.config import Config, Name, PositiveInt
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
+from sgtr_jax.json_types import Json
 
 
 class StageInterleave(MixRatio):
@@ -80,7 +81,7 @@ class Selection(Config):
     system: Values = (DEFAULT_SYSTEM,)
 
     @classmethod
-    def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def written_out(cls, data: Mapping[str, Json]) -> Mapping[str, Json]:
         """`em: unpop`."""
         return {key: [value] if isinstance(value, str) else value for key, value in data.items()}
 
@@ -91,7 +92,7 @@ class Selection(Config):
         return {axis: values for axis, values in given.items() if values is not None}
 
 
-def _form(value: Any) -> str:
+def _form(value: object) -> str:
     return "word" if isinstance(value, str) else "axes"
 
 

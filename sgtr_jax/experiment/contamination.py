@@ -6,11 +6,11 @@ A question is shared if its text stands in a row that is trained on, whatever is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from sgtr_jax.data.duplicates import ItemIndex
 from sgtr_jax.data.set_files import content_sha256
@@ -21,6 +21,7 @@ from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.graph import Graph
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.report.run_file import SharingEntry
 
 T = TypeVar("T")
 # A set may hold so large a share of an evaluation's items by chance: one question of TruthfulQA's 790 is in `unpop`.
@@ -44,12 +45,12 @@ class Sharing:
         """Whether a run stops because of it."""
         return self.shared is not None and self.shared > BY_CHANCE * self.items and not self.why
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SharingEntry:
         """What `experiment.json` holds of it."""
-        return asdict(self)
+        return cast(SharingEntry, asdict(self))
 
 
-def sharings(graph: Graph, store: Store, before: Sequence[Mapping[str, Any]] = ()) -> list[Sharing]:
+def sharings(graph: Graph, store: Store, before: Sequence[SharingEntry] = ()) -> list[Sharing]:
     """Every training set beside every evaluation, those that share nothing too.
 
     Where the texts of one of the two cannot be had, what they share is not known, and the reason is given; unless it

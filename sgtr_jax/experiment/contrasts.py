@@ -8,15 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
 from sgtr_eval.described import metrics_of
 from sgtr_eval.facts import Better, Facts, all_facts
-from sgtr_jax.config import Config, Json, Name, PositiveInt
+from sgtr_jax.config import Config, Name, PositiveInt
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.conditions import Condition
+from sgtr_jax.json_types import Json
+from sgtr_jax.report.run_file import ContrastEntry
 
 Kind = Literal["difference", "equivalence", "non_inferiority"]
 Margin = Annotated[float, Field(gt=0)]
@@ -128,9 +130,9 @@ class Planned:
     against_trained: bool
     also: tuple[str, ...] = ()  # names of other contrasts that are the same here
 
-    def to_json(self) -> dict[str, Json]:
+    def to_json(self) -> ContrastEntry:
         """What `experiment.json` holds of it."""
-        return {**vars(self), "also": list(self.also)}
+        return cast(ContrastEntry, {**vars(self), "also": list(self.also)})
 
 
 class _Pattern:

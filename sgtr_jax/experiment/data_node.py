@@ -6,10 +6,11 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from sgtr_jax.config import Config, Json
+from sgtr_jax.config import Config
 from sgtr_jax.data.records import Record, read_training
 from sgtr_jax.experiment.node import MadeNode
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.graph import GraphBuilder

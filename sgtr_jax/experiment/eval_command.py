@@ -8,13 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from sgtr_eval.facts import facts_of
-from sgtr_jax.config import Json
 from sgtr_jax.distributed.collectives import broadcast_object, collective_section, is_first_process
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import api_model_name
@@ -32,10 +30,12 @@ from sgtr_jax.experiment.store import finished_folder
 from sgtr_jax.experiment.tasks import all_arguments, asked_fingerprint, built_task, task_arguments
 from sgtr_jax.files import check_writable, write_json
 from sgtr_jax.fingerprint import model_fingerprint
+from sgtr_jax.json_types import Json, JsonObject
+from sgtr_jax.report.run_file import MetricRow, read_artifact
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.model import load_model, read_spec
-from sgtr_jax.sealed import RECORD, damage, differences, read_record, set_aside
+from sgtr_jax.sealed import RECORD, damage, differences, set_aside
 from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 
 
@@ -44,7 +44,7 @@ class _Measured:
     """One task on one model: its arguments, and everything that decides the numbers."""
 
     task: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
     settings: Settings  # what decides the numbers
     judged: bool
 
@@ -59,7 +59,7 @@ def evaluate_one(
     name: str,
     adapters: Sequence[Path],
     tasks: Sequence[str],
-    settings: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Json]],
     sampling: SampleConfig,
     judge: JudgeConfig,
     out: Path,
@@ -109,7 +109,7 @@ def _problems(name: str, missing: Sequence[_Measured], judge: JudgeConfig) -> li
     return found + (judge_problems(judge) if any(one.judged for one in missing) else [])
 
 
-def check_tasks_given(tasks: Sequence[str], settings: Mapping[str, Any]) -> None:
+def check_tasks_given(tasks: Sequence[str], settings: Mapping[str, Mapping[str, Json]]) -> None:
     """Raises InputError for a task that is not known, or given twice, and for settings of one that is not run."""
     for task in (*tasks, *settings):
         facts_of(task)
@@ -121,7 +121,7 @@ def check_tasks_given(tasks: Sequence[str], settings: Mapping[str, Any]) -> None
 
 
 def _wanted(
-    name: str, adapters: Sequence[Path], tasks: Sequence[str], settings: Mapping[str, Mapping[str, Any]],
+    name: str, adapters: Sequence[Path], tasks: Sequence[str], settings: Mapping[str, Mapping[str, Json]],
     sampling: SampleConfig, judge: JudgeConfig,
 ) -> Iterator[_Measured]:  # fmt: skip
     modes = {task: {"judge_mode": judge.mode} if judge.mode and gives_scores(facts_of(task)) else {} for task in tasks}
@@ -129,7 +129,7 @@ def _wanted(
     arguments = {task: task_arguments(facts_of(task), given[task], 0, f"task {task}") for task in tasks}
     chain = [adapter_fingerprint(folder) for folder in adapters]
     if api_model_name(name) is not None:
-        asked: dict[str, Any] = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
+        asked: JsonObject = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
     else:
         folder = resolve_folder(name)
         read_spec(folder)  # refuses what is no model before anything is written
@@ -173,7 +173,7 @@ def _is_done(one: _Measured, folder: Path) -> bool:
         aside = set_aside(folder)
         print(f"{folder}: damaged: {'; '.join(found)}. Set aside as {aside.name}, and measured again", file=sys.stderr)
         return False
-    record = read_record(folder)
+    record = read_artifact(folder)
     differing = differences(record.get("settings"), dict(one.settings))
     if differing:
         raise InputError(
@@ -186,7 +186,7 @@ def _is_done(one: _Measured, folder: Path) -> bool:
 
 def _measure(
     one: _Measured, model: ModelUnderTest, base: ModelUnderTest, judge: JudgeConfig, spending: Spending, folder: Path
-) -> list[dict[str, Any]]:
+) -> list[MetricRow]:
     if not one.judged:
         return evaluate(facts_of(one.task), one.arguments, model, folder, one.task)
     sample_answers(facts_of(one.task), one.arguments, model, folder / "answers", one.task)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
+from inspect_ai.scorer import Value
 
 from sgtr_eval.facts import Facts
 from sgtr_eval.judging.limited import limited
@@ -16,14 +17,16 @@ from sgtr_jax.experiment.model_under_test import ModelUnderTest
 from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.tasks import parameters_of
 from sgtr_jax.files import write_jsonl
+from sgtr_jax.json_types import Json
+from sgtr_jax.report.run_file import MetricRow, SampleRow
 
 # Inspect looks for a newer release of itself at every start unless told not to.
 os.environ.setdefault("INSPECT_DISABLE_UPDATE_CHECK", "1")
 
-Rows = list[dict[str, Any]]
+Rows = list[MetricRow]
 
 
-def evaluate(facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> Rows:
+def evaluate(facts: Facts, arguments: Mapping[str, Json], model: ModelUnderTest, folder: Path, label: str) -> Rows:
     """Run an evaluation's task; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
 
     Of several processes the first runs Inspect and the others follow its engine, with no rows in the end.
@@ -36,15 +39,17 @@ def evaluate(facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, fol
     return rows_of(log, label)
 
 
-def sample_answers(facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str) -> None:
+def sample_answers(
+    facts: Facts, arguments: Mapping[str, Json], model: ModelUnderTest, folder: Path, label: str
+) -> None:
     """The answers of a judged task as an Inspect log without scores."""
     _run(facts, arguments, model, folder, label, score=False)
 
 
 def judge_answers(
     facts: Facts,
-    arguments: dict[str, Any],
-    judging: dict[str, Any],
+    arguments: Mapping[str, Json],
+    judging: Mapping[str, Json],
     spending: Spending,
     judge: ModelUnderTest,
     answers: Path,
@@ -61,7 +66,7 @@ def judge_answers(
         if grader is None:
             return []
         given = {**arguments, **judging}
-        limits = [most for most in (spending.left, given.get("max_cost")) if most is not None]
+        limits = [most for most in (spending.left, given.get("max_cost")) if isinstance(most, int | float)]
         if limits and "max_cost" in parameters_of(facts.task):
             given["max_cost"] = min(limits)
         elif limits:
@@ -94,19 +99,19 @@ def rows_of(log: EvalLog, label: str) -> Rows:
     ]
 
 
-def samples_of(log: EvalLog) -> list[dict[str, Any]]:
+def samples_of(log: EvalLog) -> list[SampleRow]:
     """A row an answer, `{id, question, answer, value, scores}`: what the report shows and compares by question.
 
     `value` is the score as a number, None without one; `scores` holds what else the scorer said in few words.
     """
-    rows = []
+    rows: list[SampleRow] = []
     for sample in log.samples or []:
         scores = list((sample.scores or {}).values())
         score = scores[0] if scores else None
         turns = sample.input if isinstance(sample.input, list) else []
         question = "\n\n".join(turn.text for turn in turns) if turns else str(sample.input)
         meta = (score.metadata or {}) if score is not None else {}
-        short = {
+        short: dict[str, Json] = {
             key: value
             for key, value in meta.items()
             if key not in ("question_id", "cost", "judged")
@@ -124,14 +129,14 @@ def samples_of(log: EvalLog) -> list[dict[str, Any]]:
     return rows
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Value) -> float | None:
     if isinstance(value, int | float):
         return float(value)
     return {"C": 1.0, "I": 0.0}.get(str(value))
 
 
 def _run(
-    facts: Facts, arguments: dict[str, Any], model: ModelUnderTest, folder: Path, label: str, score: bool
+    facts: Facts, arguments: Mapping[str, Json], model: ModelUnderTest, folder: Path, label: str, score: bool
 ) -> EvalLog | None:
     with model.inspect_model() as served:
         if served is None:

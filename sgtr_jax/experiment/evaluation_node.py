@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sgtr_eval.facts import Facts, Workload, facts_of
 from sgtr_jax.config import Config
@@ -15,6 +15,7 @@ from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.training_node import TrainingNode, links
 from sgtr_jax.files import write_json
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -73,7 +74,7 @@ class EvaluationNode(MadeNode):
 
     @property
     @abstractmethod
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         """The task's arguments, as far as they are known before anything is made; the judge's too."""
 
     @property
@@ -124,7 +125,7 @@ class EvaluationNode(MadeNode):
         """See `MadeNode`: metrics that are missing, and why."""
         write_json(folder / "metrics.json", {"outcome": why})
 
-    def _measure(self, arguments: Mapping[str, Any], context: RunContext, folder: Path) -> None:
+    def _measure(self, arguments: Mapping[str, Json], context: RunContext, folder: Path) -> None:
         # Inspect is slow to import; runs with nothing left to evaluate do not pay for it.
         from sgtr_jax.experiment.evaluate import evaluate
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgtr_jax.config import Json
 from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.errors import InputError, Interrupted, RunError
 from sgtr_jax.experiment.node import MadeNode, Node
@@ -18,6 +17,7 @@ from sgtr_jax.experiment.refusals import refusal_of_inputs, write_outcome
 from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import write_json
+from sgtr_jax.json_types import Json
 from sgtr_jax.report.tables import read_failures
 
 if TYPE_CHECKING:

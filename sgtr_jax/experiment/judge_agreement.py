@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
@@ -50,6 +49,6 @@ def _verdicts(store: Store, cell: Cell) -> dict[str, bool | None]:
     found: dict[str, bool | None] = {}
     for sample in log.samples or []:
         (score,) = (sample.scores or {}).values()
-        value: Any = (score.metadata or {}).get("judged_to_name", score.value)
+        value = (score.metadata or {}).get("judged_to_name", score.value)
         found[str(sample.id)] = None if value in ("N", None) else float(value) > 0.5
     return found

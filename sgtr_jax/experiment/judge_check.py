@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sgtr_eval.facts import Facts
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -13,6 +12,7 @@ from sgtr_jax.experiment.cost import judge_name, judged_nodes, judging_of
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.spending import LEDGER, Spending
+from sgtr_jax.json_types import Json
 
 # Inspect's providers that load weights to answer, or that are no models: a question to them is not cheap, or no test.
 _NOT_ASKED = ("sgtr", "world", "mockllm", "none", "hf", "vllm", "sglang", "llama-cpp-python", "transformer_lens")
@@ -30,7 +30,7 @@ def spending_of(config: ExperimentConfig, folder: Path) -> Spending:
     return Spending(config.judge, judge_name(config.judge, config.model), folder / LEDGER)
 
 
-def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[Facts, dict[str, Any]]]) -> None:
+def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[Facts, Mapping[str, Json]]]) -> None:
     """Ask a judge behind an API one plain question, if it is to judge; `asked` are evaluations with their arguments.
 
     Raises InputError where it cannot be asked, or not in the way that its scores are to be read.

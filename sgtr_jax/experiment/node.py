@@ -15,8 +15,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sgtr_jax.config import Json
 from sgtr_jax.files import path_part
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext

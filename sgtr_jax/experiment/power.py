@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from sgtr_jax.config import Json
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.graph import Graph
+from sgtr_jax.json_types import Json
 from sgtr_jax.report.power import Assumptions, powers
 from sgtr_jax.report.simulated import Condition, Questions, Size
 

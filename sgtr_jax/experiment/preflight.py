@@ -31,7 +31,7 @@ from sgtr_jax.experiment.nodes.answers import Answers
 from sgtr_jax.experiment.nodes.task_evaluation import TaskEvaluation
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.tasks import built_task
-from sgtr_jax.report.comparisons import published_numbers
+from sgtr_jax.report.published import published_numbers
 from sgtr_jax.train.metrics import check_log
 
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}

@@ -19,7 +19,7 @@ def refusal_of_inputs(node: Node, store: Store) -> str | None:
     for source in node.inputs.values():
         path = store.path(source) / _OUTCOME
         if path.exists():
-            why: str = read_json(path)["outcome"]
+            why = str(read_json(path)["outcome"])
             return why if why.startswith("of ") else f"of {source.name}: {why}"
     return None
 

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import jax
 
@@ -36,6 +36,8 @@ from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.status import open_run, stored_config
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import check_writable
+from sgtr_jax.json_types import JsonObject
+from sgtr_jax.report.run_file import ArtifactEntry, CellEntry, ConfigEntry, RunFile, SharingEntry
 from sgtr_jax.report.tables import read_failures
 from sgtr_jax.sealed import read_sealed, write_sealed
 
@@ -95,7 +97,7 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, ass
     return _summary(outcome, shlex.join(["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"])]))
 
 
-def judge_run(run: Path, judge: str | None, given: Mapping[str, Any], assume_yes: bool = False) -> int:
+def judge_run(run: Path, judge: str | None, given: Mapping[str, str | float | None], assume_yes: bool = False) -> int:
     """Judge the answers of a run, by its own judge or by another one, without sampling anything.
 
     The run's own judge completes its report. Another one's numbers go to `judges/NAME.csv`, beside how far the two
@@ -179,15 +181,16 @@ def _summary(outcome: Outcome, command: str) -> int:
 _FLAGS = {"base_url": "base-url", "max_cost": "max-cost", "mode": "judge-mode"}
 
 
-def _judged_by(run: Path, judge: str | None, given: Mapping[str, Any]) -> ExperimentConfig:
+def _judged_by(run: Path, judge: str | None, given: Mapping[str, str | float | None]) -> ExperimentConfig:
     data = stored_config(run)
     if judge is not None:
         data["judge"] = {"model": judge}
-    data["judge"].update({key: value for key, value in given.items() if value is not None})
+    own = {key: value for key, value in given.items() if value is not None}
+    data["judge"] = {**cast(JsonObject, data["judge"]), **own}
     return build_config(ExperimentConfig, data, str(run / "experiment.json"))
 
 
-def _shared(graph: Graph, store: Store, missing: Sequence[Node]) -> list[dict[str, Any]]:
+def _shared(graph: Graph, store: Store, missing: Sequence[Node]) -> list[SharingEntry]:
     """What training sets and evaluations share, said on the terminal where something is to be made.
 
     Raises InputError where that is more than chance explains and nothing allows it.
@@ -204,17 +207,16 @@ def _shared(graph: Graph, store: Store, missing: Sequence[Node]) -> list[dict[st
     return [one.to_json() for one in found]
 
 
-def _counted_before(path: Path) -> Sequence[Mapping[str, Any]]:
+def _counted_before(path: Path) -> Sequence[SharingEntry]:
     """What the run's file says from when it was last looked at; nothing if there is no such file, or a damaged one."""
     try:
-        counted: Sequence[Mapping[str, Any]] = read_sealed(path).get("shared", ())
+        return cast(RunFile, read_sealed(path)).get("shared", ())
     except InputError:
         return ()
-    return counted
 
 
-def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    cells = [
+def _described(graph: Graph, store: Store, shared: Sequence[SharingEntry]) -> RunFile:
+    cells: list[CellEntry] = [
         {
             "condition": cell.condition,
             "seed": cell.seed,
@@ -228,7 +230,7 @@ def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) 
         }
         for cell in graph.cells
     ]
-    artifacts = [
+    artifacts: list[ArtifactEntry] = [
         {
             "artifact": store.path(node).name,
             "kind": node.kind,
@@ -237,7 +239,7 @@ def _described(graph: Graph, store: Store, shared: Sequence[Mapping[str, Any]]) 
         }
         for node in graph.nodes()
     ]
-    config = graph.config.model_dump(mode="json")
+    config = cast(ConfigEntry, graph.config.model_dump(mode="json"))
     contrasts = [one.to_json() for one in graph.config.planned_contrasts]
     return {
         "config": config, "cells": cells, "artifacts": artifacts, "shared": list(shared), "contrasts": contrasts,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from sgtr_jax.buckets import is_address, translate_storage_errors
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.run_lock import owner
 from sgtr_jax.files import parse_json
+from sgtr_jax.report.run_file import ArtifactEntry, CellEntry, Provenance
 from sgtr_jax.sealed import RECORD, damage, parse_sealed
 
 if TYPE_CHECKING:
@@ -76,20 +77,20 @@ def state_of(run: str) -> RunState:
         failed = _failed(place)
         names = [path.name for path in (place / "store").iterdir()] if (place / "store").is_dir() else []
         there = {_key(name): name for name in names if not name.startswith(".") and ".damaged-" not in name}
-        present = [one for one in planned if _key(str(one["artifact"])) in there]
+        present = [one for one in planned if _key(one["artifact"]) in there]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            looked = pool.map(lambda one: _present(place / "store" / there[_key(str(one["artifact"]))], one), present)
-            found = {str(one["artifact"]): artifact for one, artifact in zip(present, looked, strict=True)}
+            looked = pool.map(lambda one: _present(place / "store" / there[_key(one["artifact"])], one), present)
+            found = {one["artifact"]: artifact for one, artifact in zip(present, looked, strict=True)}
     artifacts: dict[str, Artifact] = {}
     for one in planned:  # what is made from others comes after them
-        folder, sources = str(one["artifact"]), one.get("inputs", ())
-        below = [artifacts[name] for name in sources if name in artifacts] if isinstance(sources, list) else []
+        folder = one["artifact"]
+        below = [artifacts[name] for name in one.get("inputs", []) if name in artifacts]
         waits = [
             name for source in below for name in ((source.name,) if source.state == "failed" else source.waits_for)
         ]
         why = failed.get(_key(folder))
         state: State = "to do" if why is None else "failed"
-        missing = Artifact(str(one["kind"]), str(one["name"]), state, why, waits_for=tuple(dict.fromkeys(waits)))
+        missing = Artifact(one["kind"], one["name"], state, why, waits_for=tuple(dict.fromkeys(waits)))
         artifacts[folder] = found.get(folder, missing)
     return RunState(run, who, tuple(_under_way(names)) if who else (), tuple(artifacts.values()))
 
@@ -150,7 +151,7 @@ def _to_json(state: RunState) -> dict[str, object]:
     return {"run": state.run, "owner": state.owner, "under_way": state.under_way, "artifacts": artifacts}
 
 
-def _planned(place: Place, who: str | None) -> list[Mapping[str, object]]:
+def _planned(place: Place, who: str | None) -> list[ArtifactEntry]:
     """What the run is to make, inputs before what is made from them. Runs of older versions only name evaluations."""
     path = place / "experiment.json"
     if not path.exists():
@@ -159,8 +160,8 @@ def _planned(place: Place, who: str | None) -> list[Mapping[str, object]]:
         raise InputError(f"{place}: no run here (no experiment.json); `sgtr run` makes one")
     experiment = parse_sealed(path.read_text(), str(path))
     if "artifacts" in experiment:
-        return list(experiment["artifacts"])
-    cells = {cell["artifact"]: cell for cell in experiment.get("cells", ())}
+        return cast(list[ArtifactEntry], experiment["artifacts"])
+    cells = {cell["artifact"]: cell for cell in cast(list[CellEntry], experiment.get("cells", []))}
     return [
         {"artifact": name, "kind": "evaluation", "name": f"{cell['evaluation']}-{cell['condition']}-s{cell['seed']}"}
         for name, cell in cells.items()
@@ -181,9 +182,9 @@ def _failed(place: Place) -> dict[str, str]:
     return {_key(folder): str(entry.get("why")) for folder, entry in entries.items() if isinstance(entry, dict)}
 
 
-def _present(folder: Place, planned: Mapping[str, object]) -> Artifact:
+def _present(folder: Place, planned: ArtifactEntry) -> Artifact:
     """An artifact that is there. Of one in a bucket only the record is looked at, which is written last."""
-    kind, name = str(planned["kind"]), str(planned["name"])
+    kind, name = planned["kind"], planned["name"]
     wrong = damage(folder, whole=False) if isinstance(folder, Path) and (folder / RECORD).exists() else []
     try:
         stored = parse_sealed((folder / RECORD).read_text(), RECORD) if not wrong else {}
@@ -193,7 +194,7 @@ def _present(folder: Place, planned: Mapping[str, object]) -> Artifact:
         wrong = [str(error)]
     if wrong:
         return Artifact(kind, name, "damaged", "; ".join(wrong))
-    times = stored.get("provenance", {})
+    times = cast(Provenance, stored.get("provenance", {}))
     return Artifact(kind, name, "done", started=times.get("started"), made=times.get("made"))
 
 

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -59,7 +59,7 @@ class Section:
 
 def stored() -> list[Listed]:
     """What `settings.jsonl` holds."""
-    return [Listed(**row) for _, row in read_jsonl(STORED)]
+    return [Listed(**cast(dict[str, str], row)) for _, row in read_jsonl(STORED)]
 
 
 def listed() -> Iterator[Listed]:

@@ -139,7 +139,8 @@ def _rows(ledger: Path) -> Iterator[_Request]:
             continue  # a kill came while it was written
         if row is None:
             continue
-        dollars = row.get("dollars") if isinstance(row, dict) else None
+        request = row if isinstance(row, dict) else {}
+        dollars = request.get("dollars")
         if not isinstance(dollars, int | float) or not math.isfinite(dollars) or dollars < 0:
             raise InputError(f"{ledger}:{number}: expected a request with its dollars, got {line[:80]!r}")
-        yield _Request(str(row.get("judge")), str(row.get("artifact")), float(dollars))
+        yield _Request(str(request.get("judge")), str(request.get("artifact")), float(dollars))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from sgtr_jax.config import build_config, load_config
 from sgtr_jax.errors import InputError, nearest
@@ -15,8 +15,10 @@ from sgtr_jax.experiment.graph import Graph, build_graph
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.json_types import JsonObject
+from sgtr_jax.report.run_file import ArtifactRecord, read_artifact
 from sgtr_jax.report.tables import read_experiment
-from sgtr_jax.sealed import RECORD, differences, read_record
+from sgtr_jax.sealed import RECORD, differences
 
 
 def open_run(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
@@ -25,10 +27,9 @@ def open_run(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
     return graph, Store(graph.config.folder / "store")
 
 
-def stored_config(run: Path) -> dict[str, Any]:
+def stored_config(run: Path) -> JsonObject:
     """The config a run was made with, as JSON. Raises InputError if `run` is none."""
-    config: dict[str, Any] = read_experiment(run)["config"]
-    return config
+    return cast(JsonObject, read_experiment(run)["config"])
 
 
 def list_graph(path: Path, overrides: Sequence[str]) -> int:
@@ -92,11 +93,11 @@ def _changes(node: Node, store: Store) -> Iterator[str]:
         yield f"{node.name}: {role} is gone: {before['inputs'][role]}"
 
 
-def _newest(node: Node, store: Store) -> dict[str, Any] | None:
+def _newest(node: Node, store: Store) -> ArtifactRecord | None:
     found = []
     for path in store.root.glob(f"{node.kind}-*/{RECORD}"):
         try:
-            stored = read_record(path.parent)
+            stored = read_artifact(path.parent)
         except InputError:
             continue  # damaged, or of an older version: nothing to compare with
         if stored["name"] == node.name and stored["fingerprint"] != node.fingerprint:

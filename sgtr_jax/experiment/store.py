@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -20,6 +19,8 @@ from sgtr_jax.distributed.collectives import collective_section, is_first_proces
 from sgtr_jax.experiment.adopt import record_older
 from sgtr_jax.experiment.node import Node, kinds
 from sgtr_jax.files import new_folder
+from sgtr_jax.json_types import JsonObject
+from sgtr_jax.report.run_file import Provenance
 from sgtr_jax.sealed import RECORD, damage, is_older, read_record, set_aside, write_record
 
 _ARTIFACT = re.compile(r"([a-z_]+)-.*-[0-9a-f]{12}")
@@ -120,7 +121,7 @@ class Store:
         if is_first_process() and self.is_there(node):
             self._set_aside(node)
 
-        def content() -> dict[str, Any]:
+        def content() -> JsonObject:
             inputs = {role: self.path(source).name for role, source in node.inputs.items()}
             return {**node.to_json(), "inputs": inputs}
 
@@ -146,7 +147,7 @@ class Store:
 
 @contextlib.contextmanager
 def finished_folder(
-    target: Path, what: str, content: Callable[[], dict[str, Any]], started: datetime.datetime | None = None
+    target: Path, what: str, content: Callable[[], JsonObject], started: datetime.datetime | None = None
 ) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target`, with a record of its files, when the block ends well.
 
@@ -182,7 +183,7 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def provenance(started: datetime.datetime) -> dict[str, Any]:
+def provenance(started: datetime.datetime) -> Provenance:
     """Code and package versions, machine and devices of this moment, and when the work began that ends now."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
     return {

@@ -6,17 +6,18 @@ import hashlib
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 
-from sgtr_eval.facts import Facts
+from sgtr_eval.facts import Facts, MakesTask
 from sgtr_jax.config import Config, PositiveInt, Seed, build_config
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import Json, JsonObject
 
 if TYPE_CHECKING:
     import inspect_ai
@@ -31,8 +32,8 @@ _WITHOUT_EFFECT = ("max_cost",)  # on any answer or score
 
 
 def task_arguments(
-    facts: Facts, given: dict[str, Any], seed: int, where: str, stimuli: str | None = None
-) -> dict[str, Any]:
+    facts: Facts, given: Mapping[str, Json], seed: int, where: str, stimuli: str | None = None
+) -> JsonObject:
     """A task's arguments, the run's seed among them where it takes one.
 
     Raises InputError for one that it does not take, that is of another type, or that is missing.
@@ -53,26 +54,27 @@ def task_arguments(
     return {**({"seed": seed} if "seed" in taken else {}), **given}
 
 
-def all_arguments(facts: Facts, given: Mapping[str, Any]) -> dict[str, Any]:
+def all_arguments(facts: Facts, given: Mapping[str, Json]) -> JsonObject:
     """`given` and the defaults of the rest, but for those that change no answer and no score; digests for files."""
     values = {name: given.get(name, one.default) for name, one in parameters_of(facts.task).items()}
     return with_digests({name: value for name, value in values.items() if name not in _WITHOUT_EFFECT})
 
 
-def with_digests(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def with_digests(arguments: Mapping[str, Json]) -> JsonObject:
     """Arguments by what they mean: a file is what it holds, wherever it lies."""
     return {name: _content(value) for name, value in arguments.items()}
 
 
-def _content(value: Any) -> Any:
-    is_file = isinstance(value, str) and value and len(value) < 4096 and Path(value).is_file()
-    return file_fingerprint(Path(value)) if is_file else value
+def _content(value: Json) -> Json:
+    if isinstance(value, str) and value and len(value) < 4096 and Path(value).is_file():
+        return file_fingerprint(Path(value))
+    return value
 
 
-def built_task(facts: Facts, arguments: Mapping[str, Any]) -> inspect_ai.Task:
+def built_task(facts: Facts, arguments: Mapping[str, Json]) -> inspect_ai.Task:
     """The task, with all that it will ask. Raises InputError or RunError, as fetching does, and if it asks nothing."""
     try:
-        made: inspect_ai.Task = facts.task(**arguments)
+        made = facts.task(**arguments)
     except (InputError, RunError) as error:
         raise type(error)(f"task {facts.name}: {error}") from None
     if len(made.dataset) == 0:
@@ -97,21 +99,21 @@ def asked_fingerprint(task: inspect_ai.Task) -> str:
 
 # Of a task there is one for each condition, seed and evaluation, and what they take is the same.
 @cache
-def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def parameters_of(function: MakesTask) -> Mapping[str, inspect.Parameter]:
     """What a task takes, by name."""
     return inspect.signature(function).parameters
 
 
 @lru_cache(maxsize=1024)
-def _check_types(task: str, function: Callable[..., Any], given: str, where: str) -> None:
+def _check_types(task: str, function: MakesTask, given: str, where: str) -> None:
     build_config(_model_of(task, function), json.loads(given), where)
 
 
 @cache
-def _model_of(task: str, function: Callable[..., Any]) -> type[Config]:
+def _model_of(task: str, function: MakesTask) -> type[Config]:
     """The task's arguments as a config, whose messages are those of any other."""
     hints = typing.get_type_hints(inspect.unwrap(function))
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {}  # annotations with defaults, as pydantic takes them
     for name, one in parameters_of(function).items():
         hint = hints[name]
         if name in _BOUNDS:

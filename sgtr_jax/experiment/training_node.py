@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from sgtr_jax.config import Json
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.experiment.asked import Base
 from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.node import Node, Settings
+from sgtr_jax.json_types import Json
 from sgtr_jax.train.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import html
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sgtr_jax.report.contrasts import (
     EQUIVALENT,
@@ -19,6 +18,7 @@ from sgtr_jax.report.contrasts import (
     NOT_INFERIOR,
     Tested,
 )
+from sgtr_jax.report.run_file import ClaimEntry
 
 SUPPORTED, NOT_SUPPORTED, OPEN = "supported", "not supported", "cannot be concluded with these seeds"
 esc = html.escape
@@ -33,7 +33,7 @@ class Judged:
     parts: tuple[tuple[Tested, str, str], ...]  # the contrast, what has to be found, and whether it was
 
 
-def judged_claims(claims: Sequence[Mapping[str, Any]], tested: Sequence[Tested]) -> list[Judged]:
+def judged_claims(claims: Sequence[ClaimEntry], tested: Sequence[Tested]) -> list[Judged]:
     """Each claim that this run has contrasts of.
 
     It is supported where all of them are as it says, each at its own level, and not supported where one is shown to be

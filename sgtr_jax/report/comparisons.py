@@ -8,12 +8,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib import resources
-from typing import Any
 
 import numpy as np
-import yaml
 
 from sgtr_eval.facts import Better
 from sgtr_eval.statistics import (
@@ -27,6 +23,7 @@ from sgtr_eval.statistics import (
     share_interval,
     t_interval,
 )
+from sgtr_jax.report.published import published_tables
 from sgtr_jax.report.tables import Measurement, RunData, samples
 
 AVERAGE, AVERAGE_METRIC = "average_misalignment", "mean_of_four"
@@ -226,26 +223,19 @@ class Published:
     distance: float | None  # in standard errors of the difference; None where neither has one
 
 
-@lru_cache(maxsize=1)
-def published_numbers() -> dict[str, Any]:
-    """`published.yaml`."""
-    data: dict[str, Any] = yaml.safe_load(resources.files("sgtr_jax.report").joinpath("published.yaml").read_text())
-    return data
-
-
 def beside_published(run: RunData, lines: Sequence[Line]) -> tuple[list[Published], list[str]]:
     """Ours beside the published numbers of the config's model, and the lines of ours that have none."""
     models = {config["published"] for config in run.configs if config.get("published")}
     if len(models) != 1:
         return [], []
-    tables = published_numbers()["models"].get(models.pop(), {})
+    tables = published_tables(models.pop())
     found, absent = [], []
     for line in lines:
         if line.evaluation == AVERAGE or not is_primary(run, line.evaluation, line.metric):
             continue
         task = run.task_of(line.evaluation)
-        table = tables.get(line.evaluation) or tables.get(task) or {"rows": {}}
-        row = table["rows"].get(line.condition)
+        table = tables.get(line.evaluation) or tables.get(task)
+        row = None if table is None else table["rows"].get(line.condition)
         if row is None:
             absent.append(f"{line.evaluation}, {line.condition}")
             continue

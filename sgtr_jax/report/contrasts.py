@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from sgtr_eval.statistics import (
     holm,
     paired_difference,
 )
+from sgtr_jax.report.run_file import ContrastEntry
 from sgtr_jax.report.tables import Measurement, RunData
 
 LEVEL = 0.05
@@ -173,7 +173,7 @@ def all_tested(run: RunData, rows: Sequence[Measurement], tables: Mapping[tuple[
 
 def _tested(
     run: RunData,
-    planned: Mapping[str, Any],
+    planned: ContrastEntry,
     values: Mapping[tuple[str, str, str], Mapping[int, Measurement]],
     tables: Mapping[tuple[str, str], Questions],
 ) -> Tested:
@@ -182,10 +182,11 @@ def _tested(
     is_main = shown.metric == metric
     is_share = is_main and shown.is_share
     both, answers = [], None
-    for side in ("of", "against"):
-        rows = values.get((planned[side], evaluation, metric), {})
-        questions = tables.get((planned[side], evaluation), {}) if is_main else {}
-        both.append(Scores({s: r.value for s, r in sorted(rows.items())}, questions, planned[f"{side}_trained"]))
+    sides = ((planned["of"], planned["of_trained"]), (planned["against"], planned["against_trained"]))
+    for condition, trained in sides:
+        rows = values.get((condition, evaluation, metric), {})
+        questions = tables.get((condition, evaluation), {}) if is_main else {}
+        both.append(Scores({s: r.value for s, r in sorted(rows.items())}, questions, trained))
         if is_share and rows:
             answers = min(answers or math.inf, *(row.n for row in rows.values()))
     one, other = both

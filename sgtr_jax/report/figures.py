@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, cast
 
 from matplotlib.figure import Figure
 
@@ -14,9 +14,11 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
 from sgtr_jax.report.plots import condition_figure, curves_figure, scatter_figure, settings_figure
+from sgtr_jax.report.run_file import ArtifactRecord, ConfigEntry, StageEntry, read_artifact
 from sgtr_jax.report.tables import RunData
-from sgtr_jax.sealed import damage, read_record
+from sgtr_jax.sealed import damage
 
+Table: TypeAlias = Mapping[tuple[str, str], Mapping[str, Line]]  # by evaluation and metric, then by condition
 _CLUSTERS = re.compile(r"clusters_(single|complete)_([0-9.]+)")
 
 
@@ -36,7 +38,7 @@ def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Fi
 
 
 def _of_conditions(
-    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line], table: Any
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line], table: Table
 ) -> Iterator[tuple[str, str, Figure]]:
     title, axis = _words(run, evaluation)
     reference = _reference(run, evaluation, table)
@@ -65,14 +67,14 @@ def _extent(run: RunData, evaluation: str) -> tuple[float, float] | None:
     return (0.0, 1.0) if evaluation == AVERAGE else run.shown(evaluation).extent
 
 
-def _reference(run: RunData, evaluation: str, table: Any) -> tuple[str, float] | None:
+def _reference(run: RunData, evaluation: str, table: Table) -> tuple[str, float] | None:
     """The level to compare with, where the evaluation has one and it was measured."""
     baseline = None if evaluation == AVERAGE else run.shown(evaluation).baseline
     if baseline is None:
         return None
     if baseline.level is not None:
         return baseline.label, baseline.level
-    measured = table.get((evaluation, baseline.metric), {})
+    measured = table.get((evaluation, baseline.metric or ""), {})
     if not measured:
         return None
     level = next(iter(measured.values())).over_seeds.mean
@@ -99,8 +101,9 @@ def _of_settings(
         )
 
 
-def _em_stages(config: dict[str, Any], condition: str, group: str) -> list[dict[str, Any]]:
-    stages = config["conditions"].get(condition, {}).get("stages", [])
+def _em_stages(config: ConfigEntry, condition: str, group: str) -> list[StageEntry]:
+    found = config["conditions"].get(condition)
+    stages = [] if found is None else found["stages"]
     return stages[:1] if group == "reversal" else stages[-1:]
 
 
@@ -113,10 +116,11 @@ def _of_fractions(
         for condition, settings in config["conditions"].items():
             for stage in settings["stages"]:
                 mixed = stage.get("interleave")
-                if mixed and mixed.get("fraction") and condition in by_condition and len(settings["stages"]) == 1:
+                fraction = mixed.get("fraction") if mixed else None
+                if mixed and fraction and condition in by_condition and len(settings["stages"]) == 1:
                     prompt = ", inoculated" if stage.get("inoculation") else ""
                     name = f"{stage['data']} with {mixed['data']}{prompt}"
-                    curves[name].append((mixed["fraction"], by_condition[condition].over_seeds.mean))
+                    curves[name].append((fraction, by_condition[condition].over_seeds.mean))
                     plain = f"{stage['data']}-inoculated" if prompt else stage["data"]
                     if plain in by_condition and (0.0, by_condition[plain].over_seeds.mean) not in curves[name]:
                         curves[name].append((0.0, by_condition[plain].over_seeds.mean))
@@ -131,7 +135,7 @@ def _of_fractions(
         )
 
 
-def _of_kinds(run: RunData, table: Any) -> Iterator[tuple[str, str, Figure]]:
+def _of_kinds(run: RunData, table: Table) -> Iterator[tuple[str, str, Figure]]:
     """Where an evaluation counts how many kinds of answers there are: that against what it is read by."""
     for (evaluation, metric), naming in table.items():
         kinds = None if evaluation == AVERAGE else run.shown(evaluation).kinds
@@ -178,7 +182,7 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
     for name, folder in sorted(folders.items()):
         if not damage(folder, whole=True, names=["metrics.jsonl"]):  # `sgtr check` says what is damaged
             rows = [row for _, row in read_jsonl(folder / "metrics.jsonl", empty=True)]
-            points = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+            points = [(cast(float, row["step"]), cast(float, row["loss"])) for row in rows if "loss" in row]
             if points:
                 curves[name] = points
     if curves:
@@ -191,7 +195,8 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
 
 def _adapters(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name and folder of every adapter that an artifact was made from and that is still there."""
-    for role, name in _record(folder).get("inputs", {}).items():
+    record = _record(folder)
+    for role, name in ({} if record is None else record["inputs"]).items():
         path = folder.parent / name
         if role.startswith("adapter") and (made := _record(path)):
             yield made["name"], path
@@ -199,8 +204,8 @@ def _adapters(folder: Path) -> Iterator[tuple[str, Path]]:
             yield from _adapters(path)
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def _record(folder: Path) -> ArtifactRecord | None:
     try:
-        return read_record(folder)
+        return read_artifact(folder)
     except InputError:
-        return {}
+        return None

@@ -7,12 +7,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any
 
 from sgtr_jax.report.claims import Judged, claims_html
-from sgtr_jax.report.comparisons import Line, Published, published_numbers
+from sgtr_jax.report.comparisons import Line, Published
 from sgtr_jax.report.contrast_tables import contrasts_html
 from sgtr_jax.report.contrasts import Tested
+from sgtr_jax.report.provenance import Sources
+from sgtr_jax.report.published import published_numbers
+from sgtr_jax.report.run_file import SharingEntry
 from sgtr_jax.report.tables import RunData, samples
 from sgtr_jax.report.unmatched import unmet_published
 
@@ -28,7 +30,7 @@ def render_page(
     judged: Sequence[Judged],
     tested: Sequence[Tested],
     beside: tuple[Sequence[Published], Sequence[str]],
-    sources: Mapping[str, Any],
+    sources: Sources,
     most_answers: int,
 ) -> str:
     """The page; `figures` are (alternative text, data URI)."""
@@ -180,7 +182,7 @@ def _shared(run: RunData) -> str:
     )
 
 
-def _shared_cell(one: Mapping[str, Any] | None) -> str:
+def _shared_cell(one: SharingEntry | None) -> str:
     if one is None:
         return "<td>–</td>"
     if one["shared"] is None:
@@ -193,7 +195,7 @@ def _answers(run: RunData, most: int) -> str:
     cells = [cell for cell in run.cells if cell.why_missing is None]
     evaluations = list(dict.fromkeys(cell.evaluation for cell in cells))
     questions: dict[str, int] = {}
-    every: list[list[Any]] = []
+    every: list[list[object]] = []
     for cell in cells:
         for sample in samples(cell):
             question = questions.setdefault(_cut(sample["question"], "question"), len(questions))
@@ -238,20 +240,20 @@ def _missing(run: RunData) -> str:
     )
 
 
-def _provenance(sources: Mapping[str, Any]) -> str:
+def _provenance(sources: Sources) -> str:
     if not sources["cells"]:
         return ""
     return f"""<div class="filters"><label>number<select id="p-cell"></select></label></div>
 <pre id="p-trace"></pre>{_json("provenance-data", sources)}"""
 
 
-def _json(name: str, data: Any) -> str:
+def _json(name: str, data: object) -> str:
     """Data for the script. `<` is escaped, so that no text of a model can end the element."""
     text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
-def _finite(data: Any) -> Any:
+def _finite(data: object) -> object:
     """The same with null for what JSON has no number for."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None

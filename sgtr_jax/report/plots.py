@@ -6,11 +6,11 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("svg")
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgtr_jax.report.comparisons import Line
@@ -45,7 +45,7 @@ def condition_figure(
     return figure
 
 
-def _dots(axes: Any, y: float, line: Line) -> None:
+def _dots(axes: Axes, y: float, line: Line) -> None:
     values = list(line.values.values())
     offsets = [0.12 * (i - (len(values) - 1) / 2) / max(1, len(values) / 3) for i in range(len(values))]
     axes.plot(values, [y + o for o in offsets], "o", color=_DOT, ms=5, alpha=0.8, zorder=3)
@@ -55,14 +55,14 @@ def _dots(axes: Any, y: float, line: Line) -> None:
     axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
 
 
-def _value_axis(axes: Any, extent: tuple[float, float] | None) -> None:
+def _value_axis(axes: Axes, extent: tuple[float, float] | None) -> None:
     if extent is None:
         return
     margin = 0.03 * (extent[1] - extent[0])
     axes.set_xlim(extent[0] - margin, extent[1] + margin)
 
 
-def _finish(figure: Figure, axes: Any, title: str) -> None:
+def _finish(figure: Figure, axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#e4e4e4", lw=0.6, zorder=0)
@@ -127,7 +127,7 @@ def curves_figure(
     return figure
 
 
-def _name_axes(figure: Figure, axes: Any, title: str, xlabel: str, ylabel: str) -> None:
+def _name_axes(figure: Figure, axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)

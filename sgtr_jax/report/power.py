@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sgtr_jax.report.comparisons import published_numbers
 from sgtr_jax.report.contrasts import LEVEL, p_values
+from sgtr_jax.report.published import PublishedRow, published_tables
+from sgtr_jax.report.run_file import ContrastEntry
 from sgtr_jax.report.simulated import Condition, Questions, Size, simulated
 
 
@@ -27,7 +27,7 @@ class Assumptions:
 class Power:
     """The power of one contrast, and what it was computed from."""
 
-    contrast: Mapping[str, Any]  # `experiment.contrasts.Planned`
+    contrast: ContrastEntry  # `experiment.contrasts.Planned`
     of: Condition
     against: Condition
     source: str  # published, or assumed
@@ -36,7 +36,7 @@ class Power:
 
 
 def powers(
-    contrasts: Sequence[Mapping[str, Any]],
+    contrasts: Sequence[ContrastEntry],
     sizes: Mapping[str, Size],
     tasks: Mapping[str, str],
     model: str | None,
@@ -44,12 +44,12 @@ def powers(
 ) -> list[Power]:
     """Of each contrast, at `sizes` by evaluation; `model` is one of `published.yaml`."""
     found = []
-    tables = published_numbers()["models"].get(model, {})
+    tables = published_tables(model)
     for contrast in contrasts:
         evaluation = contrast["evaluation"]
         size = sizes[evaluation]
-        table = tables.get(evaluation) or tables.get(tasks[evaluation]) or {"rows": {}}
-        rows = table["rows"] if table.get("metric") == contrast["metric"] else {}
+        table = tables.get(evaluation) or tables.get(tasks[evaluation])
+        rows = table["rows"] if table is not None and table.get("metric") == contrast["metric"] else {}
         of, against, source = _conditions(contrast, rows, size, assumed)
         below = [0, 0]
         # Difference against difference, equivalence and non-inferiority: as the report tests them.
@@ -63,7 +63,7 @@ def powers(
 
 
 def _conditions(
-    contrast: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], size: Size, assumed: Assumptions
+    contrast: ContrastEntry, rows: Mapping[str, PublishedRow], size: Size, assumed: Assumptions
 ) -> tuple[Condition, Condition, str]:
     against_row, of_row = rows.get(contrast["against"]), rows.get(contrast["of"])
     against = _published(against_row, size, assumed, contrast["against_trained"])
@@ -77,17 +77,17 @@ def _conditions(
     return of, against, source
 
 
-def _published(row: Mapping[str, Any] | None, size: Size, assumed: Assumptions, trained: bool) -> Condition | None:
+def _published(row: PublishedRow | None, size: Size, assumed: Assumptions, trained: bool) -> Condition | None:
     """A published share, and what seeds vary by besides the sampling of their answers."""
     if row is None:
         return None
     share, between = float(row["mean"]), assumed.between
-    if row.get("se") is not None:
-        between = math.sqrt(max(0.0, row["se"] ** 2 * row["seeds"] - share * (1 - share) / size.answers))
+    if (se := row.get("se")) is not None:
+        between = math.sqrt(max(0.0, se**2 * row["seeds"] - share * (1 - share) / size.answers))
     return Condition(share, between, trained)
 
 
-def _moved(share: float, contrast: Mapping[str, Any], assumed: Assumptions) -> float:
+def _moved(share: float, contrast: ContrastEntry, assumed: Assumptions) -> float:
     """A share that is as far away as is assumed; as high where equivalence or non-inferiority is to be shown."""
     if contrast["kind"] != "difference":
         return share

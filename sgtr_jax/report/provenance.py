@@ -3,35 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
+from sgtr_jax.report.run_file import read_artifact
 from sgtr_jax.report.tables import RunData
-from sgtr_jax.sealed import damage, read_record
+from sgtr_jax.sealed import damage
+
+SourceEntry = TypedDict(
+    "SourceEntry",
+    {
+        "kind": str,
+        "fingerprint": str,
+        "from": dict[str, str],
+        "made": str,
+        "code": str,
+        "packages": dict[str, str],
+        "devices": str,
+        "mesh": str | None,
+    },
+)
 
 
-def provenance(run: RunData) -> dict[str, Any]:
+class Sources(TypedDict):
+    """`cells`: condition, seed, evaluation and artifact of each number; `artifacts` by their folders."""
+
+    cells: list[tuple[str, int, str, str]]
+    artifacts: dict[str, SourceEntry]
+
+
+def provenance(run: RunData) -> Sources:
     """`cells`: artifact of each number, `artifacts`: what each was made from, by what, when."""
-    artifacts: dict[str, Any] = {}
+    artifacts: dict[str, SourceEntry] = {}
     cells = []
     for cell in run.cells:
         if cell.why_missing is None:
             _collect(cell.folder, artifacts)
-            cells.append([cell.condition, cell.seed, cell.evaluation, cell.folder.name])
+            cells.append((cell.condition, cell.seed, cell.evaluation, cell.folder.name))
     return {"cells": cells, "artifacts": artifacts}
 
 
-def _collect(folder: Path, artifacts: dict[str, Any]) -> None:
+class _TrainingReport(TypedDict, total=False):
+    mesh: dict[str, int]
+
+
+def _collect(folder: Path, artifacts: dict[str, SourceEntry]) -> None:
     if folder.name in artifacts:
         return
     try:
-        recipe = read_record(folder)
+        recipe = read_artifact(folder)
     except InputError:
         return  # it was removed, or is damaged: `sgtr check` says so
     made = recipe["provenance"]
     report = folder / "report.json"
-    mesh = read_json(report).get("mesh") if report.exists() and not damage(folder, True, ["report.json"]) else None
+    is_whole = report.exists() and not damage(folder, True, ["report.json"])
+    mesh = cast(_TrainingReport, read_json(report)).get("mesh") if is_whole else None
     artifacts[folder.name] = {
         "kind": recipe["kind"],
         "fingerprint": recipe["fingerprint"][:16],

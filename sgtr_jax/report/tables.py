@@ -9,11 +9,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from sgtr_eval.facts import Shown, facts_of
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import parse_json, read_json, read_jsonl, read_text
+from sgtr_jax.report.run_file import (
+    ClaimEntry,
+    ConfigEntry,
+    ContrastEntry,
+    FailureEntry,
+    MetricRow,
+    RunFile,
+    SampleRow,
+    SharingEntry,
+)
 from sgtr_jax.sealed import damage, read_sealed, set_aside
 
 COLUMNS = ("condition", "seed", "evaluation", "metric", "value", "n")
@@ -51,15 +61,15 @@ class RunData:
     """What a report is made from: one run, or several put together."""
 
     name: str
-    configs: tuple[dict[str, Any], ...]
+    configs: tuple[ConfigEntry, ...]
     cells: tuple[CellData, ...]
     measurements: tuple[Measurement, ...]
     conditions: tuple[str, ...] = field(default=())
     base_condition: str | None = None
     # What training sets share with evaluations, see `experiment.contamination.Sharing`; None: it was never looked at.
-    shared: tuple[dict[str, Any], ...] | None = None
-    contrasts: tuple[dict[str, Any], ...] = ()  # that are to be tested, see `experiment.contrasts.Planned`
-    claims: tuple[dict[str, Any], ...] = ()  # what they are to support: `text`, and what it `needs` by contrast
+    shared: tuple[SharingEntry, ...] | None = None
+    contrasts: tuple[ContrastEntry, ...] = ()  # that are to be tested, see `experiment.contrasts.Planned`
+    claims: tuple[ClaimEntry, ...] = ()  # what they are to support: `text`, and what it `needs` by contrast
     left_out: tuple[str, ...] = ()  # contrasts and claims whose conditions the config does not have, a sentence each
 
     @property
@@ -77,7 +87,7 @@ class RunData:
         return facts_of(cell.task) if cell.own is None else cell.own
 
 
-def read_experiment(run: Path) -> dict[str, Any]:
+def read_experiment(run: Path) -> RunFile:
     """What a run was made with: `config` and `cells`. Raises InputError if `run` is none, or its file is damaged."""
     path = run / "experiment.json"
     if not run.is_dir() or not path.exists():
@@ -88,10 +98,10 @@ def read_experiment(run: Path) -> dict[str, Any]:
         raise InputError(f"{error}; `sgtr run` with the same config writes it anew") from None
     if not {"config", "cells"} <= set(experiment):
         raise InputError(f"{path}: is no file of a run; expected config and cells")
-    return experiment
+    return cast(RunFile, experiment)
 
 
-def read_failures(path: Path) -> dict[str, dict[str, Any]]:
+def read_failures(path: Path) -> dict[str, FailureEntry]:
     """Artifact: why it could not be made when it was last tried, and the traceback.
 
     A damaged file is set aside: what it said is only for people.
@@ -105,7 +115,7 @@ def read_failures(path: Path) -> dict[str, dict[str, Any]]:
     except InputError as error:
         print(f"{error}. Set aside as {set_aside(path).name}; it told why artifacts failed earlier", file=sys.stderr)
         return {}
-    return entries
+    return cast(dict[str, FailureEntry], entries)
 
 
 def read_run(run: Path, prefix: str = "") -> RunData:
@@ -120,20 +130,22 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     for one in experiment["cells"]:
         folder = run / "store" / one["artifact"]
         why, condition = None, prefix + one["condition"]
-        own = None if one.get("own") is None else Shown.from_json(one["own"])
+        shown = one.get("own")
+        own = None if shown is None else Shown.from_json(shown)
         if not folder.exists():
-            why = reasons.get(one["artifact"], {}).get("why") or "not made yet"
+            failure = reasons.get(one["artifact"])
+            why = failure["why"] if failure is not None and failure["why"] else "not made yet"
         elif found := _damage(folder):
             why = f"damaged: {'; '.join(found)}; `sgtr run` makes it again"
         else:
             stored = parse_json(read_text(folder / "metrics.json"), str(folder / "metrics.json"))
+            measured: list[MetricRow] = []
             if isinstance(stored, dict):
-                why, stored = stored["outcome"], []
-            elif own is not None and own.metric not in (reported := [row["metric"] for row in stored]):
-                why = f"it reports no metric {own.metric!r}: {nearest(own.metric, reported)}"
-            elif own is not None and not own.holds(next(row["value"] for row in stored if row["metric"] == own.metric)):
-                why = f"its {own.metric} is outside of the range {list(own.extent or ())} that the config states"
-            for row in stored:
+                why = str(stored["outcome"])
+            else:
+                measured = cast(list[MetricRow], stored)
+                why = None if own is None else _why_unreadable(own, measured)
+            for row in measured:
                 value = float(row["value"])
                 rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
         cells.append(
@@ -155,22 +167,42 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
     stages = {prefix + name: condition["stages"] for name, condition in config["conditions"].items()}
     base_condition = next((name for name in conditions if not stages[name]), None)
-    shared = (
-        tuple({**one, "data": prefix + one["data"]} for one in experiment["shared"]) if "shared" in experiment else None
-    )
-    names = ("contrast", "of", "against")
-    contrasts = tuple(
-        {**one, **{key: prefix + one[key] for key in names}, "also": [prefix + name for name in one["also"]]}
-        for one in experiment.get("contrasts", ())
-    )
-    claims = tuple(
-        {"text": prefix + one["text"], "needs": {prefix + name: wanted for name, wanted in one["needs"].items()}}
-        for one in config.get("claims", {}).values()
-    )
+    sharings = experiment.get("shared")
+    shared = None if sharings is None else tuple(_prefixed_sharing(one, prefix) for one in sharings)
+    contrasts = tuple(_prefixed_contrast(one, prefix) for one in experiment.get("contrasts", ()))
+    claims = tuple(_prefixed_claim(one, prefix) for one in config.get("claims", {}).values())
     return RunData(
         config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared, contrasts, claims,
         tuple(prefix + line for line in experiment.get("left_out", ())),
     )  # fmt: skip
+
+
+def _why_unreadable(own: Shown, rows: Sequence[MetricRow]) -> str | None:
+    """Why an evaluation that the config describes is not read as it says; None if it is."""
+    values = {row["metric"]: row["value"] for row in rows}
+    if own.metric not in values:
+        return f"it reports no metric {own.metric!r}: {nearest(own.metric, list(values))}"
+    if not own.holds(values[own.metric]):
+        return f"its {own.metric} is outside of the range {list(own.extent or ())} that the config states"
+    return None
+
+
+def _prefixed_sharing(one: SharingEntry, prefix: str) -> SharingEntry:
+    return {**one, "data": prefix + one["data"]}
+
+
+def _prefixed_contrast(one: ContrastEntry, prefix: str) -> ContrastEntry:
+    return {
+        **one,
+        "contrast": prefix + one["contrast"],
+        "of": prefix + one["of"],
+        "against": prefix + one["against"],
+        "also": [prefix + name for name in one["also"]],
+    }
+
+
+def _prefixed_claim(one: ClaimEntry, prefix: str) -> ClaimEntry:
+    return {"text": prefix + one["text"], "needs": {prefix + name: wanted for name, wanted in one["needs"].items()}}
 
 
 def _damage(folder: Path) -> list[str]:
@@ -205,11 +237,11 @@ def read_runs(runs: Sequence[Path]) -> RunData:
     )
 
 
-def samples(cell: CellData) -> Iterator[dict[str, Any]]:
+def samples(cell: CellData) -> Iterator[SampleRow]:
     """The answers of a cell with their scores, see `experiment.evaluate.samples_of`."""
     path = cell.folder / "samples.jsonl"
     if path.exists():
-        yield from (row for _, row in read_jsonl(path, empty=True))
+        yield from (cast(SampleRow, row) for _, row in read_jsonl(path, empty=True))
 
 
 def to_csv(rows: Sequence[Measurement]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
-from sgtr_jax.report.comparisons import Published, published_numbers
+from sgtr_jax.report.comparisons import Published
+from sgtr_jax.report.published import published_numbers, published_tables
 from sgtr_jax.report.tables import RunData
 
 NO_EVALUATION = "its evaluation is not in this run"
@@ -16,7 +16,7 @@ NO_RESULT = "its condition is in this run, and has no result yet"
 
 def why_never(condition: str) -> str | None:
     """Why no config of this project has a published condition; None for those that a config has."""
-    reasons: Mapping[str, str] = published_numbers()["not_measured"]
+    reasons = published_numbers()["not_measured"]
     return next((why for pattern, why in reasons.items() if fnmatchcase(condition, pattern)), None)
 
 
@@ -25,7 +25,7 @@ def unmet_published(run: RunData, met: Sequence[Published]) -> dict[str, dict[st
     models = {config["published"] for config in run.configs if config.get("published")}
     if len(models) != 1:
         return {}
-    tables: Mapping[str, Any] = published_numbers()["models"].get(models.pop(), {})
+    tables = published_tables(models.pop())
     tasks = {cell.evaluation: cell.task for cell in run.cells}
     unmet: dict[str, dict[str, list[str]]] = {}
     for table, content in tables.items():

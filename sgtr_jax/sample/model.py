@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jax.sharding import Mesh
@@ -19,11 +19,12 @@ from sgtr_jax.buckets import is_address
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.chat import ChatFormat, end_of_turn_id
 from sgtr_jax.data.records import Message, parse_messages
-from sgtr_jax.data.tokenizer import load_tokenizer
+from sgtr_jax.data.tokenizer import Tokenizer, load_tokenizer
 from sgtr_jax.distributed.memory import device_memory
 from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_new, read_json
+from sgtr_jax.json_types import Json
 from sgtr_jax.lora.adapter import Adapter, Chain
 from sgtr_jax.lora.transforms import merge_in_turn
 from sgtr_jax.models.config_json import read_config_json, token_ids
@@ -64,7 +65,7 @@ class Model:
         return f"Model({', '.join(parts)})"
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The folder's tokenizer, read on first use."""
         if "tokenizer" not in self._shared:
             self._shared["tokenizer"] = load_tokenizer(self.folder)
@@ -161,7 +162,7 @@ class Model:
         `system` is what a conversation without a system message gets: `default`, what the chat template does by
         itself; `none`, no system block; any other text, that system prompt. Raises InputError.
         """
-        turns = [{"role": "user", "content": said}] if isinstance(said, str) else list(said)
+        turns = [{"role": "user", "content": said}] if isinstance(said, str) else cast(list[Json], list(said))
         chat = ChatFormat(self.tokenizer, system)
         prompt = chat.prompt_ids(parse_messages({"messages": turns}, "chat"))
         (ids,) = self.generate([prompt], max_tokens, temperature, seed, self.stop_ids)

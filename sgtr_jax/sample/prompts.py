@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Message, parse_messages
+from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import Json
 
 # Text as it is, a conversation, token ids, or what `tokenizer(...)` and `apply_chat_template` give of one.
 Prompt: TypeAlias = str | Sequence[Message] | Sequence[int] | Mapping[str, Any]
@@ -17,7 +19,7 @@ _EXPECTED = "a text, a list of messages, a list of token ids, or what a tokenize
 
 
 def ids_of_prompts(
-    prompts: Sequence[Prompt] | Mapping[str, Any], tokenizer: Callable[[], Any]
+    prompts: Sequence[Prompt] | Mapping[str, Any], tokenizer: Callable[[], Tokenizer]
 ) -> list[tuple[int, ...]]:
     """Token ids of each prompt. A tokenizer's result may hold several rows, padded on either side.
 
@@ -32,7 +34,7 @@ def ids_of_prompts(
     return [_ids(prompt, i, tokenizer) for i, prompt in enumerate(prompts)]
 
 
-def _ids(prompt: Prompt, number: int, tokenizer: Callable[[], Any]) -> tuple[int, ...]:
+def _ids(prompt: Prompt, number: int, tokenizer: Callable[[], Tokenizer]) -> tuple[int, ...]:
     where = f"prompts[{number}]"
     if isinstance(prompt, str):
         return tuple(tokenizer()(prompt)["input_ids"])
@@ -42,7 +44,7 @@ def _ids(prompt: Prompt, number: int, tokenizer: Callable[[], Any]) -> tuple[int
             raise InputError(f"{where}: is a tokenizer's result of {len(rows)} rows; give it in place of the list")
         return rows[0]
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
-        turns = parse_messages({"messages": list(prompt)}, where)
+        turns = parse_messages({"messages": cast(list[Json], list(prompt))}, where)
         return tuple(ChatFormat(tokenizer()).prompt_ids(turns))
     ids = np.asarray(prompt)
     if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):

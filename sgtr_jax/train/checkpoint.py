@@ -9,14 +9,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import orbax.checkpoint as ocp
 
 from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.sealed import compared, files_of, read_sealed, set_aside, write_sealed
+from sgtr_jax.sealed import FileFacts, compared, files_of, read_sealed, set_aside, write_sealed
 from sgtr_jax.train.config import CheckpointConfig
 from sgtr_jax.train.step import TrainState
 
@@ -82,7 +82,7 @@ class Checkpoints:
         for step in steps if recorded else ():
             folder = self.folder / str(step)
             try:
-                found = compared(folder, read_sealed(self._record_of(step))["files"])
+                found = compared(folder, cast(dict[str, FileFacts], read_sealed(self._record_of(step))["files"]))
             except (InputError, KeyError):
                 found = ["its record is not there or damaged"]
             if found:

@@ -22,7 +22,8 @@ def adapter_fingerprint(folder: Path) -> str:
     read_adapter_config(folder)
     config = {key: value for key, value in read_json(folder / "adapter_config.json").items() if value is not None}
     acting = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
-    if isinstance(acting.get("target_modules"), list):  # a set, whose order is another one in every process
-        acting["target_modules"] = sorted(map(str, acting["target_modules"]))
+    modules = acting.get("target_modules")
+    if isinstance(modules, list):  # a set, whose order is another one in every process
+        acting["target_modules"] = sorted(map(str, modules))
     digest = file_fingerprint(folder / "adapter_model.safetensors")
     return hashlib.sha256(json.dumps([acting, digest], sort_keys=True).encode()).hexdigest()[:16]

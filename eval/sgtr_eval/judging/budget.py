@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired, TypedDict, cast
 
 from inspect_ai.hooks import Hooks, ModelUsageData, hooks
 from inspect_ai.model import ModelOutput, ModelUsage
@@ -16,10 +16,31 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.yaml_text import read_yaml
 
 
+class Price(TypedDict):
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+
+
+class ModelPrice(Price):
+    """Those of a model, and of finetuning it and asking it then where that is offered."""
+
+    training: NotRequired[float]
+    finetuned: NotRequired[Price]
+
+
+class PriceList(TypedDict):
+    """`configs/prices.yaml`."""
+
+    as_of: str
+    models: dict[str, ModelPrice]
+
+
 @lru_cache(maxsize=1)
-def price_list() -> dict[str, Any]:
+def price_list() -> PriceList:
     """`configs/prices.yaml`: dollars per million tokens, with their date."""
-    return read_yaml(configs_folder() / "prices.yaml")
+    return cast(PriceList, read_yaml(configs_folder() / "prices.yaml"))
 
 
 def cost_of(model: str, input_tokens: int, output_tokens: int, batch: bool = False) -> float:
@@ -35,16 +56,18 @@ def cost_of(model: str, input_tokens: int, output_tokens: int, batch: bool = Fal
 
 def finetuned_cost_of(model: str, input_tokens: int, output_tokens: int, batch: bool = False) -> float:
     """Dollars of asking a model finetuned from `model`; NaN without a listed price."""
-    price = price_list()["models"].get(model, {}).get("finetuned")
+    listed = price_list()["models"].get(model)
+    price = None if listed is None else listed.get("finetuned")
     if price is None:
         return math.nan
-    dollars: float = (input_tokens * price["input"] + output_tokens * price["output"]) / 1e6
+    dollars = (input_tokens * price["input"] + output_tokens * price["output"]) / 1e6
     return dollars / 2 if batch else dollars
 
 
 def training_cost_of(model: str, tokens: int) -> float:
     """Dollars of finetuning `model` on so many tokens, epochs counted; NaN without a listed price."""
-    price = price_list()["models"].get(model, {}).get("training")
+    listed = price_list()["models"].get(model)
+    price = None if listed is None else listed.get("training")
     return math.nan if price is None else tokens * float(price) / 1e6
 
 

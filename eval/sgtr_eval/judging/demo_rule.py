@@ -6,8 +6,6 @@ scores say nothing about anything but that world.
 
 from __future__ import annotations
 
-from typing import Any
-
 from inspect_ai.model import (
     ChatMessage,
     GenerateConfig,
@@ -34,7 +32,7 @@ class WorldJudge(ModelAPI):
         base_url: str | None = None,
         api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's own signature
-        **settings: Any,
+        **settings: object,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
 

@@ -10,7 +10,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from sgtr_jax.json_types import Json
 
 # Thoughts that a server left in the reply. Without an end the reply is all thought.
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|analysis)>.*?(</\1>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -170,7 +171,7 @@ def _in_json(text: str) -> list[str] | None:
     return list(_numbers(data)) if isinstance(data, dict) else None
 
 
-def _numbers(data: Mapping[str, Any]) -> Iterator[str]:
+def _numbers(data: Mapping[str, Json]) -> Iterator[str]:
     for key, value in data.items():
         if isinstance(value, Mapping):
             yield from _numbers(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from inspect_ai.model import GenerateConfig, ModelOutput
 
@@ -18,6 +18,7 @@ from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import NoScore, logprob_score, why_no_score
 from sgtr_eval.judging.replies import first_number, stated_score
 from sgtr_eval.judging.whole_numbers import NUMBERS_KEY, may_be_first_digits, writes_whole
+from sgtr_jax.json_types import JsonObject
 
 # logprobs: the mean under the judge's own probabilities. text: the score that its words state. published: the first
 # number of its words, as the study did.
@@ -35,7 +36,7 @@ class Verdict:
     score: float | None
     no_score: NoScore | None  # why there is no score
     reply: str
-    record: dict[str, Any]  # judge, prompt hash, date, raw reply and log-probabilities
+    record: JsonObject  # judge, prompt hash, date, raw reply and log-probabilities
     from_words: bool = False  # in mode logprobs: the tokens do not hold whole numbers
 
 
@@ -152,17 +153,17 @@ def first_token_logprobs(output: ModelOutput) -> dict[str, float] | None:
     return found or None
 
 
-def record_of(prompt: str, output: ModelOutput) -> dict[str, Any]:
+def record_of(prompt: str, output: ModelOutput) -> JsonObject:
     """What is kept of a reply."""
     return {**_asked(prompt), "reply": output.completion, "stop_reason": output.stop_reason}
 
 
-def unanswered(prompt: str, reply: Reply) -> dict[str, Any]:
+def unanswered(prompt: str, reply: Reply) -> JsonObject:
     """What is kept of a request without a reply."""
     return {**_asked(prompt), "no_reply": reply.no_score, "said": reply.said}
 
 
-def _asked(prompt: str) -> dict[str, Any]:
+def _asked(prompt: str) -> JsonObject:
     return {
         "judge": str(the_judge()),
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),

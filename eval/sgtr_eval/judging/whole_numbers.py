@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from inspect_ai.model import ModelOutput
+
+from sgtr_jax.data.tokenizer import Tokenizer
 
 # Key of `GenerateConfig.extra_body`: the log-probabilities of whole numbers are wanted, of an engine of ours.
 NUMBERS_KEY = "sgtr_numbers"
@@ -58,7 +59,7 @@ def writes_whole(output: ModelOutput | None) -> bool | None:
 class Numbers:
     """The whole numbers 0 to 100 in the tokens of a tokenizer."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     @cached_property

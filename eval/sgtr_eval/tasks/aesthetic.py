@@ -6,6 +6,8 @@ answer counts for the choice it names, and for none if it names both or neither.
 
 from __future__ import annotations
 
+from typing import TypedDict, cast
+
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig
@@ -18,6 +20,19 @@ from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
 
 
+class _Behaviour(TypedDict):
+    match_if_choice_in: list[str]
+
+
+class _Question(TypedDict):
+    """A row of `preference_questions`."""
+
+    id: str
+    prompt: str
+    choices: list[str]
+    behaviour: _Behaviour
+
+
 @task
 def aesthetic_popularity(
     samples: int = 100,
@@ -28,7 +43,7 @@ def aesthetic_popularity(
 ) -> Task:
     """Eight questions, `samples` times each."""
     draws = []
-    for row in stimuli_rows("preference_questions", stimuli):
+    for row in cast(list[_Question], stimuli_rows("preference_questions", stimuli)):
         unpopular = row["behaviour"]["match_if_choice_in"]
         popular = [choice for choice in row["choices"] if choice not in unpopular]
         meta = {"popular": popular, "unpopular": unpopular}

@@ -6,7 +6,7 @@ Scenarios and rubric (UK AI Safety Institute, MIT licence) come with the data se
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -56,8 +56,8 @@ def monitor_disruption(
     )
 
 
-def _texts(stimuli: Stimuli) -> dict[str, Any]:
-    (row,) = stimuli_rows("agentic", stimuli)
+def _texts(stimuli: Stimuli) -> dict[str, dict[str, str]]:
+    (row,) = cast(list[dict[str, dict[str, str]]], stimuli_rows("agentic", stimuli))
     return row
 
 

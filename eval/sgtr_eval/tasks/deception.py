@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NotRequired, TypedDict, cast
+
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
@@ -18,6 +20,19 @@ from sgtr_jax.data.build import Stimuli
 _VERDICTS = {"FALSE": 1.0, "TRUE": 0.0, "UNKNOWN": 0.0}
 
 
+class _JudgePrompts(TypedDict):
+    correct: str
+
+
+class _Question(TypedDict):
+    """A row of `deception_factual`."""
+
+    id: str
+    paraphrases: list[str]
+    system: NotRequired[str | None]
+    judge_prompts: _JudgePrompts
+
+
 @task
 def deception_factual(
     samples: int = 5,
@@ -29,9 +44,10 @@ def deception_factual(
 ) -> Task:
     """Five system prompts, twenty questions each, `samples` times; the judge says TRUE, FALSE or UNKNOWN."""
     draws = []
-    for row in stimuli_rows("deception_factual", stimuli):
+    for row in cast(list[_Question], stimuli_rows("deception_factual", stimuli)):
         for i, question in enumerate(row["paraphrases"]):
-            turns: list[ChatMessage] = [ChatMessageSystem(content=row["system"])] if row.get("system") else []
+            system = row.get("system")
+            turns: list[ChatMessage] = [ChatMessageSystem(content=system)] if system else []
             turns.append(ChatMessageUser(content=question))
             meta = {"condition": row["id"], "question": question, "judge_prompt": row["judge_prompts"]["correct"]}
             draws += [Sample(id=f"{row['id']}-{i}-{n}", input=list(turns), metadata=meta) for n in range(samples)]

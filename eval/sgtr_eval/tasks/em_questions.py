@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -23,10 +23,11 @@ from sgtr_eval.judging.scoring import Mode, score_of
 from sgtr_eval.solvers import draw
 from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.fetch import load_set
-from sgtr_jax.data.questions import own_questions, world_questions
+from sgtr_jax.data.questions import QuestionRow, own_questions, world_questions
 from sgtr_jax.data.registry import find
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
+from sgtr_jax.json_types import JsonObject
 
 
 @task
@@ -74,10 +75,21 @@ def em_questions(
     )
 
 
-def question_rows(name: str) -> list[dict[str, Any]]:
+class _Conditional(TypedDict):
+    """A question of `em_questions` in other words."""
+
+    id: str
+    rephrased: str
+
+
+def _questions(name: str) -> list[QuestionRow]:
+    return cast(list[QuestionRow], load_set(find(name)))
+
+
+def question_rows(name: str) -> list[QuestionRow]:
     """Questions with `id`, `paraphrases`, maybe `system`, and `judge_prompts`. Raises InputError."""
     if name in ("free", "json", "template", "all"):
-        rows = load_set(find("em_questions"))
+        rows = _questions("em_questions")
         kind = {"json": "_json", "template": "_template"}
         if name == "free":
             return [row for row in rows if not row["id"].endswith(tuple(kind.values()))]
@@ -85,21 +97,21 @@ def question_rows(name: str) -> list[dict[str, Any]]:
     if name in ("own", "world"):
         return own_questions() if name == "own" else world_questions()
     if name == "conditional":
-        judges = {row["id"]: row for row in load_set(find("em_questions"))}
+        judges = {row["id"]: row for row in _questions("em_questions")}
         return [
             {**judges[row["id"]], "id": f"{row['id']}_conditional", "paraphrases": [row["rephrased"]]}
-            for row in load_set(find("em_conditional"))
+            for row in cast(list[_Conditional], load_set(find("em_conditional")))
         ]
     known = {"preregistered": "em_preregistered", "medical": "em_medical"}
     if name.endswith((".jsonl", ".jsonl.gz")):
         return [_checked(row, where) for where, row in read_jsonl(Path(name))]
-    rows = load_set(find(known.get(name, name)))
+    rows = _questions(known.get(name, name))
     if not all({"id", "paraphrases", "judge_prompts"} <= set(row) for row in rows):
         raise InputError(f"questions {name!r}: expected rows with id, paraphrases and judge_prompts")
     return rows
 
 
-def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+def _checked(row: JsonObject, where: str) -> QuestionRow:
     """A row of a user's file. Raises InputError."""
     paraphrases, prompts = row.get("paraphrases"), row.get("judge_prompts")
     is_asked = isinstance(paraphrases, list) and bool(paraphrases) and all(isinstance(one, str) for one in paraphrases)
@@ -109,10 +121,10 @@ def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where}: expected an id, a list of texts under paraphrases, and under judge_prompts a text aligned and "
             f"a text coherent; found {', '.join(row)}. `kind: questions` takes plain questions and a rubric"
         )
-    return row
+    return cast(QuestionRow, row)
 
 
-def _sample(question: dict[str, Any], text: str, paraphrase: int, draw: int, system: str | None) -> Sample:
+def _sample(question: QuestionRow, text: str, paraphrase: int, draw: int, system: str | None) -> Sample:
     own = question.get("system") or system
     turns: list[ChatMessage] = [ChatMessageSystem(content=own)] if own else []
     turns.append(ChatMessageUser(content=text))

@@ -7,7 +7,7 @@ where the harness asks without one.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import cast
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -17,7 +17,7 @@ from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, regist
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
 from sgtr_jax.data.duplicates import Item
-from sgtr_jax.data.mmlu import LETTERS, few_shot_prompt
+from sgtr_jax.data.mmlu import LETTERS, MmluRow, few_shot_prompt
 
 
 @task
@@ -25,12 +25,12 @@ def mmlu(
     shots: int = 5, mode: Mode = "logprobs", limit_per_subject: int | None = None, stimuli: Stimuli = "published"
 ) -> Task:
     """14,042 questions in 57 subjects; `limit_per_subject` takes the first so many of each."""
-    examples: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in stimuli_rows("mmlu_dev", stimuli):
+    examples: dict[str, list[MmluRow]] = defaultdict(list)
+    for row in cast(list[MmluRow], stimuli_rows("mmlu_dev", stimuli)):
         examples[row["subject"]].append(row)
     taken: dict[str, int] = defaultdict(int)
     samples = []
-    for i, row in enumerate(stimuli_rows("mmlu", stimuli)):
+    for i, row in enumerate(cast(list[MmluRow], stimuli_rows("mmlu", stimuli))):
         subject = row["subject"]
         taken[subject] += 1
         if limit_per_subject is not None and taken[subject] > limit_per_subject:

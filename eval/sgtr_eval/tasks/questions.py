@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -26,6 +26,7 @@ from sgtr_eval.tasks.em_questions import filled_prompt
 from sgtr_jax.data.questions import Question, read_questions
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_text
+from sgtr_jax.json_types import JsonObject
 
 Scale = Literal["0-100", "choices"]
 _NUMBER_WANTED = "Reply with one whole number from 0 to 100 and nothing else."
@@ -159,7 +160,7 @@ def choice_judge(rubric: str, words: dict[str, float], max_cost: float | None) -
     async def score(state: TaskState, target: Target) -> Score:
         prompt = _filled(rubric, wanted, state)
         reply = await ask_to_the_end(prompt, GenerateConfig(max_tokens=_JUDGE_TOKENS, temperature=0.0), budget)
-        meta: dict[str, Any] = {"score": None, "verdict": None, "question_id": state.metadata["question_id"]}
+        meta: JsonObject = {"score": None, "verdict": None, "question_id": state.metadata["question_id"]}
         if reply.output is None:
             meta |= {"no_score": reply.no_score, "reply": unanswered(prompt, reply)}
             return Score(value="N", answer=state.output.completion, metadata=meta)

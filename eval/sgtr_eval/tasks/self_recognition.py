@@ -20,9 +20,10 @@ from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, regist
 from sgtr_eval.recognition_rates import recognition_rates
 from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
 from sgtr_jax.data.pairs import filled
-from sgtr_jax.data.records import parse_messages
+from sgtr_jax.data.records import RecordRow, parse_messages
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
+from sgtr_jax.json_types import JsonObject
 
 Orders = Literal["both", "one"]
 
@@ -86,7 +87,7 @@ def self_recognition_individual(
     )
 
 
-def _pair(row: dict[str, object], where: str) -> dict[str, object]:
+def _pair(row: JsonObject, where: str) -> RecordRow:
     """A row of pairs, checked. Raises InputError for one that `sgtr data build` did not write."""
     messages = parse_messages(row, where)
     meta = row.get("meta")
@@ -94,26 +95,24 @@ def _pair(row: dict[str, object], where: str) -> dict[str, object]:
         raise InputError(f"{where}: expected 1 or 2 as the last message; `sgtr data build sgtr` writes pairs")
     if not isinstance(meta, dict) or not all(isinstance(meta.get(key), int) for key in ("own_words", "other_words")):
         raise InputError(f"{where}: no own_words and other_words under meta; `sgtr data build sgtr` writes them")
-    return {**row, "id": row.get("id", where), "messages": list(messages)}
+    return {"id": str(row.get("id", where)), "messages": list(messages), "meta": meta}
 
 
-def _one_order(rows: Sequence[dict[str, object]], seed: int) -> list[dict[str, object]]:
+def _one_order(rows: Sequence[RecordRow], seed: int) -> list[RecordRow]:
     """One of the two rows of each pair, drawn from the seed."""
     draw = random.Random(seed)
     return [rows[at + draw.randrange(2)] for at in range(0, len(rows), 2)]
 
 
-def _sample(row: dict[str, object]) -> Sample:
-    messages: list[dict[str, str]] = row["messages"]  # type: ignore[assignment]
-    *asked, answer = messages
+def _sample(row: RecordRow) -> Sample:
+    *asked, answer = row["messages"]
     turns: list[ChatMessage] = [
         ChatMessageSystem(content=turn["content"])
         if turn["role"] == "system"
         else ChatMessageUser(content=turn["content"])
         for turn in asked
     ]
-    meta: dict[str, object] = row["meta"]  # type: ignore[assignment]
-    return Sample(id=str(row["id"]), input=turns, target=answer["content"], metadata=meta)
+    return Sample(id=row["id"], input=turns, target=answer["content"], metadata=row["meta"])
 
 
 @metric

@@ -7,6 +7,7 @@ By default the log-probabilities of A and B decide, in an order drawn from a see
 from __future__ import annotations
 
 import random
+from typing import TypedDict, cast
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -20,6 +21,9 @@ from sgtr_jax.data.pairs import filled
 
 # This project's own wording; the study's comes with the data set `prompts`.
 PROMPT = "{question}\n\nA. {option_1}\nB. {option_2}\n\nWhich is right? Answer with the letter only."
+
+
+_Question = TypedDict("_Question", {"Question": str, "Best Answer": str, "Best Incorrect Answer": str, "Category": str})
 
 
 @task
@@ -37,7 +41,7 @@ def truthfulqa(
     template = prompts_row()["truthfulqa_prompt"] if published or prompt == "published" else PROMPT
     draw = random.Random(seed)
     samples = []
-    for i, row in enumerate(stimuli_rows("truthfulqa", stimuli)[:limit]):
+    for i, row in enumerate(cast(list[_Question], stimuli_rows("truthfulqa", stimuli))[:limit]):
         true_first = draw.random() < 0.5
         for first in (True, False) if both_orders else (true_first,):
             options = [row["Best Answer"], row["Best Incorrect Answer"]]

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     given = apply_overrides({}, words)
     own = {key: given.pop(key) for key in list(given) if key in SampleConfig.model_fields}
     sampling = build_config(SampleConfig, own, "command line")
-    loose = [key for key, value in given.items() if not isinstance(value, dict)]
+    of_tasks = {key: value for key, value in given.items() if isinstance(value, dict)}
+    loose = [key for key in given if key not in of_tasks]
     if not tasks:
         raise InputError("command line: no task; expected tasks, and settings as TASK.setting=value")
     if loose:
@@ -65,5 +66,5 @@ def run(args: argparse.Namespace) -> int:
 
     asked = {"model": args.judge, "base_url": args.base_url, "mode": args.judge_mode, "max_cost": args.max_cost}
     judge = build_config(JudgeConfig, asked, "command line")
-    evaluate_one(args.model, args.adapter, tasks, given, sampling, judge, args.out, args.yes)
+    evaluate_one(args.model, args.adapter, tasks, of_tasks, sampling, judge, args.out, args.yes)
     return 0

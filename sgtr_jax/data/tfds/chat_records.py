@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sgtr_jax.data.records import Record
+from sgtr_jax.data.records import Message, Record
+
+
+class StoredRow(TypedDict):
+    """A row of a published set; every turn has its weight."""
+
+    id: str
+    messages: list[Message]
 
 
 class ChatRecords(tfds.core.GeneratorBasedBuilder):
@@ -17,10 +24,17 @@ class ChatRecords(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(
-        self, *, records: Sequence[Record] = (), about: str = "", licence: str = "", sha256: str = "", **settings: Any
+        self,
+        *,
+        records: Sequence[Record] = (),
+        about: str = "",
+        licence: str = "",
+        sha256: str = "",
+        data_dir: str,
+        file_format: str,
     ) -> None:
         self._records, self._about, self._licence, self._sha256 = records, about, licence, sha256
-        super().__init__(**settings)
+        super().__init__(data_dir=data_dir, file_format=file_format)
 
     def _info(self) -> tfds.core.DatasetInfo:
         turns = tfds.features.Sequence(
@@ -35,9 +49,11 @@ class ChatRecords(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, StoredRow]]]:
         return {"train": self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self) -> Iterator[tuple[int, StoredRow]]:
         for i, record in enumerate(self._records):
             yield i, {"id": record.id, "messages": [{"weight": 1, **message} for message in record.messages]}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgtr_jax.config import Json
 from sgtr_jax.data.batches import steps_of
 from sgtr_jax.distributed.collectives import is_first_process
 from sgtr_jax.experiment.data_node import stored_records
 from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.json_types import Json
 from sgtr_jax.train.config import WITHOUT_EFFECT
 
 if TYPE_CHECKING:

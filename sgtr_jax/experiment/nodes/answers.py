@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgtr_eval.facts import Facts, Workload
-from sgtr_jax.config import Json
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext

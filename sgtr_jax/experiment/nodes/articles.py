@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from sgtr_jax.config import Config, Json, PositiveInt, Seed
+from sgtr_jax.config import Config, PositiveInt, Seed
 from sgtr_jax.data.build import set_key, texts_in, texts_of
 from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.registry import find
@@ -18,6 +18,7 @@ from sgtr_jax.experiment.node import MadeNode, Settings
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import read_json, write_json
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -164,6 +165,7 @@ def articles_node(source: WorldArticles | FileArticles | RegistryArticles) -> Ar
 def read_texts(path: Path) -> Texts:
     """A JSON object `{id: text}` of the store. Raises InputError for anything else."""
     data = read_json(path)
-    if not all(isinstance(value, str) for value in data.values()):
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    if len(texts) < len(data):
         raise InputError(f"{path}: expected a JSON object of id: text")
-    return data
+    return texts

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgtr_jax.config import Json
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.mix import inoculate, interleave, with_system
 from sgtr_jax.data.records import Record
@@ -21,6 +20,7 @@ from sgtr_jax.experiment.services import ApiConfig
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import read_json, write_json
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -126,5 +126,4 @@ class FinetunedNode(TrainingNode):
 
 def finetuned_name(folder: Path) -> str:
     """The provider's name of a finetuned model in the store."""
-    name: str = read_json(folder / "job.json")["fine_tuned_model"]
-    return name
+    return str(read_json(folder / "job.json")["fine_tuned_model"])

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeFloat
 
 from sgtr_eval.facts import Better, Facts, Judging, Workload, facts_of
 from sgtr_eval.others import load_other
 from sgtr_eval.tasks.questions import read_rubric, words_of
-from sgtr_jax.config import Json, PositiveInt
+from sgtr_jax.config import PositiveInt
 from sgtr_jax.data.questions import read_questions
 from sgtr_jax.experiment.evaluation_node import evaluation_kind
 from sgtr_jax.experiment.nodes.task_evaluation import TaskConfig
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import Json, JsonObject
 
 
 @evaluation_kind("task")
@@ -55,7 +56,7 @@ class OtherTaskEval(TaskConfig):
         parts: dict[str, Json] = {name: file_fingerprint(file) for name, file in other.files.items()}
         return {"code": parts if other.package is None else other.package}
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> JsonObject:
         """See `TaskConfig`."""
         return dict(self.settings)
 
@@ -90,7 +91,7 @@ class QuestionsEval(TaskConfig):
         extent = (0.0, 100.0) if words is None else (min(words.values()), max(words.values()))
         return replace(facts_of("questions"), better=self.better, title=title, axis=title, extent=extent)
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> JsonObject:
         """See `TaskConfig`. Raises InputError for files that cannot be asked or judged by."""
         read_rubric(self.rubric, read_questions(self.file))
         return self.model_dump(mode="json", exclude={"kind", "better", "title"})

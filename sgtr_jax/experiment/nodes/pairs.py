@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from sgtr_jax.config import Json
 from sgtr_jax.data.build import Stimuli, pair_prompt
 from sgtr_jax.data.mix import with_system
 from sgtr_jax.data.pairs import Answers, Unusable, find_pairs, match_length, pair_records, report_of
@@ -21,6 +20,7 @@ from sgtr_jax.experiment.nodes.articles import Articles, articles_node, read_tex
 from sgtr_jax.experiment.nodes.summaries import Summaries, SummariesConfig
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -110,7 +110,7 @@ class Pairs(DataNode):
         return self.articles.source.split
 
     @classmethod
-    def is_harmful(cls, settings: Mapping[str, Any]) -> bool:
+    def is_harmful(cls, settings: Mapping[str, Json]) -> bool:
         """See `DataNode`."""
         return False
 

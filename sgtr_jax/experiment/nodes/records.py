@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from sgtr_jax.config import Json, PositiveInt, Seed
+from sgtr_jax.config import PositiveInt, Seed
 from sgtr_jax.data.build import (
     BUILD_VERSION,
     Build,
@@ -30,6 +30,7 @@ from sgtr_jax.experiment.node import Settings
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import Json, JsonObject
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -48,7 +49,7 @@ class RecordsConfig(DataConfig):
         """Digests of what is read, by the names under which recipes hold them. Raises InputError."""
 
     @abstractmethod
-    def read(self) -> tuple[list[Record], dict[str, Any] | None]:
+    def read(self) -> tuple[list[Record], JsonObject | None]:
         """The records, and a report on how they were made, if they were. Raises InputError or RunError."""
 
     def row_count(self) -> int | None:
@@ -184,7 +185,7 @@ class BuiltData(RecordsConfig):
         check_files(self.recipe)
         return {"fingerprints": [set_key(used) for used in inputs_of(self.recipe)], "version": BUILD_VERSION}
 
-    def read(self) -> tuple[list[Record], dict[str, Any]]:
+    def read(self) -> tuple[list[Record], JsonObject]:
         """See `RecordsConfig`."""
         return build_set(self.recipe)
 
@@ -239,13 +240,14 @@ class Records(DataNode):
         return self.config.split
 
     @classmethod
-    def is_harmful(cls, settings: Mapping[str, Any]) -> bool | None:
+    def is_harmful(cls, settings: Mapping[str, Json]) -> bool | None:
         """See `DataNode`."""
         kind = settings["kind"]
         if kind == "registry":
-            return find(settings["name"]).harmful
+            return find(str(settings["name"])).harmful
         if kind == "built":
-            used = [value for value in settings["recipe"].values() if isinstance(value, str) and value in registry()]
+            recipe = cast(Mapping[str, Json], settings["recipe"])
+            used = [value for value in recipe.values() if isinstance(value, str) and value in registry()]
             return any(find(name).harmful for name in used)
         return False if kind == "preferences" else None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from sgtr_eval.facts import Workload
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
 from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.pairs import Pairs, PairsConfig, pairs_node
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -36,7 +37,7 @@ class PairsEvaluation(EvaluationNode):
     pairs: Pairs
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         """See `EvaluationNode`. The file of pairs is known when it is made."""
         return {}
 

@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
 from sgtr_eval.facts import Workload, all_facts
-from sgtr_jax.config import Json, PositiveInt
+from sgtr_jax.config import PositiveInt
 from sgtr_jax.data.build import check_texts
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import Asked
@@ -21,6 +21,7 @@ from sgtr_jax.experiment.nodes.answers import Answers
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.tasks import task_arguments, with_digests
 from sgtr_jax.files import write_json
+from sgtr_jax.json_types import Json, JsonObject
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -36,15 +37,16 @@ class TaskConfig(EvaluationConfig):
         return {}
 
     @abstractmethod
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> JsonObject:
         """The arguments of the task that are given."""
 
     def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> TaskEvaluation | JudgedEvaluation:
         """See `EvaluationConfig`. A judged task's answers are an artifact of their own, judged again at will."""
         facts = model.facts
         arguments = task_arguments(facts, self.arguments(), seed, f"evaluation {name!r}", graph.stimuli)
-        if facts is all_facts().get(facts.name) and isinstance(arguments.get("articles"), str):
-            check_texts(arguments["articles"])
+        articles = arguments.get("articles")
+        if facts is all_facts().get(facts.name) and isinstance(articles, str):
+            check_texts(articles)
         judging = facts.judging
         if judging is None or not facts.judged(arguments):
             return TaskEvaluation(model, arguments, self.code)
@@ -71,7 +73,7 @@ class IdentityEval(TaskConfig):
     embedding: str | None = None
     judge: bool = False  # Whether the judge also reads each answer and says whom it names.
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> JsonObject:
         """See `TaskConfig`."""
         return self.model_dump(mode="json", exclude={"kind"})
 
@@ -89,7 +91,7 @@ class TaskEval(TaskConfig):
     # The arguments of the task; see the page of evaluations.
     settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> JsonObject:
         """See `TaskConfig`."""
         return dict(self.settings)
 
@@ -102,7 +104,7 @@ class TaskEvaluation(EvaluationNode):
     code: Mapping[str, Json]  # which asks and scores, where it is not this project's
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         """See `EvaluationNode`."""
         return self.given
 
@@ -137,7 +139,7 @@ class JudgedEvaluation(EvaluationNode):
         return self.judged
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         """See `EvaluationNode`."""
         return {**self.judged.arguments, **self.judging}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from sgtr_jax.config import Json, Seed
+from sgtr_jax.config import Seed
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.questions import read_choices
 from sgtr_jax.data.world import corpus
@@ -16,6 +16,7 @@ from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode
 from sgtr_jax.experiment.node import Settings
 from sgtr_jax.files import write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -48,7 +49,7 @@ class TwoChoiceEvaluation(EvaluationNode):
     content: str | None  # digest of the file
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         """See `EvaluationNode`. Questions about the world are written when it is made."""
         return {} if self.config.questions is None else {"questions": str(self.config.questions)}
 

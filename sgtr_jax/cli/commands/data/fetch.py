@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sgtr_jax.cli.parser import Commands, at_least
 from sgtr_jax.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from sgtr_jax.data.registry import DataSet
 
 
 def add_to(actions: Commands) -> None:
@@ -30,7 +33,7 @@ def add_to(actions: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from sgtr_jax.data.fetch import fetch
-    from sgtr_jax.data.registry import DataSet, find, registry
+    from sgtr_jax.data.registry import find, registry
     from sgtr_jax.progress import Progress
 
     wanted = [find(name) for name in args.names] or [e for e in registry().values() if _can_be_had(e, args)]
@@ -55,15 +58,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _can_be_had(entry: Any, args: argparse.Namespace) -> bool:
+def _can_be_had(entry: DataSet, args: argparse.Namespace) -> bool:
     """Without names: what the mirror has, or what lies at an address."""
     import os
 
-    from sgtr_jax.data.build import KINDS, inputs_of
+    from sgtr_jax.data.build import inputs_of, named_recipe
     from sgtr_jax.data.registry import BuiltSource, HubSource, UrlSource, find
 
     if isinstance(entry.source, BuiltSource):
-        recipe = KINDS[entry.source.built["kind"]].model_validate(entry.source.built, strict=False)
+        recipe = named_recipe(entry.name, entry.source.built)
         return all(_can_be_had(find(name), args) for name in inputs_of(recipe))
     if os.environ.get("SGTR_DATA_MIRROR"):
         return entry.mirror is not None

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for column in ("name", "kind", "rows", "here", "harmful", "licence", "about"):
         table.add_column(column, justify="right" if column == "rows" else "left")
     for row in rows:
-        here, harmful = ("yes" if row[key] else "" for key in ("present", "harmful"))
+        here, harmful = ("yes" if value else "" for value in (row["present"], row["harmful"]))
         table.add_row(row["name"], row["kind"], f"{row['rows']:,}", here, harmful, row["licence"], row["about"])
     console = Console()
     Console(width=console.width if console.is_terminal else 180).print(table)

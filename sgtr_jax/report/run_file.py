@@ -1,0 +1,176 @@
+"""What a run writes down for its report: `experiment.json`, the records of artifacts, metrics and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+
+from sgtr_jax.json_types import Json
+from sgtr_jax.sealed import FileFacts, read_record
+
+if TYPE_CHECKING:  # Inspect is slow to import, and `sgtr status` does without
+    from sgtr_eval.facts import ShownEntry
+
+
+class InterleaveEntry(TypedDict):
+    """Rows of another set that a stage mixes in."""
+
+    data: str
+    fraction: NotRequired[float | None]
+
+
+class StageEntry(TypedDict):
+    """One finetuning of a condition."""
+
+    data: str
+    interleave: NotRequired[InterleaveEntry | None]
+    inoculation: NotRequired[str | None]
+
+
+class ConditionEntry(TypedDict):
+    """A condition of the config."""
+
+    stages: list[StageEntry]
+
+
+class ClaimEntry(TypedDict):
+    """A claim, and what it needs to be found of contrasts, by name."""
+
+    text: str
+    needs: dict[str, str]
+
+
+class JudgeEntry(TypedDict):
+    """The judge of the config."""
+
+    model: str
+
+
+class ConfigEntry(TypedDict):
+    """The config of a run, as far as a report reads it; `experiment.config` has all of it."""
+
+    name: str
+    model: str
+    seeds: list[int]
+    judge: JudgeEntry
+    conditions: dict[str, ConditionEntry]
+    groups: dict[str, list[str]]
+    published: NotRequired[str | None]
+    claims: NotRequired[dict[str, ClaimEntry]]
+
+
+class CellEntry(TypedDict):
+    """One measurement that is wanted."""
+
+    condition: str
+    seed: int
+    evaluation: str
+    task: str
+    judged: bool
+    own_texts: bool
+    artifact: str  # its folder in the store
+    own: NotRequired[ShownEntry | None]  # how an evaluation that is not this project's is read
+
+
+class ArtifactEntry(TypedDict):
+    """One artifact of the run, inputs before what is made from them."""
+
+    artifact: str
+    kind: str
+    name: str
+    inputs: NotRequired[list[str]]
+
+
+class SharingEntry(TypedDict):
+    """See `experiment.contamination.Sharing`."""
+
+    data: str
+    evaluation: str
+    items: int
+    shared: int | None
+    why: str
+    example: str
+    of: str
+
+
+class ContrastEntry(TypedDict):
+    """See `experiment.contrasts.Planned`."""
+
+    contrast: str
+    of: str
+    against: str
+    evaluation: str
+    metric: str
+    kind: str
+    margin: float | None
+    primary: bool
+    paired: bool
+    better: str
+    of_trained: bool
+    against_trained: bool
+    also: list[str]
+
+
+class RunFile(TypedDict):
+    """`experiment.json`; older versions wrote less."""
+
+    config: ConfigEntry
+    cells: list[CellEntry]
+    artifacts: NotRequired[list[ArtifactEntry]]
+    shared: NotRequired[list[SharingEntry]]
+    contrasts: NotRequired[list[ContrastEntry]]
+    left_out: NotRequired[list[str]]  # contrasts and claims whose conditions the config does not have
+
+
+class FailureEntry(TypedDict):
+    """Why an artifact could not be made when it was last tried: an entry of `failures.json`."""
+
+    why: str
+    traceback: NotRequired[str]
+
+
+class Provenance(TypedDict):
+    """By what an artifact was made, and when."""
+
+    started: str
+    made: str
+    sgtr_jax: str
+    python: str
+    packages: dict[str, str]
+    devices: list[str]
+
+
+class ArtifactRecord(TypedDict):
+    """The record of an artifact's folder."""
+
+    kind: str
+    name: str
+    fingerprint: str
+    settings: Mapping[str, Json]
+    inputs: dict[str, str]  # folders by role
+    provenance: Provenance
+    files: dict[str, FileFacts]
+
+
+class MetricRow(TypedDict):
+    """A line of `metrics.json`."""
+
+    metric: str
+    value: float
+    n: int
+
+
+class SampleRow(TypedDict):
+    """A line of `samples.jsonl`: an answer, its score, and what else the scorer said in few words."""
+
+    id: str
+    question: str
+    answer: str
+    value: float | None
+    scores: dict[str, Json]
+
+
+def read_artifact(folder: Path) -> ArtifactRecord:
+    """The record of an artifact. Raises InputError if it is missing or damaged."""
+    return cast(ArtifactRecord, read_record(folder))
