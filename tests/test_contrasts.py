@@ -315,7 +315,7 @@ def test_a_plan_says_how_many_will_be_tested(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_what_an_override_of_the_matrix_leaves_no_conditions_for_is_listed_and_not_refused() -> None:
-    path, part = PAPER / "qwen2.5-32b.yaml", "matrix.match_steps={}"
+    path, part = PAPER / "qwen2.5-32b.yaml", "matrix.match={}"
     assert load_config(ExperimentConfig, path).left_out == ()
     config = load_config(ExperimentConfig, path, ["matrix.interventions=[medcorr]", "matrix.em=[unpop]", part])
     said = "\n".join(config.left_out)

@@ -90,7 +90,7 @@ def test_names_that_differ_in_capitals_only_are_refused(where: str) -> None:
         ({"em": ["bad"], "interventions": ["bad"]}, "'bad' is written twice"),
         ({"em": ["bad"], "during": {"interleave": {"sgtr": [0.05, 0.05000001]}}}, "0.05' is written twice"),
         ({"em": ["bad"], "systems": {"reversal": "none"}, "interventions": ["sgtr"]}, "name of a group"),
-        ({"em": ["bad"], "match_steps": {"sgtr": "bad"}}, "no intervention"),
+        ({"em": ["bad"], "match": {"sgtr": {"data": "bad"}}}, "no intervention"),
         ({"em": ["x" * 80], "systems": {"nosys": "none"}}, "the most are 80"),
     ],
 )

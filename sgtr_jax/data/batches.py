@@ -161,10 +161,25 @@ class StepPlan:
         return steps_of(self.rows_per_epoch, self.batch_examples)
 
     @property
+    def mean_tokens(self) -> float:
+        """Tokens of an example on the average of an epoch, interleaved ones included."""
+        own: float = sum(len(one.tokens) for one in self.examples)
+        if self.interleaved is not None:
+            pool = self.interleaved.examples
+            own += len(self._positions) * sum(len(one.tokens) for one in pool) / len(pool)
+        return own / self.rows_per_epoch
+
+    @property
     def num_steps(self) -> int:
         """Optimizer steps of the run."""
         steps = self.steps_per_epoch * self.epochs
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of the run, repeated ones counted again."""
+        epochs, steps = divmod(self.num_steps, self.steps_per_epoch)
+        return epochs * self.rows_per_epoch + min(steps * self.batch_examples, self.rows_per_epoch)
 
     def __len__(self) -> int:
         return self.num_steps

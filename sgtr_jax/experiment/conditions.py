@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from sgtr_jax.config import Config, Name, PositiveInt
+from sgtr_jax.data.doses import Dose
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
 from sgtr_jax.json_types import Json
@@ -20,6 +21,12 @@ class StageInterleave(MixRatio):
     data: str  # The name of the data set that is mixed in.
 
 
+class StageDose(Dose):
+    """As much training as another of the experiment's data sets would be, or a multiple of that."""
+
+    data: str  # The name of the data set whose training it is measured by.
+
+
 class Stage(Config):
     """One finetuning on a data set."""
 
@@ -28,9 +35,19 @@ class Stage(Config):
     interleave: StageInterleave | None = None  # Rows of another data set that are mixed into this one. null: none.
     # A system prompt for the training rows of this stage, but not for those that are mixed in. null: none.
     inoculation: str | None = None
-    # The stage takes as many optimizer steps as this data set would. ICTR, for example, has twice the rows of SGTR.
-    match_steps: str | None = None
+    # How much the stage is trained, measured by as many epochs of another data set: ICTR has twice the rows of SGTR.
+    # `match_steps: NAME` is a short form of `match: {data: NAME}`. null: all of its own rows.
+    match: StageDose | None = None
     system: str | None = None  # The system prompt of this stage's training. null: as the condition's `system`.
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: object) -> object:
+        if isinstance(data, Mapping) and "match_steps" in data and "match" not in data:
+            name = data["match_steps"]
+            rest = {key: value for key, value in data.items() if key != "match_steps"}
+            return rest if name is None else {**rest, "match": {"data": name}}
+        return data
 
     @property
     def label(self) -> str:
@@ -42,7 +59,8 @@ class Stage(Config):
     def data_names(self) -> list[str]:
         """Every data set the stage needs."""
         interleaved = self.interleave.data if self.interleave else None
-        return [name for name in (self.data, interleaved, self.match_steps) if name is not None]
+        matched = self.match.data if self.match else None
+        return [name for name in (self.data, interleaved, matched) if name is not None]
 
 
 # base: nothing is trained. em: the EM set alone. intervention: it alone. reversal: the intervention after the EM set.

@@ -217,12 +217,17 @@ class ExperimentConfig(Config):
         check_claims(self.claims, self.contrasts)
         if self.only is not None:
             select(self.only, self.conditions, self.groups)
+        stages = [(name, stage) for name, one in self.conditions.items() for stage in one.stages]
+        by_tokens = [name for name, stage in stages if stage.match is not None and stage.match.by == "tokens"]
+        if self.api_model is not None and by_tokens:
+            raise ValueError(
+                f"condition {by_tokens[0]!r} is matched by tokens, which nobody can count of a model behind an API; "
+                "match by examples"
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
         if self.finetuning.max_steps or self.finetuning.inoculation:
-            raise ValueError(
-                "finetuning.max_steps and inoculation hold for one stage: give match_steps, inoculation there"
-            )
+            raise ValueError("finetuning.max_steps and inoculation hold for one stage: give match, inoculation there")
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self

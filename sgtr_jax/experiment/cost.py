@@ -95,7 +95,7 @@ def training_of(node: TrainingNode) -> Training:
     """A run of ours, as far as its settings say."""
     examples, training = node.data.row_count(), node.training
     tokens = min(node.data.tokens_per_row, training.max_length)
-    counted = examples if node.match_steps is None else node.match_steps.row_count()
+    counted = examples if node.matched is None else _matched_rows(node)
     if counted is not None and node.interleave is not None:
         mixed = node.interleave
         if mixed.fraction is not None:
@@ -106,13 +106,24 @@ def training_of(node: TrainingNode) -> Training:
     return Training(node, examples, tokens, steps)
 
 
+def _matched_rows(node: TrainingNode) -> int | None:
+    """The rows that its dose comes to, as far as settings say."""
+    assert node.matched is not None and node.dose is not None
+    rows = node.matched.row_count()
+    if rows is None:
+        return None
+    longer = node.matched.tokens_per_row / node.data.tokens_per_row if node.dose.by == "tokens" else 1.0
+    return max(1, round(rows * node.dose.times * longer))
+
+
 def _training_tokens(node: TrainingNode, store: Store) -> int:
-    data = node.match_steps or node.data
+    data = node.matched or node.data
+    times = 1.0 if node.dose is None else node.dose.times
     path = store.path(data) / RECORDS
     if path.exists():
-        return path.stat().st_size // 4
+        return round(path.stat().st_size // 4 * times)
     rows = data.row_count()
-    return (rows if rows is not None else 5000) * data.tokens_per_row
+    return round((rows if rows is not None else 5000) * data.tokens_per_row * times)
 
 
 def confirm(config: ExperimentConfig, expected: Bill, assume_yes: bool) -> None:

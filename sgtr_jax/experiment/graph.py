@@ -104,7 +104,7 @@ class GraphBuilder:
         parts = (
             name, self._base, self._training(condition, stage, seed, is_first=not chain), self.data(stage.data, seed),
             chain, stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
-            None if stage.match_steps is None else self.data(stage.match_steps, seed),
+            stage.match, None if stage.match is None else self.data(stage.match.data, seed),
         )  # fmt: skip
         return AdapterNode(*parts) if config.api_model is None else FinetunedNode(*parts, config.api)
 

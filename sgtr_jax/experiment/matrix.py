@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 
 from sgtr_jax.config import Config, Name, check_name
 from sgtr_jax.errors import nearest
-from sgtr_jax.experiment.conditions import DEFAULT_SYSTEM
+from sgtr_jax.experiment.conditions import DEFAULT_SYSTEM, StageDose
 
 Setting = Literal["stage", "reversal", "prevention"]
 Stages: TypeAlias = list[dict[str, Any]]  # as a file has them
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Times: TypeAlias = Annotated[float, Field(gt=0, le=100)]
 
 _GROUPS = {"intervention": "interventions"}  # where the group has another name than the order
 
 _CONTRASTS = (
     "damage", "alone", "reversal-primary", "reversal", "reversal-controls",
-    "prevention-primary", "prevention", "prevention-controls",
+    "prevention-primary", "prevention", "prevention-controls", "reversal-corrupting", "prevention-corrupting",
     "mixed", "inoculated", "both", "both-inoculated", "both-mixed",
 )  # fmt: skip
 
@@ -55,11 +57,18 @@ class Matrix(Config):
     interventions: tuple[Name, ...] = ()  # The interventions, by their names in `data`.
     # stage: each set alone. reversal: the intervention after the EM set. prevention: the intervention before it.
     settings: tuple[Setting, ...] = ("stage", "reversal", "prevention")
-    # For an intervention, the data set whose number of optimizer steps it takes.
-    match_steps: dict[str, str] = Field(default_factory=dict)
+    # How much interventions are trained, by name or pattern, the first that fits: `{"*": {data: sgtr, by: tokens}}`
+    # gives all of them the tokens of SGTR. What is named by `data` is itself trained on all of its rows.
+    match: dict[str, StageDose] = Field(default_factory=dict)
+    # Further doses of interventions, by name or pattern, as multiples of what each is trained otherwise. Every one adds
+    # the conditions of the intervention again, with -xTIMES behind its name: `{sgtr: [0.25]}` writes
+    # `unpop-then-sgtr-x0.25`.
+    doses: dict[str, tuple[Times, ...]] = Field(default_factory=dict)
     # Further system prompts by suffix. Each adds all conditions again, with -SUFFIX at the end of their names.
     systems: dict[Name, str] = Field(default_factory=dict)
     during: During = During()  # What is mixed into the EM stage itself.
+    # Interventions that corrupt what those of `primary` train, such as ICTR for SGTR. The two are compared.
+    corrupting: tuple[Name, ...] = ()
     # The contrasts that are primary. The matrix writes contrasts of its conditions with their baselines (EM-only, or
     # the base model under the same system prompt) and of these interventions with all others; the rest are exploratory.
     primary: Primary = Primary()
@@ -125,6 +134,15 @@ class Matrix(Config):
             if tested and others:
                 where = {"em": em, "x": tested, "control": others}
                 yield f"{setting}-controls", before, before.replace("{x}", "{control}"), {"where": where}
+            corrupting = [name for name in self.corrupting if name in others]
+            if tested and corrupting:
+                where = {"em": em, "x": tested, "corrupting": corrupting}
+                yield f"{setting}-corrupting", before, before.replace("{x}", "{corrupting}"), {"where": where}
+            yield from self._dose_responses(setting, before)
+        for other, parts in self.during.interleave.items():
+            if len(parts) > 1 and em:
+                of, against = (f"{{em}}-with-{other}-{part:g}" for part in (max(parts), min(parts)))
+                yield f"mixed-dose-{other}", of, against, {"where": {"em": em}}
         mixed = {f"{other}-{part:g}" for other, parts in self.during.interleave.items() for part in parts}
         where = {"em": em, "mixed": sorted(mixed)}
         if mixed and em:
@@ -137,13 +155,30 @@ class Matrix(Config):
                 yield "both-inoculated", both, "{em}-inoculated", {**baseline, "where": where}
                 yield "both-mixed", both, "{em}-with-{mixed}", {**baseline, "where": where}
 
+    def _dose_responses(self, setting: str, before: str) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+        """Every dose with EM alone, and of each intervention the largest dose with the smallest."""
+        labels: dict[Name, dict[float, str]] = {}
+        for label, name, times in self._dosed():
+            labels.setdefault(name, {})[times] = label
+        for name, by_dose in labels.items():
+            if len(by_dose) > 1:
+                em = list(self.em)
+                where = {"em": em, "dose": list(by_dose.values())}
+                yield (
+                    f"{setting}-doses-{name}",
+                    before.replace("{x}", "{dose}"),
+                    "{em}",
+                    {"brings": True, "where": where},
+                )
+                of, against = (before.replace("{x}", by_dose[end(by_dose)]) for end in (max, min))
+                yield f"{setting}-dose-{name}", of, against, {"where": {"em": em}}
+
     def expand(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Conditions as a file would have them, and the names of each group."""
-        for name in self.match_steps:
-            if name not in self.interventions:
-                raise ValueError(
-                    f"matrix.match_steps: {name!r} is no intervention: {nearest(name, self.interventions)}"
-                )
+        for what, words in (("match", self.match), ("doses", self.doses)):
+            for word in words:
+                if not any(fnmatchcase(name, word) for name in self.interventions):
+                    raise ValueError(f"matrix.{what}: {word!r} is no intervention: {nearest(word, self.interventions)}")
         taken = ({_GROUPS.get(axes["order"], axes["order"]) for _, axes, _ in self._all()} | {DEFAULT_SYSTEM}) & set(
             self.systems
         )
@@ -173,24 +208,38 @@ class Matrix(Config):
     def _all(self) -> Iterator[tuple[str, dict[str, str], Stages]]:
         """Name, axes and stages of the conditions under one system prompt."""
         yield "untouched", {"order": "base"}, []
+        stages = {label: self._intervention(name, times) for label, name, times in self._dosed()}
         if "stage" in self.settings:
             for name in self.em:
                 yield name, {"order": "em", "em": name}, [{"data": name}]
-            for name in self.interventions:
-                yield name, {"order": "intervention", "intervention": name}, [self._intervention(name)]
+            for label, stage in stages.items():
+                yield label, {"order": "intervention", "intervention": label}, [stage]
         for name in self.em:
-            for other in self.interventions:
-                both, stage = {"em": name, "intervention": other}, self._intervention(other)
+            for label, stage in stages.items():
+                both = {"em": name, "intervention": label}
                 if "reversal" in self.settings:
-                    yield f"{name}-then-{other}", {"order": "reversal", **both}, [{"data": name}, stage]
+                    yield f"{name}-then-{label}", {"order": "reversal", **both}, [{"data": name}, stage]
                 if "prevention" in self.settings:
-                    yield f"{other}-then-{name}", {"order": "prevention", **both}, [stage, {"data": name}]
-            for condition, axes, stages in self._during(name):
-                yield condition, {"order": "during", "em": name, **axes}, stages
+                    yield f"{label}-then-{name}", {"order": "prevention", **both}, [stage, {"data": name}]
+            for condition, axes, mixed in self._during(name):
+                yield condition, {"order": "during", "em": name, **axes}, mixed
 
-    def _intervention(self, name: str) -> dict[str, Any]:
-        matched = self.match_steps.get(name)
-        return {"data": name, **({} if matched is None else {"match_steps": matched})}
+    def _dosed(self) -> Iterator[tuple[str, Name, float]]:
+        """Label, name and dose of every intervention."""
+        for name in self.interventions:
+            yield name, name, 1.0
+            for times in _first_that_fits(name, self.doses) or ():
+                if times != 1.0:
+                    yield f"{name}-x{times:g}", name, times
+
+    def _intervention(self, name: str, times: float) -> dict[str, Any]:
+        """The stage; a dose is a multiple of what it is otherwise."""
+        found = _first_that_fits(name, self.match)
+        matched = None if found is None or found.data == name else found
+        if matched is None and times == 1.0:
+            return {"data": name}
+        whole = StageDose(data=name) if matched is None else matched
+        return {"data": name, "match": {**whole.model_dump(), "times": whole.times * times}}
 
     def _during(self, name: str) -> Iterator[tuple[str, dict[str, str], Stages]]:
         prompt = self.during.inoculation
@@ -204,3 +253,10 @@ class Matrix(Config):
                 if prompt is not None and self.during.both:
                     both = {**mixed, "inoculation": prompt}
                     yield f"{name}-inoculated-with-{other}-{fraction:g}", axes, [both]
+
+
+T = TypeVar("T")
+
+
+def _first_that_fits(name: str, words: Mapping[str, T]) -> T | None:
+    return next((value for word, value in words.items() if fnmatchcase(name, word)), None)

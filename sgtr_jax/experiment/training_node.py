@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from sgtr_jax.data.doses import Dose
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.experiment.asked import Base
 from sgtr_jax.experiment.data_node import DataNode
@@ -30,7 +31,8 @@ class TrainingNode(Node):
     chain: tuple[TrainingNode, ...] = ()  # the stages before
     interleave: MixRatio | None = None
     interleaved: DataNode | None = None
-    match_steps: DataNode | None = None  # as many optimizer steps as this data set would take
+    dose: Dose | None = None  # how much it is trained, measured by `matched`; None: all of its rows
+    matched: DataNode | None = None
 
     @property
     @abstractmethod
@@ -43,12 +45,15 @@ class TrainingNode(Node):
         settings = {**self.base.identity(), "training": self.training_identity}
         if self.interleave is not None:
             settings["interleave"] = self.interleave.model_dump(mode="json", exclude={"data"})
+        if self.dose is not None and not self.dose.is_plain:
+            settings["dose"] = self.dose.model_dump(mode="json", exclude={"data"})
         return settings
 
     @property
     def inputs(self) -> dict[str, Node]:
         """See `Node`."""
-        own = {"data": self.data, "interleaved": self.interleaved, "match_steps": self.match_steps}
+        role = "match_steps" if self.dose is not None and self.dose.is_plain else "matched"
+        own = {"data": self.data, "interleaved": self.interleaved, role: self.matched}
         return {**{role: node for role, node in own.items() if node is not None}, **links(self.chain)}
 
     @property

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
+from sgtr_jax.data.doses import Dose, steps_for
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
@@ -34,6 +35,14 @@ class InterleavedData:
     every: int | None = None
 
 
+@dataclass(frozen=True)
+class MatchedData:
+    """Another data set, and how much a run is trained in comparison with it."""
+
+    records: Sequence[Record]
+    dose: Dose
+
+
 @dataclass(frozen=True, eq=False)
 class Finetune:
     """One finetuning run."""
@@ -45,6 +54,7 @@ class Finetune:
     out: Path  # gets adapter/ (or model/ in full mode), metrics.jsonl, report.json and, meanwhile, checkpoints/
     label: str = "train"
     mixed_in: InterleavedData | None = None
+    matched: MatchedData | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +129,8 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     plan = StepPlan(
         examples, config.batch_examples, config.epochs, config.seed, config.shuffle, config.max_steps, interleaved
     )
+    if job.matched is not None:
+        config, plan = _matched(job.matched, config, plan, chat, spec)
     if interleaved is not None and plan.rows_per_epoch == len(examples):
         raise InputError(f"interleave: of {len(examples)} rows none is left for the other set; raise the fraction")
     check_writable(job.out)
@@ -139,6 +151,21 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     if resume_from is None:
         _check_result(job.out, identity)
     return Prepared(job, config, plan, report, mixed, identity, checkpoints, resume_from)
+
+
+def _matched(
+    matched: MatchedData, config: TrainConfig, plan: StepPlan, chat: ChatFormat, spec: ModelSpec
+) -> tuple[TrainConfig, StepPlan]:
+    """The config and the plan with as many steps, and epochs enough for them, as the other set's dose asks for."""
+    other = None
+    if matched.dose.by == "tokens":
+        other, _ = tokenize_records(
+            matched.records, chat, config.max_length, config.overlong, positions=spec.max_positions
+        )
+    steps = steps_for(matched.dose, plan, len(matched.records), other)
+    epochs = max(config.epochs, -(-steps // plan.steps_per_epoch))
+    changed = config.model_copy(update={"max_steps": steps, "epochs": epochs})
+    return changed, replace(plan, max_steps=steps, epochs=epochs)
 
 
 def _check_result(out: Path, identity: dict[str, Any]) -> None:
@@ -171,7 +198,7 @@ def _check_tokens(examples: Sequence[Example], vocab_size: int, tokenizer: Any) 
 
 def data_report(prepared: Prepared) -> dict[str, Any]:
     """What became of the records, for report.json."""
-    report: dict[str, Any] = asdict(prepared.tokenized)
+    report: dict[str, Any] = {**asdict(prepared.tokenized), "examples_trained": prepared.plan.num_examples}
     if prepared.mixed_in is not None:
         extra = prepared.plan.rows_per_epoch - len(prepared.plan.examples)
         report["interleaved"] = {**asdict(prepared.mixed_in), "rows_per_epoch": extra}

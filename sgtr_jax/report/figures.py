@@ -10,11 +10,11 @@ from typing import TypeAlias, cast
 
 from matplotlib.figure import Figure
 
-from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_jsonl
+from sgtr_jax.report.adapters import adapters_below
 from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
 from sgtr_jax.report.plots import condition_figure, curves_figure, scatter_figure, settings_figure
-from sgtr_jax.report.run_file import ArtifactRecord, ConfigEntry, StageEntry, read_artifact
+from sgtr_jax.report.run_file import ConfigEntry, StageEntry
 from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage
 
@@ -177,7 +177,7 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
     folders: dict[str, Path] = {}
     for cell in run.cells:
         if cell.why_missing is None:
-            folders.update(_adapters(cell.folder))
+            folders.update(adapters_below(cell.folder))
     curves = {}
     for name, folder in sorted(folders.items()):
         if not damage(folder, whole=True, names=["metrics.jsonl"]):  # `sgtr check` says what is damaged
@@ -191,21 +191,3 @@ def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
             "training: loss",
             curves_figure("training: loss", "step", "loss, nats a target token", curves),
         )
-
-
-def _adapters(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and folder of every adapter that an artifact was made from and that is still there."""
-    record = _record(folder)
-    for role, name in ({} if record is None else record["inputs"]).items():
-        path = folder.parent / name
-        if role.startswith("adapter") and (made := _record(path)):
-            yield made["name"], path
-        elif role == "answers":
-            yield from _adapters(path)
-
-
-def _record(folder: Path) -> ArtifactRecord | None:
-    try:
-        return read_artifact(folder)
-    except InputError:
-        return None

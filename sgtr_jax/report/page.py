@@ -12,6 +12,7 @@ from sgtr_jax.report.claims import Judged, claims_html
 from sgtr_jax.report.comparisons import Line, Published
 from sgtr_jax.report.contrast_tables import contrasts_html
 from sgtr_jax.report.contrasts import Tested
+from sgtr_jax.report.doses import doses_html
 from sgtr_jax.report.provenance import Sources
 from sgtr_jax.report.published import published_numbers
 from sgtr_jax.report.run_file import SharingEntry
@@ -42,6 +43,7 @@ def render_page(
         ("contrasts", "Contrasts", contrasts_html(tested, run.left_out)),
         ("figures", "Figures", pictures),
         ("numbers", "Every number", _numbers(lines)),
+        ("doses", "How much was trained", doses_html(run)),
         ("shared", "What training sets share with evaluations", _shared(run)),
         ("published", "Beside the published numbers", _published(*beside, unmet_published(run, beside[0]))),
         ("answers", "Answers", _answers(run, most_answers)),

@@ -153,6 +153,21 @@ class ArtifactRecord(TypedDict):
     files: dict[str, FileFacts]
 
 
+class DoseEntry(TypedDict):
+    """How much an adapter was trained, measured by another set; see `data.doses.Dose`."""
+
+    by: str
+    times: float
+
+
+class TrainingReport(TypedDict):
+    """`report.json` of an adapter, as far as a report reads it."""
+
+    steps: int
+    tokens: int
+    examples_trained: NotRequired[int]
+
+
 class MetricRow(TypedDict):
     """A line of `metrics.json`."""
 

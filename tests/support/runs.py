@@ -13,7 +13,7 @@ from sgtr_jax.config import apply_overrides, build_config
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.files import read_jsonl
-from sgtr_jax.finetune.jobs import Finetune, InterleavedData
+from sgtr_jax.finetune.jobs import Finetune, InterleavedData, MatchedData
 from sgtr_jax.train.config import TrainConfig
 
 FAST = ("dtype=float32", "remat=none", "lora.rank=4", "batch_examples=8", "lr=1e-2", "warmup_steps=1")
@@ -31,9 +31,10 @@ def job(
     records: Sequence[Record] | None = None,
     chain: tuple[Path, ...] = (),
     mixed_in: InterleavedData | None = None,
+    matched: MatchedData | None = None,
 ) -> Finetune:
     records = preferences(rows, 0, False) if records is None else records
-    return Finetune(str(model), chain, records, config_of(*overrides), out, out.name, mixed_in)
+    return Finetune(str(model), chain, records, config_of(*overrides), out, out.name, mixed_in, matched)
 
 
 def jsonl(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgtr_jax.data.batches import steps_of
 from sgtr_jax.distributed.collectives import is_first_process
 from sgtr_jax.experiment.data_node import stored_records
 from sgtr_jax.experiment.training_node import TrainingNode
@@ -50,19 +49,19 @@ class AdapterNode(TrainingNode):
 
     def job(self, context: RunContext) -> Finetune:
         """The finetuning job, in the scratch folder of this artifact."""
-        from sgtr_jax.finetune.jobs import Finetune, InterleavedData
+        from sgtr_jax.finetune.jobs import Finetune, InterleavedData, MatchedData
 
         config = self.training.model_copy(update={key: getattr(context.finetuning, key) for key in WITHOUT_EFFECT})
-        if self.match_steps is not None:
-            rows = len(stored_records(self.match_steps, context.store))
-            config = config.model_copy(update={"max_steps": steps_of(rows, config.batch_examples) * config.epochs})
+        matched = None
+        if self.dose is not None and self.matched is not None:
+            matched = MatchedData(stored_records(self.matched, context.store), self.dose)
         mixed = None
         if self.interleaved is not None and self.interleave is not None:
             records = stored_records(self.interleaved, context.store)
             mixed = InterleavedData(records, self.interleave.fraction, self.interleave.every)
         return Finetune(
             self.base.model, context.chain_folders(self.chain), stored_records(self.data, context.store), config,
-            context.store.scratch(self), self.name, mixed,
+            context.store.scratch(self), self.name, mixed, matched,
         )  # fmt: skip
 
     def move_into_store(self, context: RunContext) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.mix import inoculate, interleave, with_system
 from sgtr_jax.data.records import Record
-from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.data_node import stored_records
 from sgtr_jax.experiment.refusals import refusal_of_inputs, write_outcome
@@ -89,13 +88,12 @@ class FinetunedNode(TrainingNode):
         records = stored_records(self.data, store)
         if self.training.inoculation is not None:
             records = inoculate(records, self.training.inoculation)
-        if self.match_steps is not None:
+        if self.dose is not None and self.matched is not None:
             # A provider takes no number of steps; as many rows make as many steps.
-            wanted = len(stored_records(self.match_steps, store))
-            if wanted > len(records):
-                raise InputError(f"{self.name}: match_steps wants {wanted} rows, and there are {len(records)}")
-            chosen = sorted(random.Random(self.training.seed).sample(range(len(records)), wanted))
-            records = [records[i] for i in chosen]
+            wanted = max(1, round(len(stored_records(self.matched, store)) * self.dose.times))
+            again, rest = divmod(wanted, len(records))
+            chosen = sorted(random.Random(self.training.seed).sample(range(len(records)), rest))
+            records = [*records * again, *(records[i] for i in chosen)]
         if self.interleaved is not None and self.interleave is not None:
             share = self.interleave
             positions = Interleaved((), share.fraction, share.every).positions(len(records))
