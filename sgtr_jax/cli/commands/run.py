@@ -16,6 +16,7 @@ def add_to(commands: Commands) -> None:
             "sgtr run configs/demo.yaml",
             "sgtr run mine.yaml only=reversal seeds=3 finetuning.lora.rank=16",
             "sgtr run mine.yaml --list    # all artifacts, and which are done",
+            "sgtr run mine.yaml --smoke   # a small copy on a random model, in minutes",
         ],
         run,
     )
@@ -28,6 +29,10 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--no-judge", action="store_true", help="sample the answers that a judge is to read; see sgtr judge"
     )
+    parser.add_argument(
+        "--smoke", action="store_true",
+        help="run a small copy on a random model into runs/NAME-smoke, to see whether anything breaks",
+    )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="do not ask what an API model or a judge may cost")
 
 
@@ -44,4 +49,11 @@ def run(args: argparse.Namespace) -> int:
     start_jax()
     from sgtr_jax.experiment.run import run_experiment
 
-    return run_experiment(args.config, args.overrides, judge=not args.no_judge, assume_yes=args.yes)
+    if not args.smoke:
+        return run_experiment(args.config, args.overrides, judge=not args.no_judge, assume_yes=args.yes)
+    from sgtr_jax.experiment.smoke import write_smoke
+
+    smoke = write_smoke(args.config, args.overrides)
+    code = run_experiment(smoke.config, [], judge=not args.no_judge)
+    # What was left out may break: only a whole smoke run says that nothing did.
+    return code or int(bool(smoke.left_out))
