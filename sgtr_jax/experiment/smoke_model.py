@@ -67,7 +67,9 @@ def make_smoke_model(name: str, texts: list[Record], folder: Path) -> str:
     # it for the end of a turn alone.
     params["embedding"][:, 0] = _SHARED
     end = end_of_turn_id(tokenizer)
-    end = int(tokenizer.eos_token_id) if end is None else end
+    end = tokenizer.eos_token_id if end is None else end
+    if end is None:
+        raise InputError(f"model {name!r}: neither its tokenizer nor its chat template names a token that ends a turn")
     if "head" in params:
         params["head"][0] = 0.0
         params["head"][0, end] = _ENDS
