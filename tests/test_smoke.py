@@ -69,7 +69,7 @@ def test_everything_that_can_be_had_is_in_the_small_one(config: Path, capsys: py
     kept = small.wanted_conditions
     stages = [stage for one in kept.values() for stage in one.stages]
     assert {stage.data for stage in stages} == {"bad", "mine", "sgtr", "matched"}
-    assert any(stage.inoculation for stage in stages) and any(stage.match_steps for stage in stages)
+    assert any(stage.inoculation for stage in stages) and any(stage.match for stage in stages)
     assert "base" in kept and any(one.system == "none" for one in kept.values()) and "gone-then-sgtr" not in kept
     assert len(kept) < 8 and small.seeds == (0,) and set(small.wanted_evaluations) == {
         "identity", "recognition", "em", "choices"

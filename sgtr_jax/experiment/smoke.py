@@ -120,8 +120,8 @@ def _features(condition: Condition) -> set[tuple[str, str]]:
         found.add(("data", stage.data))
         if stage.interleave is not None:
             found.add(("mixed in", stage.interleave.data))
-        if stage.match_steps is not None:
-            found.add(("matched", stage.match_steps))
+        if stage.match is not None:
+            found.add(("matched", stage.match.data))
         found |= {("inoculated", str(stage.inoculation is not None)), ("stage's system", str(stage.system))}
     return found
 
