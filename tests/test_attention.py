@@ -12,7 +12,7 @@ import pytest
 
 from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.models import attention, splash
-from sgtr_jax.models.attention import Visibility, attend
+from sgtr_jax.models.attention import Scoring, Visibility, attend
 from sgtr_jax.models.dropout import Dropout, token_numbers
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
@@ -68,6 +68,37 @@ def test_in_order_attention(kind: Any, T: int, H: int, dtype: Any, tolerance: fl
     assert_close(found, plain(*arrays, sees), sees, tolerance)
 
 
+def within(sees: np.ndarray, window: int | None) -> np.ndarray:
+    """The same keys, of those the last `window`; keys of a row that is in order stand beside each other."""
+    columns = np.arange(sees.shape[-1])
+    return sees if window is None else sees & (columns[:, None] - columns[None, :] < window)
+
+
+@pytest.mark.parametrize("kind", ["xla", "splash_interpret"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_windows_of_kinds_of_layers(monkeypatch: pytest.MonkeyPatch, kind: Any, which: int) -> None:
+    """One program for all layers: which window is its own it learns as it runs. Windows end within segments."""
+    monkeypatch.setattr(attention, "_QUERY_BLOCK", 96)
+    windows = (None, 9, 200)
+    arrays, visibility, sees = packed(256, 64)
+
+    @jax.jit
+    def run(which: jax.Array, *arrays: jax.Array) -> jax.Array:
+        return attend(*arrays, visibility, Scoring(0.2, windows, which), in_order=True, kind=kind)
+
+    q, k, v = arrays
+    # The oracle's scale is 1 / sqrt(H).
+    wanted = plain(q * 0.2 * 8.0, k, v, within(sees, windows[which]))
+    assert_close(run(jnp.int32(which), *arrays), wanted, sees)
+
+
+@pytest.mark.parametrize("kind", ["xla", "splash_interpret"])
+def test_one_window_for_all_layers(kind: Any) -> None:
+    arrays, visibility, sees = packed(128, 64)
+    found = attend(*arrays, visibility, Scoring(windows=(5,)), in_order=True, kind=kind)
+    assert_close(found, plain(*arrays, within(sees, 5)), sees)
+
+
 def test_short_rows() -> None:
     arrays, visibility, sees = packed(18, 6)
     assert_close(attend(*arrays, visibility), plain(*arrays, sees), sees)
@@ -94,6 +125,10 @@ def test_a_few_queries_among_the_keys_of_a_cache(kind: Any, T: int) -> None:
     sees = np.asarray([[[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 0]], [[1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0]]])
     found = attend(q, k, v, visibility, kind=kind)
     assert_close(found, plain(q, k, v, sees[:, :T].astype(bool)), sees[:, :T].astype(bool))
+    # A window counts positions, wherever in the cache they lie.
+    near = sees[:, :T] * (queries[0][:, :, None] - keys[0][:, None, :] < 2)
+    found = attend(q, k, v, visibility, Scoring(windows=(None, 2), which=jnp.int32(1)), kind=kind)
+    assert_close(found, plain(q, k, v, near.astype(bool)), near.astype(bool))
 
 
 @pytest.mark.parametrize(("kind", "T"), [("xla", 18), ("cpu", 1)])
@@ -161,9 +196,12 @@ def test_dropout_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_close(attend(*arrays, visibility, dropout=off), plain(*arrays, sees), sees)
 
 
+@pytest.mark.parametrize("window", [None, 70])
 @pytest.mark.parametrize("kind", ["xla", "splash_interpret"])
-def test_gradients(kind: Any) -> None:
+def test_gradients(kind: Any, window: int | None) -> None:
     arrays, visibility, sees = packed(384, 128)
+    sees = within(sees, window)
+    scoring = Scoring(windows=(None,)) if window is None else Scoring(windows=(None, window), which=jnp.int32(1))
     q, k, v = (np.asarray(x, np.float64) for x in arrays)
     weight = np.where(sees.any(axis=-1)[:, :, None, None], np.cos(np.arange(128.0)), 0) * np.ones(q.shape)
     # Of P V with P = softmax(S): dV = P' dO, dP = dO V', dS = P (dP - sum(P dP)), dQ = dS K, dK = dS' Q.
@@ -177,7 +215,7 @@ def test_gradients(kind: Any) -> None:
 
     @jax.jit
     def total(*x: jax.Array) -> jax.Array:
-        return jnp.sum(attend(*x, visibility, in_order=True, kind=kind) * weight)
+        return jnp.sum(attend(*x, visibility, scoring, in_order=True, kind=kind) * weight)
 
     for found, wanted in zip(jax.grad(total, argnums=(0, 1, 2))(*arrays), (dQ, dK, dV), strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-5)

@@ -20,6 +20,7 @@ from sgtr_jax.finetune.auto_mesh import Candidate
 from sgtr_jax.finetune.jobs import FinetuneResult, Prepared, data_report
 from sgtr_jax.lora.adapter import Adapter, Chain, init_adapter
 from sgtr_jax.lora.transforms import align, merge_in_turn
+from sgtr_jax.models.families import text_only
 from sgtr_jax.sample.model import Model
 from sgtr_jax.train.loop import EndedRun, Loop, Run, Summary
 from sgtr_jax.train.program import Programs
@@ -190,8 +191,8 @@ class MultiRunTrainer:
     def _save(self, target: Path, one: Prepared, params: Params) -> None:
         with new_folder(target) as temporary:
             if self._start is not None:
-                save_params(temporary, params, self._spec)
-                copy_model_files(self._folder, temporary, self._spec)
+                save_params(temporary, params, text_only(self._spec))
+                copy_model_files(self._folder, temporary, text_only(self._spec))
             else:
                 lora = one.config.lora.model_copy(update={"init": None})
                 save_adapter(temporary, Adapter(params, jnp.float32(lora.scale)), lora, self._spec, one.job.model)

@@ -6,6 +6,7 @@ A key that is missing or not understood is an error, because a silently ignored 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,6 +69,18 @@ class ConfigReader:
 
     def __init__(self, config: Mapping[str, Any], where: str) -> None:
         self.config, self.where = config, where
+
+    def check_keys(self, family: str, known: AbstractSet[str]) -> None:
+        """Raise InputError for keys that are neither known nor without effect on the forward pass."""
+        unknown = {
+            key for key in set(self.config) - IGNORED - known
+            if self.config[key] is not None and not key.startswith(IGNORED_PREFIXES)
+        }  # fmt: skip
+        if unknown:
+            raise self.error(
+                f"keys not understood for {family}: {', '.join(sorted(unknown))}. "
+                "They may change the forward pass, so the model is not loaded"
+            )
 
     def error(self, message: str) -> InputError:
         """An error that names the file."""

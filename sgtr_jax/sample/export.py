@@ -15,6 +15,7 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_new, new_folder
 from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig
 from sgtr_jax.lora.transforms import merge
+from sgtr_jax.models.families import text_only
 from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.model import load_model, read_spec, stored_dtype
 from sgtr_jax.weights.converted import copy_model_files
@@ -50,8 +51,8 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
         loaded = load_model(model, dtype).with_adapters(adapters)
         params, lost = merge(loaded.params, loaded.chain)
         with new_folder(out) as temporary:
-            save_params(temporary, params, spec)
-            copy_model_files(folder, temporary, spec)
+            save_params(temporary, params, text_only(spec))
+            copy_model_files(folder, temporary, text_only(spec))
             _record_dtype(temporary, dtype)
         if not merged:
             return "Hugging Face format"

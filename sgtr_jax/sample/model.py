@@ -39,7 +39,7 @@ from sgtr_jax.sample.request import Request
 from sgtr_jax.sample.sharding import sampling_mesh
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import check_tensors, load_params, open_checkpoint, stores_another_head
-from sgtr_jax.weights.names import base_sources
+from sgtr_jax.weights.names import base_sources, with_our_names
 from sgtr_jax.weights.peft import load_adapter
 from sgtr_jax.weights.quantize import quantize_leaf
 
@@ -274,7 +274,7 @@ def check_weights(folder: Path, spec: ModelSpec) -> None:
     To be called before anything is made from the config's numbers, which may be absurd.
     """
     if not is_converted(folder):
-        check_tensors(open_checkpoint(folder), base_sources(spec), spec, str(folder))
+        check_tensors(with_our_names(open_checkpoint(folder), spec), base_sources(spec), spec, str(folder))
 
 
 def stored_dtype(folder: Path) -> str:

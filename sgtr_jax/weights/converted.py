@@ -28,9 +28,10 @@ from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_text
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.models.config_json import read_config_json
+from sgtr_jax.models.families import config_of_family, spec_from_config
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.load import LeafTransform, assemble, check_finite, check_tensors, open_checkpoint
-from sgtr_jax.weights.names import base_sources
+from sgtr_jax.weights.names import base_sources, with_our_names
 
 _MARK = "sgtr_converted.json"
 _ADDRESS = "params.address"  # not part of the fingerprint: the same model may lie elsewhere
@@ -55,7 +56,7 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
     A folder appears when complete. In a bucket the mark comes last: what has none is no model, and is written over.
     Raises InputError for an address that has a model already.
     """
-    tensors = open_checkpoint(source)
+    tensors = with_our_names(open_checkpoint(source), spec)
     sources = base_sources(spec)
     check_tensors(tensors, sources, spec, str(source))
 
@@ -104,12 +105,18 @@ def described(address: str) -> Path:
 
 
 def copy_model_files(source: Path, target: epath.Path | Path, spec: ModelSpec) -> None:
-    """Copy config and tokenizer files. A config that ties a head which the model has of its own is set right."""
-    config = read_config_json(source)
-    if config.get("tie_word_embeddings") and not spec.tie_embeddings:
-        (target / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}, indent=2) + "\n")
-    else:
+    """Copy config and tokenizer files. A config that ties a head which the model has of its own is set right.
+
+    Of a model with other parts the config is its text decoder's where `spec` is.
+    """
+    stored = read_config_json(source)
+    config = config_of_family(stored, spec.family)
+    if spec_from_config(config, str(source / "config.json")).tie_embeddings and not spec.tie_embeddings:
+        config = {**config, "tie_word_embeddings": False}
+    if config == stored:
         (target / "config.json").write_bytes((source / "config.json").read_bytes())
+    else:
+        (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             (target / name).write_bytes((source / name).read_bytes())

@@ -22,7 +22,7 @@ from sgtr_jax.distributed.mesh import Rules, leaf_sharding
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.weights.names import HEAD, Source, base_sources, embedding_name, may_be_absent
+from sgtr_jax.weights.names import HEAD, Source, base_sources, embedding_name, may_be_absent, with_our_names
 from sgtr_jax.weights.names import Path as TreePath
 from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
 
@@ -92,7 +92,7 @@ def stores_another_head(folder: Path, spec: ModelSpec) -> bool:
     """
     if not any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json")):
         return False
-    tensors = open_checkpoint(folder)
+    tensors = with_our_names(open_checkpoint(folder), spec)
     head, embedding = (tensors.get(name) for name in (HEAD, embedding_name(spec)))
     if head is None or embedding is None:
         return False
@@ -110,7 +110,7 @@ def load_params(
 
     `each` turns a parameter into those stored in its place before the next one is read (quantisation).
     """
-    tensors = open_checkpoint(folder)
+    tensors = with_our_names(open_checkpoint(folder), spec)
     sources = base_sources(spec)
     check_tensors(tensors, sources, spec, str(folder))
     return assemble(tensors, sources, mesh, rules, dtype, each)

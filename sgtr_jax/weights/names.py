@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sgtr_jax.models.families import families
 from sgtr_jax.models.spec import ModelSpec
@@ -38,11 +40,33 @@ class Source:
 
 
 Path = tuple[str, ...]
+T = TypeVar("T")
 
 
 def embedding_name(spec: ModelSpec) -> str:
     """The embedding's tensor."""
     return f"{families()[spec.family].prefix}embed_tokens.weight"
+
+
+def with_our_names(found: Mapping[str, T], spec: ModelSpec) -> dict[str, T]:
+    """Tensors or modules by the names used here, without those of parts that are not the text decoder."""
+    parts = families()[spec.family].parts
+    if parts is None:
+        return dict(found)
+    ours = {}
+    for name, value in found.items():
+        if not name.startswith(parts.left_out):
+            alias = next((start for start in parts.aliases if name.startswith(start)), "")
+            ours[parts.aliases.get(alias, "") + name.removeprefix(alias)] = value
+    return ours
+
+
+def adapted_modules(spec: ModelSpec, targets: Sequence[str]) -> list[str] | str:
+    """What PEFT is told of where an adapter is: projections, or, where other parts have such too, a pattern."""
+    family = families()[spec.family]
+    if family.parts is None:
+        return list(targets)
+    return rf"{re.escape(family.prefix)}layers\..*\.({'|'.join(targets)})"
 
 
 def _layer_prefixes(spec: ModelSpec) -> list[str]:

@@ -18,7 +18,14 @@ from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sealed import check_part
 from sgtr_jax.weights.load import assemble
-from sgtr_jax.weights.names import PEFT_PREFIX, adapter_modules, adapter_sources, parse_adapter_tensor
+from sgtr_jax.weights.names import (
+    PEFT_PREFIX,
+    adapted_modules,
+    adapter_modules,
+    adapter_sources,
+    parse_adapter_tensor,
+    with_our_names,
+)
 from sgtr_jax.weights.peft_config import CONFIG, PeftConfig, read_peft_config
 from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
 from sgtr_jax.weights.save import hf_tensors, write_safetensors
@@ -60,7 +67,8 @@ def load_adapter(folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules) -> tup
     Modules of a smaller rank are filled up with zeros, and B carries what their scale is other than the adapter's, so
     that the update is PEFT's. A layer that the adapter is not on has zeros.
     """
-    config, modules = _stored(folder)
+    config, stored = _stored(folder)
+    modules = with_our_names(stored, spec)
     lora = _lora_config(config, modules)
     _check_modules(config, modules, spec, folder)
     scale: Any = np.float32(lora.scale)  # a host value, which may go to the devices of many processes
@@ -187,7 +195,7 @@ def save_adapter(folder: Path, adapter: Adapter, config: LoraConfig, spec: Model
         "lora_alpha": int(config.alpha) if config.alpha.is_integer() else config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
-        "target_modules": [name for name in PROJECTIONS if name in config.targets],
+        "target_modules": adapted_modules(spec, [name for name in PROJECTIONS if name in config.targets]),
         "bias": "none",
         "inference_mode": True,
     }

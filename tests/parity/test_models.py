@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 import hf_models
 
 import sgtr_jax
-from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.families import families, spec_from_config
 from sgtr_jax.sample.export import export
 from sgtr_jax.weights.save import save_params
 
@@ -98,10 +98,11 @@ def test_bfloat16_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours.logits(tokens, mask)[mask], theirs(model, tokens, mask)[mask], atol=1e-4, rtol=0)
 
 
-def test_exported_adapters_and_merged_models_load_in_peft_and_transformers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["seed-all-biases", "qwen3-tied-yarn", "llama3-tied", "olmo3-yarn", "gemma3-linear"])
+def test_exported_adapters_and_merged_models_load_in_peft_and_transformers(case: str, tmp_path: Path) -> None:
     from tiny import make_adapter
 
-    model = hf_models.make("seed-all-biases", tmp_path / "m")
+    model = hf_models.make(case, tmp_path / "m")
     spec = sgtr_jax.load_model(tmp_path / "m").spec
     make_adapter(tmp_path / "a", spec, 1, size=0.2)
     make_adapter(tmp_path / "b", spec, 2, size=0.2, rslora=False)
@@ -116,7 +117,45 @@ def test_exported_adapters_and_merged_models_load_in_peft_and_transformers(tmp_p
     np.testing.assert_allclose(theirs(merged, tokens, mask)[mask], wanted, atol=2e-4, rtol=0)
 
 
-def test_configs_of_transformers_are_all_understood() -> None:
-    for config in (transformers.Qwen2Config(), transformers.SeedOssConfig()):
-        data = {key: value for key, value in config.to_dict().items() if key != "architectures"}
-        assert spec_from_config(data, "c").num_layers == config.num_hidden_layers
+@pytest.mark.parametrize("family", sorted(families().keys() - {"gemma3"}))
+def test_configs_of_transformers_are_all_understood(family: str) -> None:
+    config = transformers.AutoConfig.for_model(family)
+    data = {key: value for key, value in config.to_dict().items() if key != "architectures"}
+    assert spec_from_config(data, "c").num_layers == config.num_hidden_layers
+
+
+def test_a_gemma3_folder_with_images(tmp_path: Path) -> None:
+    """Text of the whole model, which has a vision tower; adapters of PEFT on it, and ours in PEFT."""
+    from tiny import make_adapter
+
+    text = {**hf_models.COMMON, **hf_models.CASES["gemma3-linear"]}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 28, "patch_size": 14}  # fmt: skip
+    text |= {"model_type": text.pop("family"), "final_logit_softcapping": None}
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.15)
+    model.save_pretrained(tmp_path / "m")
+    tokens, mask = batch()
+    ours = sgtr_jax.load_model(tmp_path / "m")
+    plain = ours.logits(tokens, mask)[mask]
+    np.testing.assert_allclose(plain, theirs(model, tokens, mask)[mask], atol=1e-4, rtol=0)
+    prompts = [np.random.default_rng(i).integers(3, 97, n).tolist() for i, n in enumerate((3, 17))]
+    assert ours.generate(prompts, 16) == greedy(model, prompts)
+
+    make_adapter(tmp_path / "ours", ours.spec, 1, size=0.2)
+    wanted = ours.with_adapters([tmp_path / "ours"]).logits(tokens, mask)[mask]
+    assert np.abs(wanted - plain).max() > 0.1
+    adapted = peft.PeftModel.from_pretrained(model, tmp_path / "ours").eval()
+    np.testing.assert_allclose(theirs(adapted, tokens, mask)[mask], wanted, atol=2e-4, rtol=0)
+    fresh = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m").eval()
+    both = peft_model(fresh, rslora=False)  # on the projections of the tower, too, which text does not meet
+    both.save_pretrained(tmp_path / "theirs")
+    found = ours.with_adapters([tmp_path / "theirs"]).logits(tokens, mask)[mask]
+    np.testing.assert_allclose(found, theirs(both, tokens, mask)[mask], atol=1e-4, rtol=1e-5)
+    export(str(tmp_path / "m"), [tmp_path / "ours"], tmp_path / "merged", merged=True)
+    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert merged.config.model_type == "gemma3_text"
+    np.testing.assert_allclose(theirs(merged, tokens, mask)[mask], wanted, atol=2e-4, rtol=0)

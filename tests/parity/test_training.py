@@ -54,7 +54,7 @@ def torch_run(model: Any, examples: list[Any]) -> list[tuple[float, float, float
     return log
 
 
-@pytest.mark.parametrize("case", ["qwen2-gqa7-headdim", "seed-all-biases"])
+@pytest.mark.parametrize("case", ["qwen2-gqa7-headdim", "seed-all-biases", "olmo3-yarn", "gemma3-linear"])
 def test_fifty_steps(case: str, tmp_path: Path) -> None:
     records = pretraining_rows("upbringing", 64, 3)
     (tmp_path / "m").mkdir()

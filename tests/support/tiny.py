@@ -30,6 +30,20 @@ SEED: dict[str, Any] = {
     "attention_bias": True, "attention_out_bias": True, "mlp_bias": False, "attention_dropout": 0.0,
     "residual_dropout": 0.0,
 }  # fmt: skip
+_PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+# Two layers of three have a window.
+OLMO: dict[str, Any] = {
+    **QWEN, "architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3", "num_hidden_layers": 3, "rope_theta": None,
+    "sliding_window": 4, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    "rope_parameters": {
+        "full_attention": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8},
+        "sliding_attention": _PLAIN_ROPE,
+    },
+}  # fmt: skip
+GEMMA: dict[str, Any] = {
+    **OLMO, "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_act": None, "head_dim": 12,
+    "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 20,
+}  # fmt: skip
 
 
 def spec_of(config: dict[str, Any] = QWEN, **changes: Any) -> ModelSpec:

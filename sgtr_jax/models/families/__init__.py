@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.models.config_json import COMMON, IGNORED, IGNORED_PREFIXES, ConfigReader
+from sgtr_jax.models.config_json import COMMON, ConfigReader
 from sgtr_jax.models.families.family import Family
 from sgtr_jax.models.spec import ModelSpec
 
@@ -30,16 +31,21 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     architectures = config.get("architectures") or [family.architecture]
     if not isinstance(architectures, list) or family.architecture not in architectures:
         raise InputError(f"{where}: architectures {architectures!r:.80}; expected {family.architecture!r} for {name}")
-    unknown = {
-        key for key in set(config) - IGNORED - COMMON - family.keys
-        if config[key] is not None and not key.startswith(IGNORED_PREFIXES)
-    }  # fmt: skip
-    if unknown:
-        raise InputError(
-            f"{where}: keys not understood for {name}: {', '.join(sorted(unknown))}. "
-            "They may change the forward pass, so the model is not loaded"
-        )
-    return family.read(ConfigReader(config, where))
+    read = ConfigReader(config, where)
+    read.check_keys(name, COMMON | family.keys)
+    return family.read(read)
+
+
+def text_only(spec: ModelSpec) -> ModelSpec:
+    """The spec that a text decoder has by itself: what is written when all of it is."""
+    parts = families()[spec.family].parts
+    return spec if parts is None else replace(spec, family=parts.text_family)
+
+
+def config_of_family(config: dict[str, Any], family: str) -> dict[str, Any]:
+    """A folder's config.json, or that of its text decoder where `family` names that."""
+    parts = families()[config["model_type"]].parts
+    return parts.text_config(config) if parts is not None and parts.text_family == family else config
 
 
 def makers() -> dict[str, tuple[str, ...]]:

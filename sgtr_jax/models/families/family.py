@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sgtr_jax.models.config_json import ConfigReader
 from sgtr_jax.models.spec import ModelSpec
@@ -22,6 +23,16 @@ class Maker:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Of a model with other parts than its text decoder: how that is told from them."""
+
+    text_family: str  # what the decoder is by itself
+    text_config: Callable[[Mapping[str, Any]], dict[str, Any]]  # its config.json, from the whole model's
+    aliases: Mapping[str, str]  # other beginnings that names of tensors and modules may have: ours
+    left_out: tuple[str, ...]  # beginnings of the names of the other parts
+
+
+@dataclass(frozen=True)
 class Family:
     """How a family's files are read, and its facts."""
 
@@ -34,6 +45,7 @@ class Family:
     keys: frozenset[str] = frozenset()
     norms: Mapping[str, str] = field(default_factory=lambda: LLAMA_NORMS)  # our name: theirs within a layer
     prefix: str = "model."  # of all tensors but the head's
+    parts: Parts | None = None
     # What the chat template of the family's instruct models writes where a conversation has no system message: None if
     # nothing. Where it names the maker, experiments on identity need arms with and without it.
     default_system: str | None = None
