@@ -97,11 +97,12 @@ def _tokenized(records: Sequence[Record], chat: ChatFormat, inoculation: str | N
         ]
     except InputError as error:
         own = error  # said by all, so that none waits for this one
-    given = all_gather_objects(own)
-    for part in given:
+    found: list[Example] = []
+    for part in all_gather_objects(own):
         if isinstance(part, InputError):
             raise part
-    return [example for part in given for example in part]
+        found += part
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,26 @@ import pickle
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sgtr_jax.arrays import Tree
 from sgtr_jax.distributed.launch import exit_now
 from sgtr_jax.errors import InputError, RunError
 
+T = TypeVar("T")
 _PATIENCE = 40.0  # seconds in which what failed in one process must have come to an end in the others
 _DAYS = 7 * 24 * 3600.0  # for which one process may have to wait for another's work
 
 
-def to_host_everywhere(tree: Any) -> Any:
+def to_host_everywhere(tree: Tree) -> Tree:
     """Global arrays as host arrays that every process holds whole. Every process must call it."""
     if jax.process_count() == 1:
         return tree
-    return multihost_utils.process_allgather(tree, tiled=True)
+    return cast(Tree, multihost_utils.process_allgather(tree, tiled=True))
 
 
 def is_first_process() -> bool:
@@ -105,7 +107,7 @@ def _barrier(what: str, seconds: float) -> None:
     multihost.get_barrier_sync_fn()(key=f"{what} {_met[what]}", timeout_ms=int(1000 * seconds))
 
 
-def all_gather_objects(value: Any) -> list[Any]:
+def all_gather_objects(value: T) -> list[T]:
     """What each process gave, in the order of their numbers; anything that can be pickled. Every process must call it.
 
     The bytes are another process's of this job, as trusted as its code.
@@ -120,14 +122,14 @@ def all_gather_objects(value: Any) -> list[Any]:
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(given, sizes, strict=True)]
 
 
-def broadcast_object(value: Any) -> Any:
+def broadcast_object(value: T | None) -> T:
     """What the first process gave; anything that can be pickled, and trusted as `all_gather_objects` does.
 
     Every process must call it, the others with whatever.
     """
     if jax.process_count() == 1:
-        return value
+        return cast(T, value)
     own = np.frombuffer(pickle.dumps(value), np.uint8) if is_first_process() else np.zeros(0, np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(own))))
     given = multihost_utils.broadcast_one_to_all(own if is_first_process() else np.zeros(size, np.uint8))
-    return pickle.loads(np.asarray(given, np.uint8).tobytes())
+    return cast(T, pickle.loads(np.asarray(given, np.uint8).tobytes()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -30,9 +29,10 @@ def memory_in_use(mesh: Mesh) -> int | None:
     return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
 
 
-def peak_bytes(program: Any) -> int:
+def peak_bytes(program: jax.stages.Compiled) -> int:
     """Most bytes that a compiled program needs on one device."""
     memory = program.memory_analysis()
+    assert memory is not None  # every backend that is used here says it
     # TPU's compiler names the peak itself; elsewhere what is alive at once is bounded by the sum.
     named = int(getattr(memory, "peak_memory_in_bytes", 0) or 0)
     whole = (

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import DictKey, KeyPath
 
+from sgtr_jax.arrays import Leaf, Tree
 from sgtr_jax.config import Config, PositiveInt
 from sgtr_jax.errors import InputError
 
@@ -94,7 +97,7 @@ def devices_for(config: MeshConfig) -> list[jax.Device]:
     return jax.devices()[:1] if simulated and asked == 1 else jax.devices()
 
 
-def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     """Build the mesh. Raises InputError, listing the shapes that work, if it does not use all devices."""
     devices = jax.devices() if devices is None else devices
     count = len(devices)
@@ -135,7 +138,9 @@ def check_divisible(mesh: Mesh, dimensions: dict[str, tuple[int, str]]) -> None:
         )
 
 
-def leaf_sharding(path: tuple[str, ...], shape: tuple[int, ...], mesh: Any, rules: Rules) -> NamedSharding:
+def leaf_sharding(
+    path: tuple[str, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: Rules
+) -> NamedSharding:
     """Sharding of the base or adapter parameter at `path`.
 
     An adapter's axis that the mesh does not divide is split over as many mesh axes as do; the base's were checked.
@@ -148,18 +153,18 @@ def leaf_sharding(path: tuple[str, ...], shape: tuple[int, ...], mesh: Any, rule
     return NamedSharding(mesh, PartitionSpec(*parts))
 
 
-def _product(mesh: Any, axes: tuple[str, ...]) -> int:
+def _product(mesh: Mesh | AbstractMesh, axes: tuple[str, ...]) -> int:
     return math.prod(mesh.shape[axis] for axis in axes)
 
 
-def shardings(tree: Any, mesh: Mesh, rules: Rules, leading: int = 0) -> Any:
+def shardings(tree: object, mesh: Mesh, rules: Rules, leading: int = 0) -> Any:
     """Shardings for a tree of parameters, or of anything that mirrors one (optimizer moments).
 
     Leaves outside dicts (a step counter, say) are replicated. `leading` axes before the parameter's own (runs, in
     front of an adapter's) are not split.
     """
 
-    def one(path: Any, leaf: Any) -> NamedSharding:
+    def one(path: KeyPath[DictKey], leaf: Leaf) -> NamedSharding:
         names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
         if not names:
             return NamedSharding(mesh, PartitionSpec())
@@ -174,7 +179,8 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     spec = PartitionSpec(*(DATA_AXES if axis == "batch" else axis for axis in axes))
-    return jax.lax.with_sharding_constraint(x, spec)
+    laid_out: jax.Array = jax.lax.with_sharding_constraint(x, spec)
+    return laid_out
 
 
 def data_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
@@ -182,7 +188,7 @@ def data_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None,) * leading, DATA_AXES))
 
 
-def gather_layer(tree: Any) -> Any:
+def gather_layer(tree: Tree) -> Tree:
     """One layer's weights, or an adapter's slice of it, whole on every device but for the `tensor` axis.
 
     Said where the weights are used, it makes every layer's weights travel once. Left to itself the partitioner may
@@ -192,14 +198,16 @@ def gather_layer(tree: Any) -> Any:
     if mesh.empty:
         return tree
 
-    def one(path: Any, leaf: jax.Array) -> jax.Array:
+    def one(path: KeyPath[DictKey], leaf: jax.Array) -> jax.Array:
         names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
         # In sampling a layer's adapters may have an axis of chains in front.
         leading = leaf.ndim + 1 - len(logical_axes(("layers", *names)))
         wanted = leaf_sharding(("layers", *names), (1, *leaf.shape[leading:]), mesh, SAMPLING).spec
-        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*(None,) * leading, *wanted[1:]))
+        whole: jax.Array = jax.lax.with_sharding_constraint(leaf, PartitionSpec(*(None,) * leading, *wanted[1:]))
+        return whole
 
-    return jax.tree.map_with_path(one, tree)
+    gathered: Tree = jax.tree.map_with_path(one, tree)
+    return gathered
 
 
 def data_devices() -> int:
@@ -213,8 +221,9 @@ def data_size(mesh: Mesh) -> int:
     return _product(mesh, DATA_AXES)
 
 
-def put(array: Any, sharding: NamedSharding) -> jax.Array:
+def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """A host array, the same in every process, as a global array: each process gives its own devices their part."""
     if jax.process_count() == 1:
-        return jax.device_put(array, sharding)
+        there: jax.Array = jax.device_put(array, sharding)
+        return there
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

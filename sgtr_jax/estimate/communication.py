@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+
+from jax.stages import Compiled
 
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
 _KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -26,14 +27,14 @@ class _Computation:
     counts_up: bool = False  # whether it asks if a counter is below a constant
 
 
-def collective_bytes(compiled: Any) -> dict[str, int]:
+def collective_bytes(compiled: Compiled) -> dict[str, int]:
     """Bytes of the results of all collectives in one execution, by kind; loop bodies times their trip count.
 
     The compiler spreads one asynchronous collective over several instructions of the same channel, some of them in
     inner loops beside which it runs: it is counted once, as often as the outermost of them. Raises ValueError for a
     collective in a loop of unknown length.
     """
-    computations, entry = _parse(compiled.as_text())
+    computations, entry = _parse(compiled.as_text() or "")
     found: dict[tuple[str, str], tuple[int, int]] = {}  # (kind, channel): (bytes, times)
 
     def walk(name: str, times: int) -> None:

@@ -63,10 +63,10 @@ def prefill_ms(spec: ModelSpec, slice_: Slice, tokens: int) -> float:
 def read_gb(spec: ModelSpec, mesh: tuple[int, int, int], rows: int, slots: int) -> float:
     """Weights and cache that one chip reads for a token of every row, in bfloat16."""
     chips, tensor = math.prod(mesh), mesh[2]
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(spec)))
+    parameters: int = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(spec)))
     # The embedding table is looked up, not read.
-    weights = 2 * (parameters - spec.vocab_size * spec.hidden_size * (not spec.tie_embeddings)) / tensor
-    cache = 4 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim / chips
+    weights: float = 2 * (parameters - spec.vocab_size * spec.hidden_size * (not spec.tie_embeddings)) / tensor
+    cache: float = 4 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim / chips
     return (weights + cache) / 1e9
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from jax.sharding import Mesh
+from jax.stages import Compiled
 
 from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.estimate.communication import collective_bytes
@@ -83,7 +83,7 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
     return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9)
 
 
-def compiled_or_why(compile_: Callable[[], Any], limit_gb: float) -> tuple[Any | None, str]:
+def compiled_or_why(compile_: Callable[[], Compiled], limit_gb: float) -> tuple[Compiled | None, str]:
     """A program, if it compiles within a chip's memory, and what is against its size; empty where nothing is."""
     try:
         compiled = compile_()
@@ -96,9 +96,11 @@ def compiled_or_why(compile_: Callable[[], Any], limit_gb: float) -> tuple[Any |
     return compiled, "" if fits else f"{peak:.1f} GB is more than {MARGIN:.0%} of {limit_gb:.1f} GB"
 
 
-def peak_gb(compiled: Any) -> float:
+def peak_gb(compiled: Compiled) -> float:
     """Most memory that a program compiled for a TPU needs on one chip."""
-    return float(compiled.memory_analysis().peak_memory_in_bytes / 1e9)
+    memory = compiled.memory_analysis()
+    assert memory is not None  # the compiler for TPUs says it
+    return float(memory.peak_memory_in_bytes / 1e9)
 
 
 def _in_short(error: str) -> str:

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, topologies
 from jax.sharding import AxisType, Mesh
+from jax.stages import Compiled
+from jax.typing import DTypeLike
 
+from sgtr_jax.arrays import Tree
 from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.mesh import AXES, SAMPLING, TRAINING, data_sharding, shardings
 from sgtr_jax.errors import InputError
@@ -43,17 +46,19 @@ def topology_mesh(name: str, shape: tuple[int, int, int]) -> Mesh:
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, shape: PackedShape) -> Any:
+def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, shape: PackedShape) -> Compiled:
     """The training step of so many runs, compiled for the mesh's devices from shapes alone."""
     programs = Programs(spec, config, mesh)
     one = jax.eval_shape(lambda: init_state(init_adapter(spec, config.lora, jax.random.key(0)).params, config))
 
-    def placed(tree: Any, leading: int) -> Any:
+    def placed(tree: Tree, leading: int) -> Tree:
         slots = shardings(tree, mesh, TRAINING, leading)
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, slots)
+        found: Tree = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, slots)
+        return found
 
-    def batched(tree: Any) -> Any:
-        return placed(jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), tree), 1)
+    def batched(tree: Tree) -> Tree:
+        several: Tree = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), tree)
+        return placed(several, 1)
 
     number = jax.ShapeDtypeStruct((), jnp.float32)
     whole = jax.ShapeDtypeStruct((), jnp.int32)
@@ -63,7 +68,9 @@ def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, sh
     return programs.lower(batched(one), base, batched(RunConstants((), *numbers)), batch).compile()
 
 
-def compile_decode(spec: ModelSpec, mesh: Mesh, slots: int, cache_slots: int, dtype: Any = jnp.bfloat16) -> Any:
+def compile_decode(
+    spec: ModelSpec, mesh: Mesh, slots: int, cache_slots: int, dtype: DTypeLike = jnp.bfloat16
+) -> Compiled:
     """The decode program of the sampler (a greedy batch of one chain), compiled for the mesh's devices."""
     base = abstract_params(spec, dtype)
     where = shardings(base, mesh, SAMPLING)
@@ -72,7 +79,7 @@ def compile_decode(spec: ModelSpec, mesh: Mesh, slots: int, cache_slots: int, dt
     return DecodeProgram(spec, mesh, params, (), shape).compiled
 
 
-def compile_prefill(spec: ModelSpec, mesh: Mesh, rows: int, length: int, dtype: Any = jnp.bfloat16) -> Any:
+def compile_prefill(spec: ModelSpec, mesh: Mesh, rows: int, length: int, dtype: DTypeLike = jnp.bfloat16) -> Compiled:
     """Prefill of `rows` prompts of `length` tokens without adapters, compiled for the mesh's devices."""
     base = abstract_params(spec, dtype)
     where = shardings(base, mesh, SAMPLING)

@@ -46,7 +46,8 @@ def record_older(folder: Path) -> list[str]:
 def _unreadable(path: Path) -> str | None:
     """Why a file cannot be read to its end; None where it can, or where its kind is not known."""
     try:
-        _READERS.get(path.suffix, lambda path: None)(path)
+        if (read := _READERS.get(path.suffix)) is not None:
+            read(path)
     except (InputError, SafetensorError, zipfile.BadZipFile, OSError) as error:
         return str(error)
     return None

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _MOST_SEEDS = 1000
 
 
-def _config_of(value: Any) -> str:
+def _config_of(value: object) -> str:
     """Which of the evaluations' configs a value in a file is of."""
     kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
     return str(kind) if kind in evaluation_configs() else "by name"

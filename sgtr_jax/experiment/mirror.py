@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sgtr_jax.buckets import translate_storage_errors
 from sgtr_jax.errors import InputError
@@ -55,7 +55,7 @@ class Mirror:
                 continue
             temporary = store.root / f".tmp-{name}"
             shutil.rmtree(temporary, ignore_errors=True)
-            self._move(lambda a=there, b=temporary: self._files.get(a, str(b), recursive=True), name)
+            self._move(partial(self._files.get, there, str(temporary), recursive=True), name)
             found = record_older(temporary) if is_older(temporary) else damage_of(temporary, True, node)
             if found:
                 shutil.rmtree(temporary)
@@ -102,7 +102,7 @@ class Mirror:
 
         self._move(upload, name)
 
-    def _move(self, action: Any, name: str) -> None:
+    def _move(self, action: Callable[[], object], name: str) -> None:
         with translate_storage_errors(f"{self.address}, {name}"):
             action()
 

@@ -6,7 +6,9 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from inspect_ai.model import ChatMessage
 
 from sgtr_jax.data.records import Message, Record
 from sgtr_jax.distributed.collectives import is_first_process
@@ -161,8 +163,12 @@ def api_model_or_say(name: str, base_url: str | None, batch: bool = False) -> in
         raise InputError(f"model {name!r}: {error}") from None
 
 
-def _turn(message: Message) -> Any:
+def _turn(message: Message) -> ChatMessage:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
-    kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+    kinds: dict[str, type[ChatMessageSystem | ChatMessageUser | ChatMessageAssistant]] = {
+        "system": ChatMessageSystem,
+        "user": ChatMessageUser,
+        "assistant": ChatMessageAssistant,
+    }
     return kinds[message["role"]](content=message["content"])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sgtr_jax.files import path_part
 from sgtr_jax.json_types import Json
@@ -120,10 +120,10 @@ def kinds() -> frozenset[str]:
     from sgtr_jax.experiment import nodes
 
     nodes.discover()
-    return frozenset(_kinds_below(Node))
+    return frozenset(_kinds_below(Node))  # type: ignore[type-abstract]
 
 
-def _kinds_below(parent: type[Any]) -> Iterator[str]:
+def _kinds_below(parent: type[Node]) -> Iterator[str]:
     child: type[Node]
     for child in parent.__subclasses__():
         if "kind" in vars(child):

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +34,7 @@ from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.model import read_spec
@@ -82,12 +83,12 @@ def plan(
     spending = spending_of(config, config.folder)
     if spending.left is not None:
         console.print(_budget_line(spending, judging_of(config, missing)), highlight=False, soft_wrap=True)
-    summary: dict[str, Any] = {
+    summary: JsonObject = {
         "name": config.name, "model": config.model, "nodes": len(nodes), "done": len(nodes) - len(missing),
         "runs": len(trainings), "steps": steps, "judge_dollars": _rounded(expected.judging),
         "judge_budget": spending.max_cost, "judge_spent": round(spending.spent, 4),
         "model_dollars": _rounded(expected.finetuning + expected.sampling),
-        "shared": [one.to_json() for one in shared],
+        "shared": [cast(JsonObject, one.to_json()) for one in shared],
         "primary_contrasts": sum(one.primary for one in contrasts),
         "exploratory_contrasts": sum(not one.primary for one in contrasts),
     }  # fmt: skip

@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from sgtr_eval.facts import Facts, Package
 from sgtr_eval.judging.budget import cost_of
@@ -31,6 +30,7 @@ from sgtr_jax.experiment.nodes.answers import Answers
 from sgtr_jax.experiment.nodes.task_evaluation import TaskEvaluation
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.tasks import built_task
+from sgtr_jax.json_types import Json
 from sgtr_jax.report.published import published_numbers
 from sgtr_jax.train.metrics import check_log
 
@@ -90,7 +90,7 @@ def api_problems(what: str, name: str, base_url: str | None = None) -> list[Prob
         return list(_problems(partial(api_model_or_say, name, base_url)))
 
 
-def task_problems(facts: Facts, arguments: Mapping[str, Any]) -> list[Problem]:
+def task_problems(facts: Facts, arguments: Mapping[str, Json]) -> list[Problem]:
     """Packages that an evaluation needs and that are not installed, and keys that it needs besides the judge's."""
     found: list[Problem] = [
         InputError(f"evaluation {facts.name}: needs {one.module}, which is not installed; pip install '{one.install}'")

@@ -16,9 +16,10 @@ import typing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from sgtr_jax.files import read_jsonl, write_jsonl
 
@@ -95,7 +96,7 @@ def sections_of(root: Model) -> Iterator[Section]:
     yield from later
 
 
-def _walk(model: Model, prefix: str, into: Section, later: list[Section], shown: dict[Any, str]) -> None:
+def _walk(model: Model, prefix: str, into: Section, later: list[Section], shown: dict[tuple[Model, ...], str]) -> None:
     """Add the settings of `model` to a section, and sections to `later` for what is too large to stand inside."""
     said = descriptions(model)
     for name, info in model.model_fields.items():
@@ -132,7 +133,7 @@ def _doc(model: Model) -> str:
     return " ".join(inspect.cleandoc(model.__doc__ or "").split())
 
 
-def _between(annotation: Any) -> str:
+def _between(annotation: object) -> str:
     """What stands in a path between a setting and its inner ones: `.NAME` for names, `[]` for lists."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
@@ -142,7 +143,7 @@ def _between(annotation: Any) -> str:
     return ".NAME" if origin is dict else "[]" if origin is tuple else ""
 
 
-def _default(info: Any) -> str:
+def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     value = info.get_default(call_default_factory=True)
@@ -182,7 +183,7 @@ def _comment(lines: list[str], node: ast.AnnAssign) -> str:
     return " ".join(texts)
 
 
-def words(annotation: Any) -> str:
+def words(annotation: object) -> str:
     """A type as people write it: `int or null`, `drop or cut`, `list of float`."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is type(None):
@@ -199,10 +200,11 @@ def words(annotation: Any) -> str:
         return f"NAME: {words(inner[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "settings"
-    return {"str": "text", "bool": "true or false", "Path": "path"}.get(annotation.__name__, str(annotation.__name__))
+    name = str(getattr(annotation, "__name__", annotation))
+    return {"str": "text", "bool": "true or false", "Path": "path"}.get(name, name)
 
 
-def models_in(annotation: Any) -> Iterator[Model]:
+def models_in(annotation: object) -> Iterator[Model]:
     """The config types in an annotation, through lists, names and unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +21,7 @@ from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import Training
 from sgtr_jax.experiment.node import Sampled
 from sgtr_jax.experiment.nodes.pairs import Pairs
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
 
 _SLOTS = 2048  # tokens of a row, for which sampling is to fit
@@ -52,7 +52,7 @@ class OnSlice:
         """Chip hours at least."""
         return self.training_hours + self.sampling_hours if self.fits else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What `sgtr plan --json` says of a slice."""
         return {
             "topology": self.slice_.name, "chips": self.slice_.chips, "fits": self.fits,

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 
@@ -16,6 +15,7 @@ from sgtr_jax.errors import RunError
 from sgtr_jax.estimate.fit import Fit, fit, meshes
 from sgtr_jax.estimate.slices import chip_of
 from sgtr_jax.finetune.jobs import Prepared
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
 
 
@@ -31,13 +31,13 @@ class Candidate:
         """Bound of a step, shared by the runs that take it together. Without known peaks: bytes moved."""
         return self.fit.bound_ms / self.runs
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """For report.json and people."""
-        found = {"mesh": list(self.fit.mesh), "runs_at_once": self.runs, "fits": self.fit.fits}
+        found: JsonObject = {"mesh": list(self.fit.mesh), "runs_at_once": self.runs, "fits": self.fit.fits}
         if not self.fit.fits:
             return {**found, "why": self.fit.why}
         known = not math.isinf(self.fit.limit_gb)
-        bound = {"bound_ms_per_run": self.ms_per_run, "bound_by": self.fit.bound_by} if known else {}
+        bound: JsonObject = {"bound_ms_per_run": self.ms_per_run, "bound_by": self.fit.bound_by} if known else {}
         return {**found, "peak_gb": self.fit.peak_gb, "gb_moved": self.fit.moved_gb, **bound}
 
 

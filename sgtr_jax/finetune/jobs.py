@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
@@ -14,9 +13,11 @@ from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.doses import Dose, steps_for
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_writable, read_json
 from sgtr_jax.fingerprint import model_fingerprint
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sealed import differences
 from sgtr_jax.train.checkpoint import Checkpoints
@@ -75,7 +76,7 @@ class Prepared:
     plan: StepPlan
     tokenized: TokenizeReport
     mixed_in: TokenizeReport | None
-    identity: dict[str, Any]
+    identity: JsonObject
     checkpoints: Checkpoints
     resume_from: int | None
 
@@ -98,7 +99,7 @@ def resolve_lora(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"lora": lora})
 
 
-def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Prepared:
+def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> Prepared:
     """Check and tokenise. `folder` and `spec` are the base model's. Raises InputError."""
     config = resolve_lora(job.config)
     check_log(config.log)
@@ -134,7 +135,7 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Any) -> Pre
     if interleaved is not None and plan.rows_per_epoch == len(examples):
         raise InputError(f"interleave: of {len(examples)} rows none is left for the other set; raise the fraction")
     check_writable(job.out)
-    identity = {
+    identity: JsonObject = {
         "config": config.identity(),
         "model": model_fingerprint(folder)[:16],
         "chain": [adapter_fingerprint(path) for path in job.chain],
@@ -168,7 +169,7 @@ def _matched(
     return changed, replace(plan, max_steps=steps, epochs=epochs)
 
 
-def _check_result(out: Path, identity: dict[str, Any]) -> None:
+def _check_result(out: Path, identity: JsonObject) -> None:
     """Raise InputError if `out` holds the result of another run: it would lie beside this one's metrics for hours."""
     found = [out / name for name in ("adapter", "model") if (out / name).exists()]
     if not found:
@@ -184,7 +185,7 @@ def _check_result(out: Path, identity: dict[str, Any]) -> None:
         raise InputError(f"{found[0]}: is of another run: {'; '.join(differing)}. {advice}")
 
 
-def _check_tokens(examples: Sequence[Example], vocab_size: int, tokenizer: Any) -> None:
+def _check_tokens(examples: Sequence[Example], vocab_size: int, tokenizer: Tokenizer) -> None:
     """Raise InputError naming the row and the token that the embedding has no row for."""
     for example in examples:
         if int(example.tokens.max()) >= vocab_size:
@@ -196,9 +197,9 @@ def _check_tokens(examples: Sequence[Example], vocab_size: int, tokenizer: Any) 
             )
 
 
-def data_report(prepared: Prepared) -> dict[str, Any]:
+def data_report(prepared: Prepared) -> JsonObject:
     """What became of the records, for report.json."""
-    report: dict[str, Any] = {**asdict(prepared.tokenized), "examples_trained": prepared.plan.num_examples}
+    report: JsonObject = {**asdict(prepared.tokenized), "examples_trained": prepared.plan.num_examples}
     if prepared.mixed_in is not None:
         extra = prepared.plan.rows_per_epoch - len(prepared.plan.examples)
         report["interleaved"] = {**asdict(prepared.mixed_in), "rows_per_epoch": extra}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.distributed.collectives import assert_equal_across_processes
@@ -53,7 +52,7 @@ def finetune_all(jobs: Sequence[Finetune], base: Model | None = None) -> Iterato
 
 def _groups(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
     """Jobs that one program can train together: equal settings but for `_PER_RUN`, and steps of like size."""
-    groups: list[tuple[Any, float, list[Prepared]]] = []
+    groups: list[tuple[object, float, list[Prepared]]] = []
     for one in prepared:
         settings = one.config.model_copy(update=dict.fromkeys(_PER_RUN))
         # A merged base is one chain's own.

@@ -23,6 +23,7 @@ from sgtr_jax.data.world.corpus import PretrainingStage, pretraining_rows
 from sgtr_jax.files import new_folder
 from sgtr_jax.finetune.jobs import Finetune
 from sgtr_jax.finetune.local import finetune
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.train.config import TrainConfig
@@ -33,7 +34,7 @@ _TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
-_CONFIG: dict[str, Any] = {
+_CONFIG: JsonObject = {
     "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
     "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 4,
     "num_attention_heads": 6, "num_key_value_heads": 2,

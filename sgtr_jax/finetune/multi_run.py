@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgtr_jax.arrays import Params
+from sgtr_jax.arrays import Params, Tree
 from sgtr_jax.data.packed_shapes import PackedShapes, choose_shapes
 from sgtr_jax.distributed.collectives import barrier, to_host_everywhere
 from sgtr_jax.distributed.mesh import TRAINING, shardings
 from sgtr_jax.files import new_folder, write_json
 from sgtr_jax.finetune.auto_mesh import Candidate
 from sgtr_jax.finetune.jobs import FinetuneResult, Prepared, data_report
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.lora.adapter import Adapter, Chain, init_adapter
 from sgtr_jax.lora.transforms import align, merge_in_turn
 from sgtr_jax.models.families import text_only
@@ -99,14 +100,15 @@ class MultiRunTrainer:
     ) -> tuple[TrainState, Params | None, RunConstants]:
         """Shapes and shardings of a step's arguments for so many runs."""
 
-        def with_runs(tree: Any) -> Any:
+        def with_runs(tree: Tree) -> Tree:
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), tree)
             layout = shardings(shapes, self._mesh, TRAINING, leading=1)
-            return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+            found: Tree = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+            return found
 
         return with_runs(state), self._base, with_runs(constants)
 
-    def _begin(self, one: Prepared) -> tuple[Callable[..., TrainState], tuple[Any, ...]]:
+    def _begin(self, one: Prepared) -> tuple[Callable[..., TrainState], tuple[Params, ...]]:
         """What makes the state before the first step, and what it makes it from."""
         lora = one.config.lora
         if self._start is not None:
@@ -128,8 +130,8 @@ class MultiRunTrainer:
         # into this key.
         scale = np.float32(1.0 if self._start is not None else one.config.lora.scale)
         key = np.asarray(jax.random.key_data(jax.random.key(one.config.seed, impl="threefry2x32")))
-        numbers: Any = (scale, key, np.float32(one.config.lr), np.int32(one.plan.num_steps))
-        return RunConstants(chain, *numbers)
+        numbers = (scale, key, np.float32(one.config.lr), np.int32(one.plan.num_steps))
+        return RunConstants(chain, *cast(tuple[jax.Array, jax.Array, jax.Array, jax.Array], numbers))
 
     def _run(self, one: Prepared, chain: Chain) -> Run:
         make, given = self._begin(one)
@@ -149,7 +151,7 @@ class MultiRunTrainer:
             self._constants(one, chain),
             one.job.out,
             one.checkpoints,
-            settings=one.identity["config"],
+            settings=cast(JsonObject, one.identity["config"]),
             step=one.resume_from or 0,
         )
 
@@ -170,8 +172,8 @@ class MultiRunTrainer:
                 write_json(out / "report.json", self._report(one, ended.run.summary, at_once))
         return FinetuneResult(one.job, one.tokenized, failure)
 
-    def _report(self, one: Prepared, summary: Summary, at_once: int) -> dict[str, Any]:
-        report = {
+    def _report(self, one: Prepared, summary: Summary, at_once: int) -> JsonObject:
+        report: JsonObject = {
             **data_report(one),
             **summary.to_json(),
             "runs_at_once": at_once,

@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.tree_util import DictKey, KeyPath
+from jax.typing import DTypeLike
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.distributed.mesh import constrain, gather_layer
@@ -222,25 +224,28 @@ def is_int8(params: Params) -> bool:
     return "kernel_scale" in params["layers"]["q_proj"]
 
 
-def abstract_params(spec: ModelSpec, dtype: Any = jnp.float32, int8: bool = False) -> Params:
+def abstract_params(spec: ModelSpec, dtype: DTypeLike = jnp.float32, int8: bool = False) -> Params:
     """Shapes of all parameters as a nested dict of `ShapeDtypeStruct`."""
 
-    def one(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+    def one(path: KeyPath[DictKey], leaf: jax.Array) -> jax.ShapeDtypeStruct:
         stored = {"kernel": jnp.int8, "kernel_scale": jnp.float32}.get(path[-1].key, dtype) if int8 else dtype
         return jax.ShapeDtypeStruct(leaf.shape, stored)
 
-    return jax.tree.map_with_path(one, dict_of(nnx.as_pure(_split(spec, int8)[1])))
+    shapes: Params = jax.tree.map_with_path(one, dict_of(nnx.as_pure(_split(spec, int8)[1])))
+    return shapes
 
 
-def init_params(spec: ModelSpec, seed: int, dtype: Any = jnp.float32) -> Params:
+def init_params(spec: ModelSpec, seed: int, dtype: DTypeLike = jnp.float32) -> Params:
     """Freshly initialised parameters (normal 0.02, zero biases, unit norms)."""
 
     @jax.jit
     def make() -> Params:
         _, state = nnx.split(Decoder(spec, nnx.Rngs(seed)))
-        return jax.tree.map(lambda leaf: leaf.astype(dtype), dict_of(nnx.as_pure(state)))
+        made: Params = jax.tree.map(lambda leaf: leaf.astype(dtype), dict_of(nnx.as_pure(state)))
+        return made
 
-    return make()
+    params: Params = make()
+    return params
 
 
 def dict_of(state: Any) -> Params:

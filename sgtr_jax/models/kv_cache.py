@@ -84,5 +84,9 @@ def write_layer(
     at = (layer, 0, 0, slot, 0)
     keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2)[None].astype(keys.dtype), at)
     values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2)[None].astype(values.dtype), at)
-    pick = lambda cache: jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)  # noqa: E731
+
+    def pick(cache: jax.Array) -> jax.Array:
+        found: jax.Array = jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)
+        return found
+
     return keys, values, pick(keys), pick(values)

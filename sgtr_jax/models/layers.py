@@ -123,7 +123,8 @@ KEPT = "kept"
 
 def kept(x: jax.Array) -> jax.Array:
     """Mark what `remat: light` stores for the backward pass: from it the rest costs elementwise work only."""
-    return checkpoint_name(x, KEPT)
+    named: jax.Array = checkpoint_name(x, KEPT)
+    return named
 
 
 # Of each projection in the dropout key path, so that no two share a mask.

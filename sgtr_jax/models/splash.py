@@ -71,7 +71,8 @@ def _on_one_device(
 
     def one_row(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
         ids = splash.SegmentIds(q=segments, kv=segments)
-        return jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=ids))(q, k, v)
+        of_heads: jax.Array = jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=ids))(q, k, v)
+        return of_heads
 
     mixed = jax.vmap(one_row)(grouped, k, v, segments)  # [B, K, G, T, H]
     return mixed.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H).astype(q.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import jax
 
@@ -16,7 +16,26 @@ from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Completion, Request
 
-Row = dict[str, Any]
+
+class TokenRow(TypedDict):
+    """A token with its log-probability, and the likeliest ones with theirs."""
+
+    token: int
+    logprob: float
+    top: list[list[float]]
+
+
+class Row(TypedDict):
+    """A completion as it is written; `tokens` is how many there are, the stop token not counted."""
+
+    chain: NotRequired[str | None]  # where rows are of several chains
+    id: str
+    sample: NotRequired[int]  # models behind APIs are asked once
+    text: str
+    tokens: NotRequired[int]  # not of models behind APIs
+    finish_reason: str
+    reasoning: NotRequired[str]  # where the model thought before it answered
+    logprobs: NotRequired[list[TokenRow]]  # where they were asked for
 
 
 def sample_prompts(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.data.chat import ChatFormat
+from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.distributed.mesh import MeshConfig
 
 
@@ -24,7 +25,7 @@ class SampleConfig(Config):
     # null: none is.
     merge: Literal["bfloat16"] | None = None
 
-    def chat(self, tokenizer: Any) -> ChatFormat:
+    def chat(self, tokenizer: Tokenizer) -> ChatFormat:
         """The chat format of a tokenizer under these settings."""
         kwargs = {} if self.thinking_budget is None else {"thinking_budget": self.thinking_budget}
         return ChatFormat(tokenizer, self.system, kwargs)

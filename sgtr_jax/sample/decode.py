@@ -6,17 +6,19 @@ layout XLA would re-lay all of it on every entry and exit.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float32, Int32, UInt32
 
-from sgtr_jax.arrays import Params
+from sgtr_jax.arrays import HostOrDevice, Params
 from sgtr_jax.distributed.mesh import DATA_AXES, put
 from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
@@ -28,23 +30,23 @@ from sgtr_jax.sample.sampling import draw
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class RowSettings:
+class RowSettings(Generic[HostOrDevice]):
     """What is fixed for the row in each of B slots."""
 
-    keys: Any  # uint32 [B, 2], see `draw.row_key_data`
-    temperature: Any  # float32 [B]
-    top_k: Any  # int32 [B]
-    top_p: Any  # float32 [B]
-    max_new_tokens: Any  # int32 [B], tokens at most
-    stop_ids: Any  # int32 [B, stops]; -1 stops nothing
+    keys: UInt32[HostOrDevice, "B 2"]  # see `draw.row_key_data`
+    temperature: Float32[HostOrDevice, " B"]
+    top_k: Int32[HostOrDevice, " B"]
+    top_p: Float32[HostOrDevice, " B"]
+    max_new_tokens: Int32[HostOrDevice, " B"]  # tokens at most
+    stop_ids: Int32[HostOrDevice, "B stops"]  # -1 stops nothing
 
     @classmethod
-    def empty(cls, slots: int, stop_ids: int) -> RowSettings:
+    def empty(cls, slots: int, stop_ids: int) -> RowSettings[np.ndarray]:
         """Host arrays to fill in."""
         zeros, whole = partial(np.zeros, slots), np.int32
         stops = np.full((slots, stop_ids), -1, np.int32)
         pairs = np.zeros((slots, 2), np.uint32)
-        return cls(pairs, zeros(np.float32), zeros(whole), np.ones(slots, np.float32), zeros(whole), stops)
+        return RowSettings(pairs, zeros(np.float32), zeros(whole), np.ones(slots, np.float32), zeros(whole), stops)
 
 
 @jax.tree_util.register_dataclass
@@ -72,6 +74,9 @@ class DecodeStep:
     top_logprobs: jax.Array  # float32 [B, T, top]
 
 
+Carry = tuple[jax.Array, DecodeState, DecodeStep]  # of the loop over tokens; int32 [], the tokens generated before
+
+
 @dataclass(frozen=True)
 class DecodeShape:
     """What a decode program is compiled for."""
@@ -89,7 +94,7 @@ def decode(
     params: Params,
     chain: Chain,
     state: DecodeState,
-    rows: RowSettings,
+    rows: RowSettings[jax.Array],
     refill_threshold: jax.Array,
     *,
     spec: ModelSpec,
@@ -104,12 +109,12 @@ def decode(
     wanted = 0 if shape.top_logprobs is None else T
     started = jnp.sum(state.active)
 
-    def active(carry: Any) -> jax.Array:
+    def active(carry: Carry) -> jax.Array:
         index, state, _ = carry
         active = jnp.sum(state.active)
         return (index < T) & (active > 0) & (started - active < refill_threshold)
 
-    def one(carry: Any) -> Any:
+    def one(carry: Carry) -> Carry:
         index, state, step = carry
         logits = decoder.logits(state.hidden)
         if shape.draws:
@@ -158,17 +163,17 @@ def _with_logprobs(
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(Generic[HostOrDevice]):
     """Prefilled prompts. Token j of prompt p lies in slot j, or, behind its prefix of n tokens, in `rest + j - n`."""
 
     cache: KVCache  # [L, prompts, K, T, H]
     hidden: jax.Array  # [prompts, D], of the last token
-    length: Any  # int32 [prompts]
-    prefix: Any  # int32 [prompts], n
-    rest: Any  # int32 [], slots of the longest prefix; 0 where there are none
+    length: Int32[HostOrDevice, " prompts"]
+    prefix: Int32[HostOrDevice, " prompts"]  # n
+    rest: Int32[HostOrDevice, ""]  # slots of the longest prefix; 0 where there are none
 
 
-def insert(state: DecodeState, prompts: Prompts, source: jax.Array) -> DecodeState:
+def insert(state: DecodeState, prompts: Prompts[jax.Array], source: jax.Array) -> DecodeState:
     """Put prompt `source[b]` (int32 `[B]`) into slot b, and nothing where it is -1."""
     chosen = source >= 0
     source = jnp.maximum(source, 0)
@@ -187,8 +192,14 @@ def insert(state: DecodeState, prompts: Prompts, source: jax.Array) -> DecodeSta
 
     def in_place(layer: jax.Array, caches: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         # A layer at a time, so that no second cache is ever held.
-        pick = lambda cache: jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)  # noqa: E731
-        put = lambda cache, value: jax.lax.dynamic_update_index_in_dim(cache, value, layer, 0)  # noqa: E731
+        def pick(cache: jax.Array) -> jax.Array:
+            found: jax.Array = jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)
+            return found
+
+        def put(cache: jax.Array, value: jax.Array) -> jax.Array:
+            updated: jax.Array = jax.lax.dynamic_update_index_in_dim(cache, value, layer, 0)
+            return updated
+
         keys, values = caches
         return (
             put(keys, filled(pick(keys), pick(prompts.cache.keys))),
@@ -256,19 +267,19 @@ class DecodeProgram:
         state: DecodeState = self._empty()
         return state
 
-    def insert(self, state: DecodeState, prompts: Prompts, source: np.ndarray) -> DecodeState:
+    def insert(self, state: DecodeState, prompts: Prompts[np.ndarray], source: np.ndarray) -> DecodeState:
         """See `insert`. The state is used up."""
         with jax.set_mesh(self._mesh):
             filled: DecodeState = self._insert(state, prompts, put(source.astype(np.int32), self._rows.keys))
         return filled
 
     def __call__(
-        self, params: Params, chain: Chain, state: DecodeState, rows: RowSettings, refill_threshold: int
+        self, params: Params, chain: Chain, state: DecodeState, rows: RowSettings[np.ndarray], refill_threshold: int
     ) -> tuple[DecodeState, DecodeStep]:
         """See `decode`. The state is used up; the step's arrays are on the host."""
         placed = jax.tree.map(put, rows, self._rows)
         whole = NamedSharding(self._mesh, PartitionSpec())
-        state, step = self.compiled(params, chain, state, placed, put(np.int32(refill_threshold), whole))
+        state, step = self.compiled(params, chain, state, placed, put(np.asarray(refill_threshold, np.int32), whole))
         return state, jax.tree.map(np.asarray, step)
 
 
@@ -277,7 +288,7 @@ class DecodePrograms:
 
     def __init__(self, spec: ModelSpec, mesh: Mesh) -> None:
         self._spec, self._mesh = spec, mesh
-        self._made: dict[Any, DecodeProgram] = {}
+        self._made: dict[Hashable, DecodeProgram] = {}
 
     def get(self, params: Params, chain: Chain, shape: DecodeShape) -> DecodeProgram:
         """The program for arrays like these."""
@@ -291,26 +302,27 @@ class DecodePrograms:
 def state_shardings(spec: ModelSpec, mesh: Mesh, stacked: bool) -> DecodeState:
     """Rows over the data axes, key-value heads over `tensor`."""
     rows = NamedSharding(mesh, PartitionSpec(DATA_AXES))
-    cache: Any = NamedSharding(mesh, PartitionSpec(None, DATA_AXES, "tensor"))
+    cache: NamedSharding | tuple[NamedSharding, ...] = NamedSharding(mesh, PartitionSpec(None, DATA_AXES, "tensor"))
     if not stacked:
         cache = (NamedSharding(mesh, PartitionSpec(DATA_AXES, "tensor")),) * spec.num_layers
     whole = NamedSharding(mesh, PartitionSpec())
-    held: Any = KVCache(*(cache, cache, rows, rows, whole))  # type: ignore[arg-type]
+    held = KVCache(*(cache, cache, rows, rows, whole))  # type: ignore[arg-type]
     return DecodeState(held, *(rows,) * 4)  # type: ignore[arg-type]
 
 
-def _empty(spec: ModelSpec, shape: DecodeShape, dtype: Any, stacked: bool) -> DecodeState:
+def _empty(spec: ModelSpec, shape: DecodeShape, dtype: jnp.dtype, stacked: bool) -> DecodeState:
     B = shape.slots
     cache = KVCache.empty(spec, B, shape.cache_slots, dtype, stacked)
     zeros = jnp.zeros(B, jnp.int32)
     return DecodeState(cache, jnp.zeros((B, spec.hidden_size), dtype), zeros, zeros, jnp.zeros(B, bool))
 
 
-def _abstract_rows(shape: DecodeShape) -> Any:
-    return jax.tree.map(
+def _abstract_rows(shape: DecodeShape) -> RowSettings[jax.Array]:
+    found: RowSettings[jax.Array] = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), RowSettings.empty(shape.slots, shape.stop_ids)
     )
+    return found
 
 
-def _with_cache(slot: DecodeState, keys: Any, values: Any) -> Any:
+def _with_cache(slot: DecodeState, keys: Any, values: Any) -> DecodeState:
     return replace(slot, cache=replace(slot.cache, keys=keys, values=values))

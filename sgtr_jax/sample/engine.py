@@ -7,7 +7,6 @@ its slowest row. What happens next is decided on the host from gathered values a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -251,7 +250,7 @@ class PrefillCache:
         self._where = {prompt: at for prompt, at in self._where.items() if prompt in waiting}
 
 
-def _with_axis(spec: Any) -> Any:
+def _with_axis(spec: jax.sharding.PartitionSpec) -> jax.sharding.PartitionSpec:
     return jax.sharding.PartitionSpec(spec[0], None, *spec[1:])
 
 

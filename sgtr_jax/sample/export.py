@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ def _as_one(chain: Sequence[Adapter], configs: Sequence[LoraConfig]) -> tuple[Ad
     """The chain as one adapter of scale 1. Where a link does not touch a projection its ranks are zeros."""
     rank = sum(config.rank for config in configs)
     targets = tuple(name for name in PROJECTIONS if any(name in config.targets for config in configs))
-    params: dict[str, dict[str, Any]] = {}
+    params: dict[str, dict[str, jax.Array]] = {}
     for name in targets:
         like = next(link.params[name] for link in chain if name in link.params)
         parts_a, parts_b = [], []

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import ArrayLike
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.buckets import is_address
@@ -69,7 +70,7 @@ class Model:
         """The folder's tokenizer, read on first use."""
         if "tokenizer" not in self._shared:
             self._shared["tokenizer"] = load_tokenizer(self.folder)
-        return self._shared["tokenizer"]
+        return cast(Tokenizer, self._shared["tokenizer"])
 
     @cached_property
     def engine(self) -> Engine:
@@ -168,7 +169,7 @@ class Model:
         (ids,) = self.generate([prompt], max_tokens, temperature, seed, self.stop_ids)
         return chat.separate(ids)[1]
 
-    def logits(self, tokens: Any, mask: Any = None) -> np.ndarray:
+    def logits(self, tokens: ArrayLike, mask: ArrayLike | None = None) -> np.ndarray:
         """Logits float32 `[B, T, V]` for `tokens` int `[B, T]`; `mask` bool `[B, T]` marks real tokens."""
         tokens = np.asarray(tokens, np.int32)
         if tokens.ndim != 2:

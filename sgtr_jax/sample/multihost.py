@@ -36,7 +36,7 @@ class LeaderEngine:
         """Let the other processes go on."""
         broadcast_object(None)
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, name: str, *arguments: object) -> Any:
         broadcast_object((name, arguments))
         try:
             return getattr(self._engine, name)(*arguments)
@@ -51,7 +51,10 @@ def serve_follower(engine: Engine) -> None:
     A call that fails in all of them is the first one's affair, which raises the same and decides what follows from it.
     One that fails in some ends the job, with the reason.
     """
-    while (call := broadcast_object(None)) is not None:
+    while True:
+        call: tuple[str, tuple[object, ...]] | None = broadcast_object(None)
+        if call is None:
+            return
         name, arguments = call
         try:
             getattr(engine, name)(*arguments)

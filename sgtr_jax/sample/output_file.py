@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, cast
 
 import jax
 
@@ -18,6 +18,7 @@ from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import parse_json, read_text, write_jsonl
 from sgtr_jax.fingerprint import model_fingerprint
+from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.sample.completions import Row, make_requests, run_requests
 from sgtr_jax.sample.config import SampleCommand, SamplingParams
 from sgtr_jax.sample.model import Model, load_model
@@ -25,6 +26,7 @@ from sgtr_jax.sample.request import Request
 from sgtr_jax.sealed import SEAL, read_sealed, write_sealed
 from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 
+RowKey = tuple[str | None, str, int]  # what names a row: its chain, its prompt and the number of the sample
 _DIGESTS = "row_digests"  # by row, in the file beside the rows
 
 
@@ -79,17 +81,17 @@ class RowFile:
     never sampled again. When all are there they are moved to `target`, with `target`.recipe.json beside it.
     """
 
-    def __init__(self, target: Path, recipe: Mapping[str, Any], named: bool) -> None:
+    def __init__(self, target: Path, recipe: Mapping[str, Json], named: bool) -> None:
         """`named`: rows also say which chain they are of. Raises InputError for rows of other settings."""
         self._target = target
         self._partial = target.with_name(f"{target.name}.partial")
         self._sidecar = target.with_name(f"{target.name}.recipe.json")
         self._recipe, self._named = dict(recipe), named
-        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._rows: dict[RowKey, Row] = {}
         if self._sidecar.exists() and target.exists():
-            recipe = _read_sidecar(self._sidecar)
-            digests = recipe.pop(_DIGESTS)
-            if recipe == self._recipe:
+            found = _read_sidecar(self._sidecar)
+            digests = cast(dict[str, str], found.pop(_DIGESTS))
+            if found == self._recipe:
                 self._keep_unchanged(target, digests)
         elif self._partial.exists():
             first, *lines = read_text(self._partial).split("\n")
@@ -106,7 +108,7 @@ class RowFile:
                     "settings to go on with them, another --out, or delete the file to start anew"
                 )
             self._keep(lines)
-        self._stream: Any = None
+        self._stream: IO[str] | None = None
 
     def _keep(self, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines):
@@ -118,7 +120,8 @@ class RowFile:
                 continue  # the last line of a killed run may be half written
             if not isinstance(row, dict) or not {"id", "sample"} <= set(row):
                 raise InputError(f"{self._partial}: line {number + 2} is no row of a sample; delete the file")
-            self._rows[self._key(row)] = row
+            kept = cast(Row, row)
+            self._rows[self._key(kept)] = kept
 
     def _keep_unchanged(self, target: Path, digests: Mapping[str, str]) -> None:
         """Keep the rows of a complete file that are as they were written; the others are sampled again."""
@@ -132,10 +135,10 @@ class RowFile:
             lost = len(digests) - len(self._rows)
             print(f"{target}: {lost} rows are missing or were changed; they are sampled again", file=sys.stderr)
 
-    def _key(self, row: Row) -> tuple[Any, ...]:
+    def _key(self, row: Row) -> RowKey:
         return (row.get("chain") if self._named else None, row["id"], row["sample"])
 
-    def key_of(self, request: Request) -> tuple[Any, ...]:
+    def key_of(self, request: Request) -> RowKey:
         """What names a request's row."""
         return (request.chain if self._named else None, request.prompt_id, request.sample)
 
@@ -146,7 +149,7 @@ class RowFile:
     def add(self, request: Request, row: Row) -> None:
         """Write a row. Only the first process of a job writes."""
         if self._named:
-            row = {"chain": request.chain, **row}
+            row = cast(Row, {"chain": request.chain, **row})
         self._rows[self.key_of(request)] = row
         if jax.process_index() != 0:
             return
@@ -181,7 +184,7 @@ def check_target(out: Path) -> None:
         raise InputError(f"{out}: is {what}; give another --out")
 
 
-def _read_sidecar(path: Path) -> dict[str, Any]:
+def _read_sidecar(path: Path) -> JsonObject:
     try:
         return {_DIGESTS: {}, **read_sealed(path)}
     except InputError as error:
@@ -195,7 +198,7 @@ def _digest(line: str) -> str:
 def _recipe(
     model: Model, chains: Mapping[str, Sequence[str]], merge: str | None, prompts: Sequence[Record],
     draws: SamplingParams, chat: ChatFormat,
-) -> dict[str, Any]:  # fmt: skip
+) -> JsonObject:  # fmt: skip
     """Everything that decides a row, but for which row it is. `chains` are names and fingerprints of adapters."""
     digest = hashlib.sha256()
     for prompt in prompts:
@@ -212,6 +215,6 @@ def _recipe(
     }
 
 
-def _differing(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _differing(stored: Mapping[str, Json], own: Mapping[str, Json]) -> list[str]:
     ours = {key: value for key, value in stored.items() if key not in (_DIGESTS, SEAL)}
     return sorted(key for key in {*ours, *own} if ours.get(key) != own.get(key))

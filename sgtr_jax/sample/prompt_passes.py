@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,7 @@ _MAX_TOKENS = 8192
 class PrefilledBatch:
     """Prompts that were prefilled together."""
 
-    prompts: Prompts
+    prompts: Prompts[np.ndarray]
 
 
 class PromptPasses:
@@ -47,7 +46,9 @@ class PromptPasses:
         for batch in plan_batches(prompts, _MAX_TOKENS, self._share):
             run = self._run(chain, batch)
             last = _take_last(run.hidden, run.lengths)
-            filled = PrefilledBatch(Prompts(run.cache, last, run.whole_lengths, run.prefix_lengths, np.int32(run.rest)))
+            filled = PrefilledBatch(
+                Prompts(run.cache, last, run.whole_lengths, run.prefix_lengths, np.asarray(run.rest, np.int32))
+            )
             where.update({i: (filled, row) for row, i in enumerate(batch.rows)})
         return [where[i] for i in range(len(prompts))]
 
@@ -136,7 +137,7 @@ class PromptPasses:
     def _put(self, array: np.ndarray) -> jax.Array:
         return put(array, data_sharding(self._mesh))
 
-    def _host(self, ask: Any, run: _Run, *arrays: np.ndarray) -> np.ndarray:
+    def _host(self, ask: Callable[..., jax.Array], run: _Run, *arrays: np.ndarray) -> np.ndarray:
         with jax.set_mesh(self._mesh):
             found = ask(self._params, run.hidden, self._put(run.lengths), *map(self._put, arrays), spec=self._spec)
         return np.asarray(found)
@@ -154,7 +155,7 @@ class _Run:
     rest: int
 
 
-def _whole(mesh: Mesh) -> Any:
+def _whole(mesh: Mesh) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
@@ -197,7 +198,8 @@ def _on_every_device(x: jax.Array) -> jax.Array:
     """Whole everywhere, so that each process of a job can read it."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
-    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec())
+    whole: jax.Array = jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec())
+    return whole
 
 
 @partial(jax.jit, static_argnames=("spec",))

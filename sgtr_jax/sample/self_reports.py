@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import NonNegativeFloat
 
@@ -13,6 +13,7 @@ from sgtr_jax.data.build import records_of
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.sample.completions import Row, sample_prompts
 from sgtr_jax.sample.config import SampleConfig, SamplingParams
 from sgtr_jax.sample.model import load_model
@@ -48,7 +49,7 @@ def filter_finished(asked: Mapping[str, Record], rows: Sequence[Row]) -> tuple[l
     return records, {"empty or cut off": len(rows) - len(kept)}
 
 
-def build_self_reports(recipe: SelfReportsBuild) -> tuple[list[Record], dict[str, Any]]:
+def build_self_reports(recipe: SelfReportsBuild) -> tuple[list[Record], JsonObject]:
     """Ask and keep. Raises InputError if nothing that was said came to an end."""
     asked = questions_of(recipe.questions, recipe.format)
     model = load_model(recipe.model, recipe.dtype).with_adapters(recipe.adapters, recipe.merge is not None)

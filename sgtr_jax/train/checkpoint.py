@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax
 import orbax.checkpoint as ocp
 
 from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.sealed import FileFacts, compared, files_of, read_sealed, set_aside, write_sealed
 from sgtr_jax.train.config import CheckpointConfig
 from sgtr_jax.train.step import TrainState
@@ -26,7 +27,7 @@ _ANEW = "Remove the folder to start anew"
 class Checkpoints:
     """The checkpoints of one run under `folder`. `identity` is everything that decides the run's outcome."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], config: CheckpointConfig) -> None:
+    def __init__(self, folder: Path, identity: JsonObject, config: CheckpointConfig) -> None:
         self.folder, self.identity = folder, identity
         self._keep = config.keep
         self._saving: int | None = None
@@ -143,11 +144,11 @@ def _is_read(name: str) -> bool:
     return "/" in name and not name.endswith("commit_success.txt")
 
 
-def _named_leaves(state: TrainState) -> dict[str, Any]:
+def _named_leaves(state: TrainState) -> dict[str, jax.Array]:
     return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
-def _differences(stored: Any, own: Any, key: str = "") -> list[str]:
+def _differences(stored: Json, own: Json, key: str = "") -> list[str]:
     """`lr: 1e-05 in the checkpoint, 2e-05 here` for every key that differs."""
     if isinstance(stored, dict) and isinstance(own, dict):
         return [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.lora.adapter import LoraConfig
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -109,11 +110,11 @@ class TrainConfig(Config):
         return self
 
     @property
-    def template_kwargs(self) -> dict[str, Any]:
+    def template_kwargs(self) -> JsonObject:
         """Extra arguments of the chat template."""
         return {} if self.thinking_budget is None else {"thinking_budget": self.thinking_budget}
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """The settings that decide the outcome, as JSON."""
         return self.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -19,7 +19,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
-        self._before: Any = None
+        self._before: Callable[[int, FrameType | None], object] | int | None = None
 
     def __enter__(self) -> StopRequest:
         # With several processes the runtime's own handler catches SIGTERM; only the main thread may set one.

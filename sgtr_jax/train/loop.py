@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +19,7 @@ from sgtr_jax.data.packing import PackedShape, PackedStep, pack
 from sgtr_jax.distributed.memory import memory_in_use
 from sgtr_jax.distributed.mesh import data_sharding, put
 from sgtr_jax.errors import Interrupted
+from sgtr_jax.json_types import JsonObject
 from sgtr_jax.progress import Progress
 from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
@@ -81,7 +81,7 @@ class Run:
     constants: RunConstants
     folder: Path  # metrics.jsonl
     checkpoints: Checkpoints
-    settings: dict[str, Any] = field(default_factory=dict)  # shown by Weights & Biases
+    settings: JsonObject = field(default_factory=dict)  # shown by Weights & Biases
     step: int = 0  # steps taken
     summary: Summary = field(default_factory=Summary)
 

@@ -44,6 +44,7 @@ def target_loss(decoder: Decoder, hidden: jax.Array, batch: dict[str, jax.Array]
 
     if chunks == 1:
         return chunk_sum(chosen, tokens, weights)
+    total: jax.Array
     total, _ = jax.lax.scan(add, jnp.float32(0), (split(chosen), split(tokens), split(weights)))
     return total
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 import jax
 
 from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.json_types import Json
 from sgtr_jax.train.config import LogConfig
+
+if TYPE_CHECKING:
+    import wandb
+    from tensorboardX import SummaryWriter
 
 Row = dict[str, float]
 
@@ -27,10 +33,12 @@ def check_log(config: LogConfig) -> None:
 class MetricsLog:
     """Rows of one run, one a step. Rows after `resume_from` are dropped: those steps will be taken again."""
 
-    def __init__(self, folder: Path, name: str, config: LogConfig, settings: dict[str, Any], resume_from: int) -> None:
-        self._stream: Any = None
-        self._board: Any = None
-        self._wandb: Any = None
+    def __init__(
+        self, folder: Path, name: str, config: LogConfig, settings: Mapping[str, Json], resume_from: int
+    ) -> None:
+        self._stream: IO[str] | None = None
+        self._board: SummaryWriter | None = None
+        self._wandb: wandb.Run | None = None
         if jax.process_index() != 0:
             return
         path = folder / "metrics.jsonl"

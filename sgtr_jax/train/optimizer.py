@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
+from sgtr_jax.arrays import Params
 from sgtr_jax.train.config import TrainConfig
 
 
@@ -36,5 +35,6 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     )
 
 
-def _decayed(params: Any) -> Any:
-    return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
+def _decayed(params: Params) -> Params:
+    found: Params = jax.tree.map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
+    return found

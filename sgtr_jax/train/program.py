@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Compiled, Lowered
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import PackedShape
@@ -16,6 +16,8 @@ from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.step import RunConstants, TrainState, make_step
+
+AbstractBatch = dict[str, jax.ShapeDtypeStruct]
 
 
 def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
@@ -32,7 +34,7 @@ class Programs:
         self.mesh = mesh
         self._config = config
         self._step = make_step(spec, config, attention_kind(config, mesh))
-        self._compiled: dict[tuple[int, PackedShape], Any] = {}
+        self._compiled: dict[tuple[int, PackedShape], Compiled] = {}
         self.compile_seconds = 0.0
 
     @property
@@ -52,7 +54,7 @@ class Programs:
 
     def get(
         self, runs: int, shape: PackedShape, state: TrainState, base: Params | None, constants: RunConstants
-    ) -> Any:
+    ) -> Compiled:
         """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
         if (runs, shape) not in self._compiled:
             started = time.monotonic()
@@ -61,7 +63,7 @@ class Programs:
             self.compile_seconds += time.monotonic() - started
         return self._compiled[runs, shape]
 
-    def lower(self, state: TrainState, base: Params | None, constants: RunConstants, batch: Any) -> Any:
+    def lower(self, state: TrainState, base: Params | None, constants: RunConstants, batch: AbstractBatch) -> Lowered:
         """The step traced and lowered for these arguments; compiling it needs no device of the mesh to exist."""
         # The state must come back as it went in, or the next call would not accept it.
         out = (state_shardings(state, self.mesh), NamedSharding(self.mesh, PartitionSpec()))
@@ -88,7 +90,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     return found
 
 
-def abstract_batch(runs: int, shape: PackedShape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(runs: int, shape: PackedShape, mesh: Mesh) -> AbstractBatch:
     """Shapes, dtypes and shardings of a step's arrays."""
     rows, loss_positions = (runs, shape.rows, shape.length), (runs, shape.rows, shape.loss_positions)
     int32, float32 = jax.numpy.int32, jax.numpy.float32

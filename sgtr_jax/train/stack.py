@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from sgtr_jax.arrays import Tree
 from sgtr_jax.distributed.mesh import TRAINING, shardings
 from sgtr_jax.train.step import RunConstants, TrainState
 
-Tree = TypeVar("Tree")
+T = TypeVar("T")
 
 
 def slots_for(total: int, active: int) -> int:
@@ -74,13 +75,15 @@ def _without_run(state: TrainState, runs: int, slots: int) -> TrainState:
     return replace(state, active=_jitted(_first, state.active.sharding)(state.active, runs))
 
 
-def _jitted(function: Callable[..., Any], out: Any) -> Any:
+def _jitted(function: Callable[..., T], out: object) -> Callable[..., T]:
     leaves, structure = jax.tree.flatten(out)
     return _jitted_once(function, tuple(leaves), structure)
 
 
 @lru_cache(maxsize=64)
-def _jitted_once(function: Callable[..., Any], leaves: tuple[Any, ...], structure: Any) -> Any:
+def _jitted_once(
+    function: Callable[..., T], leaves: tuple[Hashable, ...], structure: jax.tree_util.PyTreeDef
+) -> Callable[..., T]:
     return jax.jit(function, out_shardings=jax.tree.unflatten(structure, leaves))
 
 
@@ -88,13 +91,16 @@ def _first(active: jax.Array, runs: jax.Array) -> jax.Array:
     return active & (jnp.arange(active.size) < runs)
 
 
-def _pick(tree: Any, index: jax.Array) -> Any:
-    return jax.tree.map(lambda x: x[index], tree)
+def _pick(tree: Tree, index: jax.Array) -> Tree:
+    found: Tree = jax.tree.map(lambda x: x[index], tree)
+    return found
 
 
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+def _stacked(trees: Sequence[Tree]) -> Tree:
+    found: Tree = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return found
 
 
-def _taken(tree: Any, indices: jax.Array) -> Any:
-    return jax.tree.map(lambda x: x[indices], tree)
+def _taken(tree: Tree, indices: jax.Array) -> Tree:
+    found: Tree = jax.tree.map(lambda x: x[indices], tree)
+    return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float32, Int32, UInt32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.lora.adapter import Adapter, Chain
@@ -27,10 +27,10 @@ class RunConstants:
     """What a run reads and never changes, besides the base, which all runs share."""
 
     chain: Chain  # frozen adapters below the one being trained
-    scale: jax.Array  # float32 [], of the adapter being trained
-    key: jax.Array  # uint32 [2], data of a threefry key; folded with the step
-    peak_lr: jax.Array  # float32 []
-    num_steps: jax.Array  # int32 []
+    scale: Float32[Array, ""]  # of the adapter being trained
+    key: UInt32[Array, " 2"]  # data of a threefry key; folded with the step
+    peak_lr: Float32[Array, ""]
+    num_steps: Int32[Array, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -38,8 +38,8 @@ class RunConstants:
 class TrainState:
     """What a step changes. `active` turns False at the first non-finite loss and keeps the state where it was."""
 
-    params: Any  # adapter parameters, or all parameters in full mode
-    opt_state: Any
+    params: Params  # adapter parameters, or all parameters in full mode
+    opt_state: optax.OptState
     step: jax.Array  # int32 [], steps taken
     active: jax.Array  # bool []
 
@@ -47,10 +47,11 @@ class TrainState:
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 StepFunction = Callable[[TrainState, Params | None, RunConstants, Batch], tuple[TrainState, Metrics]]
-GradientFunction = Callable[[Any, Params | None, RunConstants, Batch, jax.Array], tuple[jax.Array, Any]]
+LossAndGradient = tuple[jax.Array, Params]
+GradientFunction = Callable[[Params, Params | None, RunConstants, Batch, jax.Array], LossAndGradient]
 
 
-def init_state(params: Any, config: TrainConfig) -> TrainState:
+def init_state(params: Params, config: TrainConfig) -> TrainState:
     """State of one run before its first step."""
     return TrainState(params, make_optimizer(config).init(params), jnp.int32(0), jnp.bool_(True))
 
@@ -73,7 +74,9 @@ def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) ->
 def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> GradientFunction:
     """`(params, base, fixed, batch, key)` to the mean loss over a step's targets and its gradient, for one run."""
 
-    def loss_sum(params: Any, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array) -> jax.Array:
+    def loss_sum(
+        params: Params, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
+    ) -> jax.Array:
         full = base is None
         decoder = bind(spec, params if base is None else base)
         hidden = decoder.forward(
@@ -88,10 +91,11 @@ def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind
         return target_loss(decoder, hidden, batch, head_is_frozen=not full)
 
     def gradient(
-        params: Any, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        def of_rows(rows: Batch) -> Any:
-            return jax.value_and_grad(loss_sum)(params, base, constants, rows, key)
+        params: Params, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
+    ) -> LossAndGradient:
+        def of_rows(rows: Batch) -> LossAndGradient:
+            found: LossAndGradient = jax.value_and_grad(loss_sum)(params, base, constants, rows, key)
+            return found
 
         total, gradients = _accumulate(of_rows, config.accumulate, params, batch)
         # The mean is over the targets of the whole step, however it was split into passes.
@@ -139,15 +143,16 @@ def _dropout(spec: ModelSpec, config: TrainConfig, key: jax.Array, batch: Batch)
     return Dropout(key, token_numbers(batch["segments"], batch["positions"]), adapter, residual, attention)
 
 
-def _accumulate(gradient: Callable[[Batch], Any], passes: int, params: Any, batch: Batch) -> tuple[jax.Array, Any]:
+def _accumulate(
+    gradient: Callable[[Batch], LossAndGradient], passes: int, params: Params, batch: Batch
+) -> LossAndGradient:
     """Loss sum and gradient over `passes` groups of rows, one group in memory at a time."""
     if passes == 1:
-        result: tuple[jax.Array, Any] = gradient(batch)
-        return result
+        return gradient(batch)
     # Neighbouring rows go to different passes, so that every pass has its part of each device's rows.
     grouped = jax.tree.map(lambda x: x.reshape(-1, passes, *x.shape[1:]).swapaxes(0, 1), batch)
 
-    def add(carry: Any, rows: Batch) -> Any:
+    def add(carry: LossAndGradient, rows: Batch) -> tuple[LossAndGradient, None]:
         return jax.tree.map(jnp.add, carry, gradient(rows)), None
 
     start = (jnp.float32(0), jax.tree.map(jnp.zeros_like, params))

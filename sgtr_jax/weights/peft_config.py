@@ -12,12 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import regex
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
+from sgtr_jax.json_types import Json, JsonObject
 
 CONFIG = "adapter_config.json"
 
@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = {
     "runtime_config", "task_type", "unsloth_fixed", "unsloth_version",
 }  # fmt: skip
 # Keys that would change the mathematics; each must be absent, null or have this value.
-_PLAIN: dict[str, Any] = {
+_PLAIN: JsonObject = {
     "bias": "none", "use_dora": False, "fan_in_fan_out": False, "modules_to_save": [], "lora_bias": False,
     "layer_replication": [], "target_parameters": [], "trainable_token_indices": [], "use_qalora": False,
     "use_bdlora": False, "alora_invocation_tokens": [], "arrow_config": {}, "kasa_config": {}, "velora_config": {},
@@ -127,7 +127,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
     )  # fmt: skip
 
 
-def _check_start(value: Any, where: str) -> None:
+def _check_start(value: Json, where: str) -> None:
     if isinstance(value, bool) or value is None or value in _STARTS:
         return
     raise InputError(
@@ -140,18 +140,18 @@ def _check_start(value: Any, where: str) -> None:
 class _Reader:
     """Typed access; the key and the file are in every error."""
 
-    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+    def __init__(self, data: Mapping[str, Json], where: str) -> None:
         self._data, self._where = data, where
 
-    def _refuse(self, key: str, value: Any, expected: str) -> InputError:
+    def _refuse(self, key: str, value: Json, expected: str) -> InputError:
         return InputError(f"{self._where}: {key} is {value!r:.80}; expected {expected}")
 
-    def rank(self, key: str, value: Any) -> int:
+    def rank(self, key: str, value: Json) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65536:
             raise self._refuse(key, value, "a whole number from 1 to 65536")
         return value
 
-    def positive(self, key: str, value: Any) -> float:
+    def positive(self, key: str, value: Json) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e9:
             raise self._refuse(key, value, "a number above 0")
         return float(value)
@@ -198,7 +198,7 @@ class _Reader:
             _compiled(_layer_pattern(pattern), self._where)
         return tuple(listed)
 
-    def pattern(self, key: str) -> dict[str, Any]:
+    def pattern(self, key: str) -> Mapping[str, Json]:
         value = self._data.get(key)
         if value is None:
             return {}
@@ -209,7 +209,7 @@ class _Reader:
         return value
 
 
-def _pattern(patterns: Mapping[str, Any], module: str) -> str:
+def _pattern(patterns: Mapping[str, object], module: str) -> str:
     """The first pattern that names the module, by its whole dotted name or its end."""
     return next((name for name in patterns if _match(_module_pattern(name), module, "adapter_config.json")), module)
 

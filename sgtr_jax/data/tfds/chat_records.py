@@ -18,7 +18,7 @@ class StoredRow(TypedDict):
     messages: list[Message]
 
 
-class ChatRecords(tfds.core.GeneratorBasedBuilder):
+class ChatRecords(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     """Rows `{"id", "messages": [{"role", "content", "weight"}]}` in the order they were given."""
 
     VERSION = tfds.core.Version("1.0.0")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from sgtr_jax.cli.parser import Commands, add_overrides, as_path
 from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.json_types import JsonObject
 
 if TYPE_CHECKING:
     from sgtr_jax.data.records import Record
@@ -57,14 +58,15 @@ def run(args: argparse.Namespace) -> int:
         records, report = build_set(recipe)
     write_jsonl(args.out, [record.to_json() for record in records])
     write_json(args.out.with_suffix(".report.json"), report)
-    dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items() if count)
+    left_out = cast(dict[str, int], report["dropped"])
+    dropped = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
     print(f"{args.out}: {len(records)} rows" + (f"; dropped: {dropped}" if dropped else ""))
-    for reader, share in report.get("shortcuts", {}).items():
+    for reader, share in cast(dict[str, float], report.get("shortcuts", {})).items():
         print(f"  {reader} alone tells the writers apart in {share:.1%} of pairs")
     return 0
 
 
-def _self_reports(settings: dict[str, Any], out: Path) -> tuple[list[Record], dict[str, Any]]:
+def _self_reports(settings: JsonObject, out: Path) -> tuple[list[Record], JsonObject]:
     """Sampled from a model, which other builders neither need nor wait for."""
     from sgtr_jax.config import build_config
     from sgtr_jax.data.build import lengths_of
