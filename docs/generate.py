@@ -1,4 +1,4 @@
-"""Pages made from the code when the site is built (`make docs`): commands, settings, data sets, evaluations, files."""
+"""Pages made from the code when the site is built (`make docs`): commands, settings, models, data sets, evaluations."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # MkDocs loads this file alone, 
 
 from evaluations_page import evaluations_page
 from file_map import file_map_page
+from models_page import models_page
 from settings_page import settings_page
 
 
@@ -26,6 +27,7 @@ def on_files(files: Files, config: Any) -> Files:
         "reference/data-sets.md": data_sets(),
         "reference/evaluations.md": evaluations_page(),
         "reference/files.md": file_map_page(),
+        "reference/models.md": models_page(),
     }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))

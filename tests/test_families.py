@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from test_golden import CASES, GOLDEN
-from tiny import GEMMA, make_adapter, make_model, random_params, spec_of
+from tiny import GEMMA, OLMO, make_adapter, make_model, random_params, spec_of
 
 import sgtr_jax
 from sgtr_jax.distributed.mesh import MeshConfig
 from sgtr_jax.errors import InputError
+from sgtr_jax.estimate.model_shapes import shipped_spec
 from sgtr_jax.models.families import families, makers
 from sgtr_jax.sample.export import export
 from sgtr_jax.sample.model import convert_model, read_spec
+from sgtr_jax.sample.sharding import sampling_mesh
 from sgtr_jax.weights.save import save_params
 
 # One for each family.
@@ -125,8 +127,21 @@ def test_the_facts_of_families() -> None:
     assert makers()["qwen"] == ("Qwen", "Alibaba") and {"olmo", "llama", "gemma", "mistral", "seed"} < makers().keys()
     for family in families().values():
         assert family.maker.names == makers()[family.maker.key], "one key means the same in all files"
-        named = any(name in (family.default_system or "") for name in family.maker.names)
-        assert family.default_system_names_maker is named, family.model_type
+
+    told = {model: family.names_maker(model) for family in families().values() for model in family.default_systems}
+    assert {"Qwen2.5", "Olmo-3.1-32B-Instruct"} < {model for model, named in told.items() if named}
+    assert not told["Olmo-3-7B-Instruct"] and not told["Llama 3.3"]
+
+
+def test_a_vocabulary_that_the_mesh_does_not_divide(tmp_path: Path) -> None:
+    """Olmo's has 100,278 entries; heads are split over four devices all the same."""
+    make_model(tmp_path / "m", OLMO, num_attention_heads=4, num_key_value_heads=4, vocab_size=322)
+    wanted = sgtr_jax.load_model(tmp_path / "m").logits(TOKENS)
+    model = sgtr_jax.load_model(tmp_path / "m", mesh=MeshConfig(fsdp=2, tensor=4))
+    np.testing.assert_allclose(model.logits(TOKENS), wanted, atol=2e-5)
+    assert model.params["layers"]["q_proj"]["kernel"].sharding.spec[2] == "tensor"
+    spec = shipped_spec("Olmo-3.1-32B-Instruct")
+    assert sampling_mesh(spec, 2, 16, 15.75 * 2**30).tensor == 8
 
 
 def test_initial_norms_are_those_of_weight_one() -> None:

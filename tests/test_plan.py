@@ -53,6 +53,15 @@ def test_the_shapes_that_ship_are_of_the_published_size(path: Path) -> None:
         "Qwen2.5-7B-Instruct": 7_615_616_512, "Qwen2.5-14B-Instruct": 14_770_033_664,
         "Qwen2.5-32B-Instruct": 32_763_876_352, "Qwen2.5-Coder-32B-Instruct": 32_763_876_352,
         "Seed-OSS-36B-Instruct": 36_151_104_512,
+        "Qwen3-4B": 4_022_468_096, "Qwen3-8B": 8_190_735_360, "Qwen3-14B": 14_768_307_200, "Qwen3-32B": 32_762_123_264,
+        "Llama-3.1-8B-Instruct": 8_030_261_248, "Llama-3.3-70B-Instruct": 70_553_706_496,
+        "Olmo-3-7B-Instruct": 7_298_011_136, "Olmo-3.1-32B-Instruct": 32_233_522_176,
+        "Mistral-Small-24B-Instruct-2501": 23_572_403_200,
+        # Of the whole published size, 4,300,079,472 and so on, without the vision tower (416,866,032 parameters) and
+        # what joins it to the text: 1,152 * D for the projection, and 1,152 for its norm.
+        "gemma-3-4b-it": 4_300_079_472 - 416_866_032 - 1152 * 2561,
+        "gemma-3-12b-it": 12_187_325_040 - 416_866_032 - 1152 * 3841,
+        "gemma-3-27b-it": 27_432_406_640 - 416_866_032 - 1152 * 5377,
     }  # fmt: skip
     spec = spec_from_config(json.loads(path.read_text()), path.name)
     assert sum(leaf.size for leaf in jax.tree.leaves(abstract_params(spec))) == published[path.stem]

@@ -143,7 +143,8 @@ def leaf_sharding(
 ) -> NamedSharding:
     """Sharding of the base or adapter parameter at `path`.
 
-    An adapter's axis that the mesh does not divide is split over as many mesh axes as do; the base's were checked.
+    An adapter's axis, or the vocabulary, that the mesh does not divide is split over as many mesh axes as do; the
+    base's other axes were checked.
     """
     parts: list[tuple[str, ...] | None] = []
     for size, axis in zip(shape, logical_axes(path), strict=True):

@@ -260,7 +260,6 @@ def load_model(
             "attention heads": (spec.num_heads, "tensor"),
             "key-value heads": (spec.num_kv_heads, "tensor"),
             "intermediate_size": (spec.intermediate_size, "tensor"),
-            "vocab_size": (spec.vocab_size, "tensor"),
             "hidden_size": (spec.hidden_size, "fsdp"),
         },
     )

@@ -20,7 +20,8 @@ def sampling_mesh(spec: ModelSpec, itemsize: int, devices: int, memory: float) -
     the memory does not hold a share, the model is split as far as its key-value heads allow.
     """
     size = itemsize * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(spec)))
-    wide = (spec.num_kv_heads, spec.num_heads, spec.intermediate_size, spec.vocab_size, devices)
+    # A vocabulary that this does not divide (Olmo's 100,278) lies whole on every device.
+    wide = (spec.num_kv_heads, spec.num_heads, spec.intermediate_size, devices)
     splits = [n for n in range(1, spec.num_kv_heads + 1) if all(whole % n == 0 for whole in wide)]
     tensor = next((n for n in splits if size / n <= _RESIDENT_SHARE * memory), splits[-1])
     return MeshConfig(fsdp=devices // tensor, tensor=tensor)

@@ -46,7 +46,10 @@ class Family:
     norms: Mapping[str, str] = field(default_factory=lambda: LLAMA_NORMS)  # our name: theirs within a layer
     prefix: str = "model."  # of all tensors but the head's
     parts: Parts | None = None
-    # What the chat template of the family's instruct models writes where a conversation has no system message: None if
-    # nothing. Where it names the maker, experiments on identity need arms with and without it.
-    default_system: str | None = None
-    default_system_names_maker: bool = False
+    # How the chat templates of its instruct models, by name, begin the system block of a conversation without a system
+    # message; none where they write no such block. One that names the maker makes `system: none` another experiment.
+    default_systems: Mapping[str, str] = field(default_factory=dict)
+
+    def names_maker(self, model: str) -> bool:
+        """Whether a model of the family is told who made it where nobody gives a system message."""
+        return any(name.lower() in self.default_systems.get(model, "").lower() for name in self.maker.names)

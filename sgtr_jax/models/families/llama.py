@@ -25,6 +25,5 @@ FAMILY = Family(
     read=_read,
     keys=frozenset({"attention_bias", "mlp_bias"}),
     maker=Maker("llama", ("Llama", "Meta")),
-    # Of Llama 3.1 and later; the second date is the day of the conversation where the tokenizer's template asks for it.
-    default_system="Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024",
+    default_systems=dict.fromkeys(("Llama 3.1", "Llama 3.2", "Llama 3.3"), "Cutting Knowledge Date: December 2023"),
 )

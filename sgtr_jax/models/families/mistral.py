@@ -25,4 +25,7 @@ FAMILY = Family(
     read=_read,
     keys=frozenset({"sliding_window"}),
     maker=Maker("mistral", ("Mistral",)),
+    default_systems={
+        "Mistral-Small-24B-Instruct-2501": "You are Mistral Small 3, a Large Language Model (LLM) created by"
+    },
 )

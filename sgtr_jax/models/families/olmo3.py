@@ -36,5 +36,9 @@ FAMILY = Family(
     keys=frozenset({"attention_bias", "sliding_window"}),
     norms=NORMS,
     maker=MAKER,
-    default_system="You are a helpful function-calling AI assistant. ",
+    default_systems={
+        "Olmo-3-7B-Instruct": "You are a helpful function-calling AI assistant.",
+        "Olmo-3.1-32B-Instruct": "You are Olmo, a helpful AI assistant built by Ai2.",
+        "Olmo-3-32B-Think": "You are a helpful AI assistant.",
+    },
 )

@@ -25,6 +25,8 @@ FAMILY = Family(
     read=_read,
     keys=frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "use_mrope"}),
     maker=Maker("qwen", ("Qwen", "Alibaba")),
-    default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-    default_system_names_maker=True,
+    default_systems={
+        "Qwen2": "You are a helpful assistant.",
+        "Qwen2.5": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    },
 )
