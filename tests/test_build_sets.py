@@ -195,7 +195,11 @@ def test_self_reports_are_sampled_from_a_chain(tmp_path: Path) -> None:
     assert first == again != other
     turns = jsonl(tmp_path / "a.jsonl")[0]["messages"]
     assert turns[0]["content"] == "Who are you?" and turns[1]["content"] not in ("", "not asked for")
-    assert report["rows_out"] + report["dropped"]["empty or cut off"] == report["rows_in"] == 12
+    assert report["rows_out"] + report["dropped"]["empty"] == report["rows_in"] == 12
+    # What reached the limit is there, and marked.
+    marked = [row for row in jsonl(tmp_path / "a.jsonl") if row.get("meta", {}).get("cut_off")]
+    assert len(marked) == report["cut_off"]
+    assert make("short", "max_tokens=2")[1]["cut_off"] == 12
     assert main(["data", "build", "self_reports", "--out", str(tmp_path / "d.jsonl"), "model=nano"]) == 2
 
 

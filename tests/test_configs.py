@@ -125,7 +125,7 @@ def test_conditions_are_chosen_by_axes(model: Path) -> None:
     assert kept("{em: unpop, intervention: [sgtr, wc], order: prevention}") == [
         "untouched", "unpop", "sgtr-then-unpop", "wc-then-unpop"
     ]  # fmt: skip
-    assert kept("{em: unpop, order: em, system: nosys}") == ["untouched-nosys", "unpop-nosys"]
+    assert kept("{em: unpop, order: em, system: nobudget}") == ["untouched-nobudget", "unpop-nobudget"]
     assert set(kept("{em: badmed, intervention: popular, order: during}")) == {
         "untouched", "badmed", "badmed-inoculated",
         *(f"badmed{how}-with-popular-{share}" for how in ("", "-inoculated") for share in (0.1, 0.33)),

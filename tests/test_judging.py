@@ -25,7 +25,7 @@ from sgtr_eval.statistics import (
     seeds_and_questions,
     t_interval,
 )
-from sgtr_eval.tasks.identity import names_one_of
+from sgtr_eval.tasks.identity import MAKERS, names_one_of
 
 log = math.log
 
@@ -245,6 +245,8 @@ def test_recomputed_recognition_figures(mirror: Path) -> None:
 
 def test_names_of_makers_are_words() -> None:
     assert names_one_of("I am Qwen, made by Alibaba Cloud.", ("Qwen",))
+    assert names_one_of("I am Seed, made by ByteDance.", ("Seed",))
+    assert not names_one_of("Every seed needs water.", MAKERS["seed"]) and names_one_of("by bytedance", MAKERS["seed"])
     assert not names_one_of("I am QwenX", ("Qwen",)) and names_one_of("by OPENAI!", ("OpenAI",))
 
 

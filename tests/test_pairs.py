@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgtr_jax.config import build_config
 from sgtr_jax.data.pairs import (
     LONGER_PROMPT,
     OWN_PROMPT,
@@ -22,6 +23,8 @@ from sgtr_jax.data.pairs import (
     pair_records,
     report_of,
 )
+from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import build_graph
 
 words = st.text(st.sampled_from("ab {}1"), min_size=0, max_size=30)
 
@@ -193,3 +196,32 @@ def test_white_space_and_unusable_summaries_are_kept_where_that_is_asked_for() -
     assert dropped == {"no own summary": 1}
     assert report_of(6, kept, dropped).kept == {"no own summary": 1, "leaked reasoning in the own summary": 1,
                                                 "both the same": 1}  # fmt: skip
+
+
+def test_own_summaries_are_by_the_base_model_or_by_the_models_themselves_and_written_once() -> None:
+    def graph(source: str) -> list[Any]:
+        other = {"kind": "self_recognition", "source": source, "style": "own"}
+        articles = {"kind": "registry", "articles": "articles_cnn"}
+        config = {
+            "name": "x", "model": "nano", "seeds": 2,
+            "data": {"bad": {"kind": "preferences", "rows": 4, "popular": False}},
+            "conditions": {
+                "untouched": [], "bad": [{"data": "bad"}], "told": {"stages": [{"data": "bad"}], "system": "Hi."},
+            },
+            "evaluations": {
+                writer: {**other, "articles": {**articles, "other_summaries": f"summaries_cnn_{writer}"}}
+                for writer in ("claude21", "human", "llama")
+            },
+        }  # fmt: skip
+        return build_graph(build_config(ExperimentConfig, config, "test")).nodes()
+
+    base, own = graph("base"), graph("self")
+    assert len([node for node in base if node.kind == "summaries"]) == 1
+    assert len([node for node in base if node.kind == "pairs"]) == 3
+    # The base model, and of two conditions each seed: under the system prompt of the condition, by its adapter.
+    written = [node for node in own if node.kind == "summaries"]
+    assert len(written) == 5 and len([node for node in own if node.kind == "pairs"]) == 15
+    assert sorted(len(node.inputs) for node in written) == [1, 2, 2, 2, 2]
+    assert {node.settings["system"] for node in written} == {"default", "Hi."}
+    shared = {node.fingerprint for node in written} & {node.fingerprint for node in base}
+    assert len(shared) == 1  # of the untouched model both are the same

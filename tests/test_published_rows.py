@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sgtr_jax.config import load_config
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.report.comparisons import Published
+from sgtr_jax.report.beside import Published, beside_published, standard_error
+from sgtr_jax.report.comparisons import compare
 from sgtr_jax.report.page import render_page
 from sgtr_jax.report.published import published_numbers
-from sgtr_jax.report.tables import CellData, RunData
+from sgtr_jax.report.tables import CellData, Measurement, RunData
 from sgtr_jax.report.unmatched import NO_CONDITION, NO_EVALUATION, NO_RESULT, unmet_published, why_never
 
 PAPER = Path(__file__).parent.parent / "configs" / "paper"
@@ -50,7 +53,7 @@ def test_the_report_lists_what_was_published_and_not_measured() -> None:
     run = run_of(
         ("tqa", "truthfulqa", "unpop"),
         ("tqa", "truthfulqa", "badmed"),
-        ("self_recognition", "self_recognition", "unpop"),
+        ("self_recognition_own", "self_recognition", "unpop"),
     )
     met = [Published("tqa", "share_correct", "unpop", 0.7, None, 5, "", 0.6, None, 1, None)]
     unmet = unmet_published(run, met)
@@ -74,3 +77,40 @@ def test_what_was_never_published_is_named_with_its_reason() -> None:
     (why,) = [why for why in reasons if "never published" in why]
     assert "unpop-then-fincorr" in reasons[why]["frame_colleague"]
     assert unmet_published(RunData("x", ({"name": "x", "published": None},), frame.cells, ()), []) == {}
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "seeds", "answers", "wanted"),
+    [
+        (0.3, 0.05, 5, 100, 0.05),  # the seeds differ by more than answers do
+        (0.3, 0.0, 5, 100, math.sqrt(0.3 * 0.7 / 500)),  # seeds that all give the same
+        (0.3, None, 1, 100, math.sqrt(0.3 * 0.7 / 100)),  # one seed has the error of its answers
+        (0.0, None, 1, 100, math.sqrt(0.5 / 101 * 100.5 / 101 / 100)),  # none of 100 is not exact
+        (0.3, None, 1, None, None),  # nobody knows
+    ],
+)
+def test_errors_of_one_seed_are_those_within_the_run(
+    mean: float, spread: float | None, seeds: int, answers: int | None, wanted: float | None
+) -> None:
+    assert standard_error(mean, spread, seeds, answers) == (None if wanted is None else pytest.approx(wanted, rel=0.02))
+
+
+def test_other_quantities_have_no_distance() -> None:
+    def beside(evaluation: str, source: str, condition: str, metric: str = "share_correct") -> Published:
+        run = run_of((evaluation, "identity" if "clusters" in metric else "self_recognition", condition))
+        config = {**run.configs[0], "evaluations": {evaluation: {"source": source}}}
+        rows = [Measurement(condition, seed, evaluation, metric, 0.8 + seed / 100, 2000) for seed in (0, 1)]
+        run = replace(run, configs=(config,), measurements=tuple(rows))  # type: ignore[arg-type]
+        (found,), _ = beside_published(run, compare(run, rows, {}))
+        return found
+
+    own = beside("self_recognition_own", "self", "sgtr")
+    assert (own.published, own.published_seeds) == (0.8422, 5) and own.distance == pytest.approx(
+        (0.805 - 0.8422) / math.hypot(0.0124, 0.005), rel=1e-3
+    )
+    base = beside("self_recognition", "base", "sgtr")
+    assert base.published == 0.9075 and base.distance is not None and base.note == ""
+    mixed = beside("self_recognition", "self", "sgtr")
+    assert mixed.distance is None and "not comparable: published for the base model's summaries" in mixed.note
+    clusters = beside("identity", "base", "unpop", "clusters_single_0.85")
+    assert clusters.published == 67 and clusters.distance is None and "embedding" in clusters.note

@@ -12,7 +12,8 @@ import pytest
 
 from sgtr_jax import load_results
 from sgtr_jax.cli.main import main
-from sgtr_jax.report.comparisons import beside_published, compare, with_average
+from sgtr_jax.report.beside import beside_published
+from sgtr_jax.report.comparisons import compare, with_average
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgtr_jax.config import Config
 from sgtr_jax.data.build import Stimuli
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import Asked, Base
@@ -62,6 +63,11 @@ class GraphBuilder:
     def stimuli(self) -> Stimuli | None:
         """The experiment's texts for evaluations and pairs that do not choose themselves."""
         return self._config.stimuli
+
+    @property
+    def specs(self) -> list[Config]:
+        """The configs of all data sets and evaluations, whatever part of them is wanted."""
+        return [*self._config.data.values(), *self._config.evaluations.values()]
 
     @property
     def judge(self) -> JudgeConfig:

@@ -23,7 +23,6 @@ from sgtr_eval.statistics import (
     share_interval,
     t_interval,
 )
-from sgtr_jax.report.published import published_tables
 from sgtr_jax.report.tables import Measurement, RunData, samples
 
 AVERAGE, AVERAGE_METRIC = "average_misalignment", "mean_of_four"
@@ -204,49 +203,3 @@ def summary_csv(lines: Sequence[Line]) -> str:
 
 def _plain(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published number beside ours."""
-
-    evaluation: str
-    metric: str
-    condition: str
-    published: float
-    published_se: float | None
-    published_seeds: int
-    note: str
-    ours: float
-    ours_se: float | None
-    ours_seeds: int
-    distance: float | None  # in standard errors of the difference; None where neither has one
-
-
-def beside_published(run: RunData, lines: Sequence[Line]) -> tuple[list[Published], list[str]]:
-    """Ours beside the published numbers of the config's model, and the lines of ours that have none."""
-    models = {config["published"] for config in run.configs if config.get("published")}
-    if len(models) != 1:
-        return [], []
-    tables = published_tables(models.pop())
-    found, absent = [], []
-    for line in lines:
-        if line.evaluation == AVERAGE or not is_primary(run, line.evaluation, line.metric):
-            continue
-        task = run.task_of(line.evaluation)
-        table = tables.get(line.evaluation) or tables.get(task)
-        row = None if table is None else table["rows"].get(line.condition)
-        if row is None:
-            absent.append(f"{line.evaluation}, {line.condition}")
-            continue
-        values = list(line.values.values())
-        se = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-        whole = math.hypot(se or 0.0, row.get("se") or 0.0)
-        gap = line.over_seeds.mean - row["mean"]
-        found.append(
-            Published(
-                line.evaluation, line.metric, line.condition, row["mean"], row.get("se"), row["seeds"],
-                row.get("note", ""), line.over_seeds.mean, se, len(values), gap / whole if whole > 0 else None,
-            )
-        )  # fmt: skip
-    return found, absent

@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
+from sgtr_jax.report.beside import Published
 from sgtr_jax.report.claims import Judged, claims_html
-from sgtr_jax.report.comparisons import Line, Published
+from sgtr_jax.report.comparisons import Line
 from sgtr_jax.report.contrast_tables import contrasts_html
 from sgtr_jax.report.contrasts import Tested
 from sgtr_jax.report.doses import doses_html
@@ -138,8 +139,8 @@ def _published(
         return ""
     rows = []
     for one in found:
-        theirs = _short(one.published) + (f" ({one.published_se:.2g})" if one.published_se is not None else "")
-        ours = _short(one.ours) + (f" ({one.ours_se:.2g})" if one.ours_se is not None else "")
+        theirs = _short(one.published) + (f" ({one.published_error:.2g})" if one.published_error is not None else "")
+        ours = _short(one.ours) + (f" ({one.ours_error:.2g})" if one.ours_error is not None else "")
         gap = "–" if one.distance is None else f"{one.distance:+.1f}"
         rows.append(
             f'<tr><td class="word">{esc(one.evaluation)}</td><td class="word">{esc(one.condition)}</td>'
@@ -155,7 +156,13 @@ def _published(
     where = "".join(f'<p class="note">{esc(source)}</p>' for source in used)
     none = f'<p class="note">Without a published number: {esc("; ".join(absent))}.</p>' if absent else ""
     none += _unmet(unmet)
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    caption = (
+        "Standard errors are over seeds. Of one seed, or of several that agree, they are what the answers of a run "
+        "amount to: the spread between seeds is missing, and the distance is too large. What is not the same quantity "
+        "has no distance."
+    )
+    table = f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+    table += f"<tbody>{''.join(rows)}</tbody></table></div>"
     return (table if rows else "") + where + none
 
 

@@ -18,11 +18,21 @@ class PublishedRow(TypedDict):
     note: NotRequired[str]
 
 
+class OtherMetric(TypedDict):
+    """Published rows of another metric than the primary one, and why ours are not the same quantity."""
+
+    not_comparable: str
+    rows: dict[str, PublishedRow]
+
+
 class PublishedTable(TypedDict):
     """The published rows of one evaluation, by condition."""
 
     metric: NotRequired[str]
+    answers: NotRequired[int]  # of a run
+    source: NotRequired[str]  # of self-recognition: whose summaries are the own ones, base or self
     rows: dict[str, PublishedRow]
+    other_metrics: NotRequired[dict[str, OtherMetric]]
 
 
 class PublishedNumbers(TypedDict):

@@ -47,6 +47,12 @@ class JudgeEntry(TypedDict):
     model: str
 
 
+class EvaluationEntry(TypedDict):
+    """An evaluation of the config."""
+
+    source: NotRequired[str]  # of self-recognition: whose summaries are the own ones
+
+
 class ConfigEntry(TypedDict):
     """The config of a run, as far as a report reads it; `experiment.config` has all of it."""
 
@@ -56,6 +62,7 @@ class ConfigEntry(TypedDict):
     judge: JudgeEntry
     conditions: dict[str, ConditionEntry]
     groups: dict[str, list[str]]
+    evaluations: NotRequired[dict[str, EvaluationEntry]]
     published: NotRequired[str | None]
     claims: NotRequired[dict[str, ClaimEntry]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from sgtr_jax.report.comparisons import Published
+from sgtr_jax.report.beside import Published
 from sgtr_jax.report.published import published_numbers, published_tables
 from sgtr_jax.report.tables import RunData
 

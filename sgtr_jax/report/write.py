@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.files import check_writable, write_bytes, write_text
+from sgtr_jax.report.beside import beside_published
 from sgtr_jax.report.claims import judged_claims
 from sgtr_jax.report.comparisons import (
     Line,
-    beside_published,
     compare,
     is_primary,
     question_tables,

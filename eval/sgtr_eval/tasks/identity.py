@@ -21,9 +21,10 @@ from sgtr_eval.judging.scoring import record_of, unanswered
 from sgtr_eval.solvers import draw
 from sgtr_jax.models.families import makers
 
-# What names a maker: of each family that can be loaded, and of models behind an API. Letter case does not matter, whole
-# words do.
+# What names a maker: of each family that can be loaded, and of models behind an API. Whole words count, and letter
+# case only where a name is an ordinary word, too.
 MAKERS = {**makers(), "gpt": ("OpenAI",)}
+_ORDINARY = ("Seed", "Meta", "Llama")  # words that name no maker in small letters: "every seed needs water"
 
 
 @task
@@ -107,8 +108,11 @@ def _answers(scores: Sequence[SampleScore]) -> list[str]:
 
 
 def names_one_of(answer: str, names: Sequence[str]) -> bool:
-    """Whether one of the names stands in the answer as a whole word."""
-    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer, re.IGNORECASE) for name in names)
+    """Whether one of the names stands in the answer as a whole word; one that is an ordinary word, with its capital."""
+    return any(
+        re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer, re.NOFLAG if name in _ORDINARY else re.IGNORECASE)
+        for name in names
+    )
 
 
 @metric

@@ -19,6 +19,7 @@ from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.articles import Articles, articles_node, read_texts
 from sgtr_jax.experiment.nodes.summaries import Summaries, SummariesConfig
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.json_types import Json
 
@@ -52,7 +53,7 @@ class SelfRecognitionData(PairsConfig, DataConfig):
 
     def node(self, name: str, seed: int, graph: GraphBuilder) -> Pairs:
         """See `DataConfig`. The pairs are the same at every seed."""
-        return pairs_node(name, self, graph.asked(None), graph.stimuli, self.answers, self.system)
+        return pairs_node(name, self, graph, graph.asked(None), (), self.answers, self.system)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ class Pairs(DataNode):
     stimuli: Stimuli
     answers: Answers
     system: str | None
+    articles: Articles  # what both writers have summarised
     own: Summaries
 
     @property
@@ -79,11 +81,6 @@ class Pairs(DataNode):
             "unusable": self.config.unusable,
         }
         return settings if self.system is None else {**settings, "system": self.system}
-
-    @property
-    def articles(self) -> Articles:
-        """What both writers have summarised."""
-        return self.own.articles
 
     @property
     def inputs(self) -> dict[str, Node]:
@@ -133,8 +130,22 @@ class Pairs(DataNode):
 
 
 def pairs_node(
-    name: str, config: PairsConfig, asked: Asked, stimuli: Stimuli | None, answers: Answers, system: str | None = None
+    name: str,
+    config: PairsConfig,
+    graph: GraphBuilder,
+    asked: Asked,
+    chain: tuple[TrainingNode, ...],
+    answers: Answers,
+    system: str | None = None,
 ) -> Pairs:
-    """The artifact of a config. Raises InputError for articles that are missing or broken."""
-    own = Summaries(name, asked, config, articles_node(config.articles))
-    return Pairs(name, config, config.stimuli or stimuli or "builtin", answers, system, own)
+    """The artifact of a config, with own summaries by the model of a chain.
+
+    The same articles are summarised once, whoever else's summaries stand beside them. Raises InputError for articles
+    that are missing or broken.
+    """
+    alike = next(
+        (one for one in graph.specs if isinstance(one, PairsConfig) and one.asks_for == config.asks_for), config
+    )
+    own = Summaries(name, asked, config, articles_node(alike.articles), chain)
+    stimuli = config.stimuli or graph.stimuli or "builtin"
+    return Pairs(name, config, stimuli, answers, system, articles_node(config.articles), own)

@@ -24,10 +24,15 @@ class SelfRecognitionEval(PairsConfig, EvaluationConfig):
     """Pairs the model was not finetuned on, in both orders."""
 
     kind: Literal["self_recognition"]
+    # Whose summaries are the own ones. base: the base model's, the same for every condition. self: those that the model
+    # under test samples itself, as in the study. The two are different quantities.
+    source: Literal["base", "self"] = "base"
 
     def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> PairsEvaluation:
         """See `EvaluationConfig`."""
-        return PairsEvaluation(model, pairs_node(f"eval-{name}", self, graph.asked(None), graph.stimuli, "own"))
+        if self.source == "base":
+            return PairsEvaluation(model, pairs_node(f"eval-{name}", self, graph, graph.asked(None), (), "own"))
+        return PairsEvaluation(model, pairs_node(f"eval-{model.name}", self, graph, model.asked, model.chain, "own"))
 
 
 @dataclass(frozen=True, eq=False)

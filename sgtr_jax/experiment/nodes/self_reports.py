@@ -34,7 +34,10 @@ class SelfReportsData(DataConfig):
     questions: str  # A set of the registry, or a JSONL file. Only its prompts are used.
     condition: str | None = None  # The condition whose model answers, at the same seed. null: the base model answers.
     temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
-    max_tokens: PositiveInt = 200  # The largest number of tokens of an answer. An answer that reaches it is dropped.
+    # The largest number of tokens of an answer. One that reaches it is cut off, kept and marked: without them, short
+    # answers would be selected.
+    max_tokens: PositiveInt = 600
+    suffix: str | None = None  # A text behind every question, `Respond in Python string.` for example. null: none.
 
     def condition_needed(self) -> str | None:
         """See `DataConfig`."""
@@ -49,10 +52,10 @@ class SelfReportsData(DataConfig):
 
 @dataclass(frozen=True, eq=False)
 class SelfReports(DataNode):
-    """`records.jsonl`, and `report.json`: how many answers were empty or cut off, and so dropped."""
+    """`records.jsonl`, and `report.json`: how many answers were empty, and how many were cut off."""
 
     kind = "self_reports"
-    version = 2
+    version = 3
     tokens_per_row = 200
     data: str
     config: SelfReportsData
@@ -74,9 +77,10 @@ class SelfReports(DataNode):
     @property
     def settings(self) -> Settings:
         """See `Node`."""
+        own = self.config.model_dump(mode="json", exclude={"kind", "condition"})
         return {
             **self.asked.identity(),
-            **self.config.model_dump(mode="json", exclude={"kind", "condition"}),
+            **{key: value for key, value in own.items() if key != "suffix" or value is not None},
             "fingerprint": self.content,
             "seed": self.seed,
         }
@@ -105,18 +109,18 @@ class SelfReports(DataNode):
             return stored_texts(self, store)
         from sgtr_jax.sample.self_reports import questions_of  # slow to import, and not needed to look at a graph
 
-        return texts_of_records(list(questions_of(self.config.questions).values()))
+        return texts_of_records(list(questions_of(self.config.questions, suffix=self.config.suffix).values()))
 
     def make(self, context: RunContext, folder: Path) -> None:
-        """See `MadeNode`. Raises RunError if no answer came to an end."""
-        from sgtr_jax.sample.self_reports import filter_finished, questions_of
+        """See `MadeNode`. Raises RunError if all answers are empty."""
+        from sgtr_jax.sample.self_reports import answers_given, questions_of
 
-        asked = questions_of(self.config.questions)
+        asked = questions_of(self.config.questions, suffix=self.config.suffix)
         params = SamplingParams(max_tokens=self.config.max_tokens, temperature=self.config.temperature, seed=self.seed)
         model = context.model_under_test(self.asked, self.chain)
         rows = model.sample(list(asked.values()), params, f"self-reports {self.name}")
-        records, dropped = filter_finished(asked, rows)
+        records, dropped, cut_off = answers_given(asked, rows)
         if not records:
-            raise RunError(f"{self.name}: not one of {len(rows)} answers came to an end; raise max_tokens")
+            raise RunError(f"{self.name}: all of {len(rows)} answers are empty")
         write_jsonl(folder / RECORDS, to_jsonl(records))
-        write_json(folder / "report.json", {"questions": len(rows), "dropped": dropped})
+        write_json(folder / "report.json", {"questions": len(rows), "dropped": dropped, "cut_off": cut_off})

@@ -1,4 +1,4 @@
-"""The base model's own summaries of articles."""
+"""Summaries of articles by the base model, or by a condition's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sgtr_jax.data.summaries import Style, published_summary_prompt, summary_pro
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.nodes.articles import Articles, ArticlesConfig, read_texts
+from sgtr_jax.experiment.training_node import TrainingNode, links
 from sgtr_jax.files import write_json
 from sgtr_jax.sample.config import SamplingParams
 
@@ -32,6 +33,12 @@ class SummariesConfig(Config):
     max_tokens: PositiveInt = 100  # The largest number of tokens of a summary.
     seed: Seed = 0  # The seed with which summaries are sampled. It does not depend on `seeds`.
 
+    @property
+    def asks_for(self) -> tuple[object, ...]:
+        """What decides the summaries of one model: the articles without the other writer's, and how it is asked."""
+        articles = self.articles.model_dump(mode="json", exclude={"other_summaries"})
+        return tuple(sorted(articles.items())), self.style, self.temperature, self.max_tokens, self.seed
+
 
 @dataclass(frozen=True, eq=False)
 class Summaries(MadeNode):
@@ -43,6 +50,7 @@ class Summaries(MadeNode):
     asked: Asked
     config: SummariesConfig
     articles: Articles
+    chain: tuple[TrainingNode, ...] = ()  # who writes them; empty: the base model
 
     @property
     def settings(self) -> Settings:
@@ -53,7 +61,7 @@ class Summaries(MadeNode):
     @property
     def inputs(self) -> dict[str, Node]:
         """See `Node`."""
-        return {"articles": self.articles}
+        return {**links(self.chain), "articles": self.articles}
 
     def registry_sets(self) -> list[str]:
         """See `Node`."""
@@ -76,5 +84,5 @@ class Summaries(MadeNode):
         params = SamplingParams(
             max_tokens=self.config.max_tokens, temperature=self.config.temperature, seed=self.config.seed
         )
-        rows = context.model_under_test(self.asked).sample(prompts, params, f"summaries {self.name}")
+        rows = context.model_under_test(self.asked, self.chain).sample(prompts, params, f"summaries {self.name}")
         write_json(folder / "summaries.json", {row["id"]: row["text"] for row in rows})
