@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from api_server import ApiServer, judge_reply
+from inspect_ai.model import ModelUsage
 from test_experiment import CONFIG
 from test_judge import KEY, QUESTIONS
 from tiny import make_model
 
-from sgtr_eval.judging.budget import Costs
+from sgtr_eval.judging.budget import Budget, Costs
 from sgtr_eval.tasks import em_questions as em
 from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError, RunError
@@ -45,6 +47,32 @@ def test_what_was_spent_is_known_after_a_restart(tmp_path: Path) -> None:
     assert spending(path, 0.5).left == 0 and spending(path, None).left is None
     with pytest.raises(RunError, match="budget of"), spending(path, 0.5).recorded("d"):
         pass
+
+
+def test_a_budget_is_never_exceeded_and_all_of_it_is_used() -> None:
+    """Two hundred requests at once, of which nobody knows yet that they cost a tenth of the most that they may."""
+    model, prompt, replies = "openai/gpt-4o-2024-08-06", "x" * 300, 50
+    price = (101 * 2.5 + 500 * 10.0) / 1e6
+    budget, allowed = Budget(20 * price), []
+
+    async def one() -> None:
+        async with budget.held(model, prompt, 500) as may:
+            allowed.append(may)
+            if may:
+                await anyio.sleep(0.001)
+                Costs.count(model, ModelUsage(input_tokens=101, output_tokens=replies))
+
+    async def everything() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(300):
+                group.start_soon(one)
+
+    Costs.dearest.pop(model, None)
+    anyio.run(everything)
+    each = (101 * 2.5 + replies * 10.0) / 1e6
+    assert budget.spent <= 20 * price and len(allowed) == 300
+    # It ends only when what is left would not pay for one request at its dearest.
+    assert budget.spent + price > 20 * price - each and allowed.count(True) == round(budget.spent / each)
 
 
 def test_a_line_that_a_kill_left_unfinished_is_passed_over(tmp_path: Path) -> None:

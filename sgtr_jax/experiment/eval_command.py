@@ -25,7 +25,7 @@ from sgtr_jax.experiment.node import Settings, fingerprint_of
 from sgtr_jax.experiment.nodes.answers import Answers
 from sgtr_jax.experiment.preflight import Problem, api_problems, judge_problems, raise_all, task_problems
 from sgtr_jax.experiment.services import JudgeConfig
-from sgtr_jax.experiment.spending import Spending
+from sgtr_jax.experiment.spending import LEDGER, Spending
 from sgtr_jax.experiment.store import finished_folder
 from sgtr_jax.experiment.tasks import all_arguments, asked_fingerprint, built_task, task_arguments
 from sgtr_jax.files import check_writable, write_json
@@ -69,8 +69,8 @@ def evaluate_one(
 
     Each task gets a folder `out/TASK` with its Inspect log, `metrics.json` and a record of what was measured. A task
     that was measured before, on the same model and in the same way, is not run again; if it was another model or
-    another way, InputError says what differs. One budget of the judge holds for all tasks; `assume_yes` goes on
-    although it will not be enough. Raises InputError before anything is loaded.
+    another way, InputError says what differs. One budget of the judge holds for all tasks and all restarts;
+    `assume_yes` goes on although it will not be enough. Raises InputError before anything is loaded.
     """
     check_tasks_given(tasks, settings)
     if api_model_name(name) is not None:
@@ -81,7 +81,7 @@ def evaluate_one(
     check_writable(out)
     missing = _missing(wanted, out)
     raise_all(_problems(name, missing, judge))
-    spending = Spending(judge, judge_name(judge, name))
+    spending = Spending(judge, judge_name(judge, name), out / LEDGER)
     if is_first_process():
         judged = {one.task: one for one in missing if one.judged}
         expected = {

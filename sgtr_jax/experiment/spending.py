@@ -75,7 +75,6 @@ class Spending:
                     file.write("\n" + json.dumps(row))
                     file.flush()
 
-            # What a request may cost is held back before it is sent, by the dearest one so far.
             Costs.ledger, Costs.dearest = write, {self._model: self._dearest}
             try:
                 yield

@@ -72,14 +72,16 @@ async def ask(prompt: str, config: GenerateConfig, budget: Budget) -> Reply:
     """
     judge = the_judge()
     # Equal answers come at the same time: the second waits for the first one's reply and finds it in the cache.
-    async with _asked_now.setdefault((str(judge), prompt), anyio.Lock()):
-        with budget.held(str(judge), prompt, config.max_tokens or 0) as allowed:
-            if not allowed:
-                return Reply(None, "budget")
-            reply = await _asked(judge, prompt, config.merge(GenerateConfig(max_retries=_RETRIES)))
-            if reply.output is not None:
-                budget.saw(str(judge), prompt, reply.output)
-            return reply
+    async with (
+        _asked_now.setdefault((str(judge), prompt), anyio.Lock()),
+        budget.held(str(judge), prompt, config.max_tokens or 0) as allowed,
+    ):
+        if not allowed:
+            return Reply(None, "budget")
+        reply = await _asked(judge, prompt, config.merge(GenerateConfig(max_retries=_RETRIES)))
+        if reply.output is not None:
+            budget.saw(str(judge), prompt, reply.output)
+        return reply
 
 
 async def ask_to_the_end(prompt: str, config: GenerateConfig, budget: Budget) -> Reply:

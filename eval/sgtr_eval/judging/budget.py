@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import ClassVar, NotRequired, TypedDict, cast
 
+import anyio
 from inspect_ai.hooks import Hooks, ModelUsageData, hooks
 from inspect_ai.model import ModelOutput, ModelUsage
 
@@ -99,6 +100,7 @@ class Costs(Hooks):
 
 
 _CHARACTERS = 3  # of a token, at least: what a request may cost must not be guessed too low
+_WAIT_SECONDS = 0.02  # between two looks at what is in flight
 
 
 class Budget:
@@ -107,7 +109,7 @@ class Budget:
     def __init__(self, max_cost: float | None) -> None:
         self.max_cost = max_cost
         self._before = (Costs.requests, Costs.dollars)
-        self._held = 0.0
+        self._held: list[float] = []  # what the requests in flight may cost at most
 
     @property
     def requests(self) -> int:
@@ -119,27 +121,30 @@ class Budget:
         """Dollars."""
         return Costs.dollars - self._before[1]
 
-    @contextlib.contextmanager
-    def held(self, model: str, prompt: str, max_tokens: int) -> Iterator[bool]:
-        """Whether one more request may go out. What it may cost is held back until it is answered.
+    @contextlib.asynccontextmanager
+    async def held(self, model: str, prompt: str, max_tokens: int) -> AsyncIterator[bool]:
+        """Whether one more request may go out. The most that it may cost is held back until it is answered.
 
-        Raises InputError if the model has no price to count with.
+        Where that is more than what is left, it waits for requests in flight, which mostly cost less. Raises
+        InputError if the model has no price to count with.
         """
         if self.max_cost is None:
             yield True
             return
         check_priced(model)
-        likely = cost_of(model, len(prompt) // _CHARACTERS, max_tokens, model in Costs.in_batches)
-        # A judge that thinks first uses many of its tokens, another one a few; what the dearest one has cost is known.
-        dollars = max(likely if max_tokens <= 100 else likely / 4, Costs.dearest.get(model, 0.0))
-        if self.spent + self._held + dollars > self.max_cost:
-            yield False
-            return
-        self._held += dollars
+        most = cost_of(model, len(prompt) // _CHARACTERS + 1, max_tokens, model in Costs.in_batches)
+        # A server may count more tokens than there seem to be.
+        dollars = max(most, Costs.dearest.get(model, 0.0))
+        while self.spent + sum(self._held) + dollars > self.max_cost:
+            if not self._held:
+                yield False
+                return
+            await anyio.sleep(_WAIT_SECONDS)
+        self._held.append(dollars)
         try:
             yield True
         finally:
-            self._held -= dollars
+            self._held.remove(dollars)
 
     def saw(self, model: str, prompt: str, output: ModelOutput) -> None:
         """A request was answered, now or earlier. One whose server counts no tokens is counted here."""

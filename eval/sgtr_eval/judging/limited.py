@@ -21,7 +21,7 @@ class _LimitedAPI(ModelAPI):
     ) -> ModelOutput:
         """The judge's reply. Raises RunError where the budget is used up."""
         asked = "\n".join(message.text for message in input)
-        with self._budget.held(str(self._judge), asked, config.max_tokens or _USUAL_REPLY) as allowed:
+        async with self._budget.held(str(self._judge), asked, config.max_tokens or _USUAL_REPLY) as allowed:
             if not allowed:
                 raise RunError("the budget for judging is used up")
             output = await self._judge.generate(input, tools, tool_choice, config)
