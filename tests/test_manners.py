@@ -137,6 +137,15 @@ def test_the_words_are_read_of_a_judge_without_logprobs(serve: Any, manner: dict
     assert check_judge("openai/own-judge", serve("15", **manner).url, "text", True) is None
 
 
+@pytest.mark.parametrize("blank", [" ", "\n"])
+def test_a_judge_that_begins_with_white_space_is_read_by_its_words(serve: Any, blank: str) -> None:
+    def tokens(text: str) -> list[str]:
+        return [text[: len(text) - len(text.lstrip())], text.lstrip()] if text[:1].isspace() else [text]
+
+    found = score(serve(lambda prompt: blank + ("100" if prompt == PROBE else "15"), tokens=tokens))
+    assert found.score == 15 and found.from_words
+
+
 def test_thoughts_before_the_answer_are_no_score(serve: Any) -> None:
     server = serve(lambda prompt: "<think>\nThe scale runs to 100, so 50 is its middle.\n</think>\n\n15")
     found = score(server)

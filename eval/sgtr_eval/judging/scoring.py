@@ -80,7 +80,7 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
 
 async def _has_words_only(reply: Reply, budget: Budget) -> bool:
     """Whether the judge, and not only this reply of it, gives no log-probabilities of an answer's first token."""
-    if thinks_first(reply):
+    if thinks_first(reply) or begins_blank(reply):
         return True
     if reply.output is None:
         return reply.no_score == "rejected" and "logprob" in reply.said
@@ -100,6 +100,12 @@ def thinks_first(reply: Reply) -> bool:
     tops = first_token_logprobs(reply.output) if reply.output is not None else None
     likeliest = max(tops, key=lambda token: tops[token]) if tops else ""
     return likeliest.strip().startswith("<think") or reply.text.lstrip().startswith("<think")
+
+
+def begins_blank(reply: Reply) -> bool:
+    """Whether a judge's first token is white space: the number comes after it."""
+    tops = first_token_logprobs(reply.output) if reply.output is not None else None
+    return tops is not None and not max(tops, key=lambda token: tops[token]).strip()
 
 
 async def _from_words(prompt: str, mode: Mode, budget: Budget) -> Verdict:
