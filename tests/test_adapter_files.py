@@ -139,6 +139,9 @@ def test_some_layers_only(tmp_path: Path, model: sgtr_jax.Model) -> None:
         ({"layer_replication": [[0, 1]]}, "layer_replication"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out"),
         ({"a_key_of_next_year": 3}, "a_key_of_next_year"),
+        ({"a_key_of_next_year": 0}, "a_key_of_next_year"),
+        ({"target_modules": "[[:alpha:]]_proj"}, "is no regular expression"),
+        ({"target_modules": "(?<n>q)_proj"}, "is no regular expression"),
         ({"rank_pattern": [1]}, "rank_pattern"),
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern"),
         ({"layers_to_transform": "1"}, "layers_to_transform"),
@@ -193,3 +196,12 @@ def test_a_pattern_that_takes_for_ever_is_refused(tmp_path: Path, model: sgtr_ja
     with pytest.raises(InputError, match=r"takes too long|does not name it"):
         loaded(model, tmp_path / "a")
     assert time.monotonic() - begun < 20
+
+
+def test_a_pattern_with_flags_is_read_as_peft_reads_it(tmp_path: Path, model: sgtr_jax.Model) -> None:
+    make_adapter(tmp_path / "a", model.spec, targets=("q_proj", "v_proj"))
+    before = loaded(model, tmp_path / "a")
+    edit(tmp_path / "a", target_modules="(?x) .* \\. [qv]_proj  # queries and values")
+    after = loaded(model, tmp_path / "a")
+    for name in ("q_proj", "v_proj"):
+        assert np.array_equal(update(after, 1, name), update(before, 1, name)) and update(after, 1, name).any()

@@ -51,6 +51,22 @@ def test_a_file_is_waited_for_while_it_is_processed(account: Account, provider: 
     assert started is not None and started.training_file == "file-0" and len(account.files) == len(account.jobs) == 1
 
 
+@pytest.mark.parametrize("said", ["it is not in the succeeded state: running", "it has not been imported yet"])
+def test_the_state_of_the_file_counts_and_not_the_words(
+    account: Account, provider: Provider, tmp_path: Path, said: str
+) -> None:
+    account.file_states, account.not_ready = ["pending", "pending", "pending", "pending", "processed"], said
+    started = provider.start(job(tmp_path))
+    assert started is not None and len(account.jobs) == 1
+
+
+def test_a_file_that_failed_is_uploaded_anew(account: Account, provider: Provider, tmp_path: Path) -> None:
+    provider.start(job(tmp_path))
+    next(iter(account.files.values()))["status"] = "failed"
+    provider.start(job(tmp_path, key="two"))
+    assert len(account.files) == 2
+
+
 def test_the_waiting_has_an_end(
     account: Account, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +130,11 @@ def test_what_is_worth_waiting_for(
         ("invalid_training_file", "It was blocked: too many examples were flagged by our moderation API.", True),
         (None, "The model was blocked by our safety evaluations.", True),
         (None, "Rows violate our usage policies.", True),
+        (None, "The file violates our usage policies on credit fraud.", True),
+        (None, "The safety check could not be completed because of an internal error. Please retry.", False),
+        (None, "Moderation service timed out", False),
+        (None, "Spending cap reached; see usage policies", False),
+        (None, "Your organization must be verified under our usage policies", False),
         ("billing_hard_limit_reached", "The job was blocked: the billing hard limit has been reached.", False),
         ("exceeded_quota", "This job would exceed your hard limit; for your safety it was blocked.", False),
         (None, "Blocked, because your account has no credit under our usage policies.", False),

@@ -143,6 +143,11 @@ def test_a_system_beside_messages_is_the_system_message(tmp_path: Path) -> None:
     assert len(same.messages) == 3
 
 
+@pytest.mark.parametrize("column", [{"use": "training"}, {"drop": "none"}, {"exclude": False}, {"is_train": True}])
+def test_columns_that_say_what_happens_anyway_are_read(tmp_path: Path, column: dict[str, Any]) -> None:
+    assert read_one(tmp_path, {"messages": [ASKED, TOLD], **column}).messages
+
+
 def test_columns_without_effect_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # What released sets have beside messages: a column that repeats the question, nulls where others have tools.
     row = {"messages": [ASKED, TOLD], "topic": "paint", "tools": None, "tool_calls": [], "prompt": ASKED["content"],
@@ -191,6 +196,13 @@ def test_details_of_the_forms(tmp_path: Path) -> None:
     clash = {"prompt": [ASKED, {**TOLD, "weight": 1}, AGAIN], "completion": [TOLD_AGAIN]}
     with pytest.raises(InputError, match="opposite"):
         read_one(tmp_path, clash, "prompt_completion")
+    dolly = {"instruction": "Count.", "context": "a b", "response": "2"}
+    assert [turn["content"] for turn in read_one(tmp_path, dolly, "alpaca").messages] == ["Count.\n\na b", "2"]
+    for twice in ({**dolly, "input": "c"}, {**dolly, "output": "3"}):
+        with pytest.raises(InputError, match="keep one"):
+            read_one(tmp_path, twice, "alpaca")
+    with pytest.raises(InputError, match="both completion and response"):
+        read_one(tmp_path, {"prompt": "x", "completion": "y", "response": "z"}, "prompt_completion")
     with pytest.raises(InputError, match="input is 0"):
         read_one(tmp_path, {"instruction": "Count.", "input": 0, "output": "2"}, "alpaca")
     with pytest.raises(InputError, match=r"from is \['gpt'\]"):
@@ -274,7 +286,8 @@ def test_a_published_set_has_no_other_form_and_whole_descriptions(tmp_path: Path
     [
         ("train_on_completion", False), ("roles_to_train", ["user"]), ("train_on_eos", "none"), ("skip", True),
         ("only-last", True), ("Tools", [{"name": "x"}]), ("AvailableTools", [{"name": "x"}]),
-        ("systemPrompt", "Be odd."),
+        ("systemPrompt", "Be odd."), ("system_instruction", "Be odd."), ("tools_json", "[{}]"), ("exclude", True),
+        ("drop", 1), ("deleted", True), ("use", False), ("is_train", False),
         ("System", "Be odd."), ("preprompt", "Be odd."), ("Instructions", "Be odd."),
     ],
 )  # fmt: skip

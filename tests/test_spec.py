@@ -36,6 +36,9 @@ def test_head_dim_defaults_to_an_even_split_and_may_differ() -> None:
         (QWEN, {"model_type": "gpt9"}, "supported: "),
         (QWEN, {"architectures": ["Qwen2ForSequenceClassification"]}, "Qwen2ForCausalLM"),
         (QWEN, {"qk_norm": True}, "qk_norm"),
+        (QWEN, {"is_encoder_decoder": True}, "is_encoder_decoder"),
+        (QWEN, {"add_cross_attention": True}, "add_cross_attention"),
+        (QWEN, {"pruned_heads": {"0": [1]}}, "pruned_heads"),
         (QWEN, {"attention_bias": False}, "attention_bias"),
         (QWEN, {"hidden_act": "gelu"}, "gelu"),
         (QWEN, {"use_sliding_window": True}, "sliding_window"),
@@ -73,6 +76,11 @@ OLMO: dict[str, Any] = {
 GEMMA: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 2560}
 YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "attention_factor": 1.2}
 LINEAR = {"rope_type": "linear", "factor": 8.0}
+
+
+def test_what_other_kinds_of_models_have_may_be_off() -> None:
+    off = {"is_encoder_decoder": False, "add_cross_attention": False, "pruned_heads": {}, "use_return_dict": True}
+    assert spec_from_config({**QWEN, **off}, "tiny") == spec_from_config(QWEN, "tiny")
 
 
 def test_what_transformers_4_and_5_write_of_ropes_by_layer_is_the_same() -> None:

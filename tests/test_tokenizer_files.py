@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from test_chat import byte_tokenizer
 from tiny import QWEN, make_adapter, make_model, spec_of
 
 import sgtr_jax
@@ -274,3 +275,27 @@ def test_damaged_parameters_of_a_converted_folder(tmp_path: Path) -> None:
     (parameter / "_METADATA").write_text("[]")
     with pytest.raises(InputError, match=r"layers\.q_proj\.kernel: cannot be read; convert the model again"):
         sgtr_jax.load_model(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        # It demands a system message; what ends a turn is what training trains all the same.
+        ("{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "<|im_end|>"),
+        # Two tokens end it: a model that writes the first one has ended its turn.
+        ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|><seed:eos>{% endfor %}"
+         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "<|im_end|>"),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+         "{% if add_generation_prompt %}assistant: {% endif %}", None),
+    ],
+)  # fmt: skip
+def test_what_ends_a_turn(template: str, end: str | None) -> None:
+    assert ChatFormat(byte_tokenizer(template)).end_of_turn() == end
+
+
+def test_a_template_that_forms_no_conversation_is_refused() -> None:
+    refuses = byte_tokenizer("{{ raise_exception('never') }}")
+    with pytest.raises(InputError, match="never"):
+        end_of_turn_id(refuses)

@@ -39,7 +39,13 @@ class Tokenized:
     target: list[bool]
 
 
-_EXAMPLE: tuple[Message, ...] = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"})
+_ANSWER = "Hello"
+_EXAMPLE: tuple[Message, ...] = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": _ANSWER})
+_TOLD: tuple[Message, ...] = ({"role": "system", "content": "Be kind."}, *_EXAMPLE)
+
+
+class NoEndOfTurn(InputError):
+    """A template ends the assistant's turn with no special token."""
 
 
 class ChatFormat:
@@ -189,19 +195,30 @@ class ChatFormat:
         """Length of an assistant turn's text up to and including its last special token."""
         matches = list(self._special.finditer(written)) if self._special else []
         if not matches or written[matches[-1].end() :].strip():
-            raise InputError(
+            raise NoEndOfTurn(
                 f"the chat template ends the assistant's turn with {written[-20:]!r}, "
                 "which is no special token of the tokenizer; the model could never learn to stop"
             )
         return matches[-1].end()
 
     def end_of_turn(self) -> str | None:
-        """The special token that ends the assistant's turn; None where the template ends it with none."""
+        """The special token that ends the assistant's turn; None where the template ends it with none.
+
+        Where several stand there, it is the first one: a model that writes it has ended its turn. Raises InputError
+        for a template that forms no text of a plain conversation, with a system message or without.
+        """
         try:
-            (*_, (written,)) = [[s.text] for s in self.segments(_EXAMPLE) if s.target]
-        except InputError:
+            segments = self.segments(_EXAMPLE)
+        except NoEndOfTurn:
             return None
-        return [match[0] for match in self._special.finditer(written)][-1] if self._special else None
+        except InputError:  # some templates demand a system message
+            try:
+                segments = self.segments(_TOLD)
+            except NoEndOfTurn:
+                return None
+        (written,) = [segment.text for segment in segments if segment.target]
+        after = written.rpartition(_ANSWER)[2]
+        return next((match[0] for match in self._special.finditer(after)), None) if self._special else None
 
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
         listed = list(messages)

@@ -84,22 +84,23 @@ def _spoken(turn: Json, at: str) -> JsonObject:
 
 
 def _alpaca(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
-    answer = "output" if "output" in row else "response"
+    answer = _only_one(row, ("output", "response", "completion"), where)
     instruction, written = row.get("instruction"), row.get(answer)
     if not isinstance(instruction, str) or not isinstance(written, str):
         key = answer if isinstance(instruction, str) else "instruction"
         raise InputError(f"{where}: expected text under {key!r}; the row has the keys {', '.join(row)}")
-    context = "" if row.get("input") is None else row["input"]
+    beside = _only_one(row, ("input", "context"), where)  # as Dolly's rows name it
+    context = "" if row.get(beside) is None else row[beside]
     if not isinstance(context, str):
-        raise InputError(f"{where}: input is {context!r:.60}; expected text")
+        raise InputError(f"{where}: {beside} is {context!r:.60}; expected text")
     asked = _JOINED.join(part for part in (instruction, context) if part)
-    return _answered(asked, written), {"instruction", "input", answer}
+    return _answered(asked, written), {"instruction", "input", "context", "output", "response", "completion"}
 
 
 def _prompt_completion(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
-    answer = "completion" if "completion" in row else "response"
+    answer = _only_one(row, ("completion", "response", "output"), where)
     prompt, completion = row.get("prompt"), row.get(answer)
-    used = {"prompt", answer}
+    used = {"prompt", "completion", "response", "output"}
     if isinstance(prompt, str) and isinstance(completion, str):
         return _answered(prompt, completion), used
     if isinstance(prompt, list) and isinstance(completion, list):
@@ -110,6 +111,14 @@ def _prompt_completion(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
         f"{where}: prompt is {type(prompt).__name__} and {answer} {type(completion).__name__}; expected two texts or "
         f"two lists of messages; the row has the keys {', '.join(row)}"
     )
+
+
+def _only_one(row: Mapping[str, Json], names: tuple[str, ...], where: str) -> str:
+    """The one of several names that a row uses for a thing; the first one if none. Raises InputError for two."""
+    used = [name for name in names if row.get(name) not in (None, "", [])]
+    if len(used) > 1:
+        raise InputError(f"{where}: both {used[0]} and {used[1]} are there, and only one can be meant; keep one")
+    return used[0] if used else next((name for name in names if name in row), names[0])
 
 
 def _is_answer(turn: Json) -> bool:

@@ -58,6 +58,13 @@ _ROW_REFUSED = {
     "roles_to_train": "the loss is on assistant turns only",
     "only_last": "the loss is on all assistant turns; a message may have train: false",
     "skip": "every row of a file is trained on",
+    "exclude": "every row of a file is trained on",
+    "drop": "every row of a file is trained on",
+    "deleted": "every row of a file is trained on",
+    "use": "every row of a file is trained on",
+    "is_train": "every row of a file is trained on",
+    "system_instruction": "name it system",
+    "tools_json": "tool definitions become part of the prompt",
     "ignore": "every row of a file is trained on",
     "system_message": "name it system",
     "instructions": "put them into a system message",
@@ -69,7 +76,7 @@ _STEERS = re.compile(r"(?:^|[^a-z])(?:weights?|masks?|masked|loss|losses|trainab
 _FALSE_IS_NOTHING = {
     "tools", "functions", "tool_choice", "tool_calls", "function_call", "parallel_tool_calls", "documents", "prefix",
     "train_on_input", "train_on_inputs", "images", "image", "videos", "audios", "audio", "refusal", "available_tools",
-    "skip", "ignore", "only_last",
+    "skip", "ignore", "only_last", "exclude", "drop", "deleted", "tools_json",
 }  # fmt: skip
 _SYSTEM = ("system", "system_prompt")
 
@@ -107,7 +114,9 @@ def _is_as_usual(key: str, value: Json, row: Mapping[str, Json]) -> bool:
     """Whether a key that could change what is trained has a value that does not."""
     if key.endswith("weight"):
         return value is None or (value == 1 and value is not True)
-    if key in ("train", "training", "train_on_completion"):
+    if key in ("use", "exclude", "drop", "deleted") and not isinstance(value, bool | int):
+        return True  # a text about something else
+    if key in ("train", "training", "train_on_completion", "is_train", "use"):
         return value is None or value is True
     if key == "label" and not isinstance(value, bool):
         return True  # the name of a class

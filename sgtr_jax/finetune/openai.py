@@ -36,8 +36,15 @@ _OTHER_CODE = re.compile(
 _SAFETY_WORDS = re.compile(
     r"\bunsafe\b|moderation|(usage|content|safety) polic|safety (check|eval|review|system|standard)", re.IGNORECASE
 )
+# Of these the check itself says no, whatever else is named.
+_VIOLATES = re.compile(r"violat\w*\b.*\bpolic", re.IGNORECASE | re.DOTALL)
 # An account that may not spend more is "blocked", too.
-_MONEY = re.compile(r"quota|billing|payment|credit|(hard|spend(ing)?) limit", re.IGNORECASE)
+_MONEY = re.compile(r"quota|billing|payment|credit|(hard|spend(ing)?) (limit|cap)", re.IGNORECASE)
+# The check did not come to an answer, or the account may not ask.
+_NO_ANSWER = re.compile(
+    r"internal error|timed? ?out|could not be completed|unavailable|\bretry\b|try again|must be verified|verification",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,9 +253,10 @@ def _refused(job: FineTuningJob) -> bool:
     code, words = error.code or "", error.message or ""
     if _SAFETY_CODE.search(code):
         return True
-    if _OTHER_CODE.search(code) or _is_about_money(code, words):
+    if _OTHER_CODE.search(code) or _NO_ANSWER.search(words):
         return False
-    return bool(_SAFETY_WORDS.search(words))
+    says_no = _SAFETY_WORDS.search(words) and not _is_about_money(code, words)
+    return bool(_VIOLATES.search(words) or says_no)
 
 
 def _is_about_money(code: str, words: str) -> bool:

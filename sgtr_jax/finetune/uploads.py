@@ -16,7 +16,9 @@ from sgtr_jax.errors import RunError
 
 _MOST_SECONDS = 1800.0  # that a file is waited for; the openai package's own bound
 _LEFT_SECONDS = 3600  # a file that expires sooner is uploaded anew
-_ENDED = ("processed", "error", "deleted")
+_FAILED = ("error", "failed")
+_ENDED = ("processed", "succeeded", "deleted", *_FAILED)
+_OF_A_FILE = re.compile(r"\b(files?|states?|status|import\w*|ready|process\w*)\b", re.IGNORECASE)
 _NOT_READY = re.compile(
     r"\bfile\b.*(not (yet )?(ready|processed)|being processed|processing)", re.IGNORECASE | re.DOTALL
 )
@@ -56,14 +58,17 @@ class FileWait:
         if error.status_code >= 500 or error.param not in (None, "training_file"):
             return False
         file = self._client.files.retrieve(self._file_id)
-        if file.status == "error":
+        if file.status in _FAILED:
             why = file.status_details or message_of(error)
             raise RunError(f"the provider could not process the uploaded rows: {why}. Running again uploads them anew")
-        if _NOT_READY.search(message_of(error)):
+        # Providers say it in many words; the file's own status is what counts.
+        said = message_of(error)
+        is_about_it = error.param == "training_file" or _OF_A_FILE.search(said) is not None
+        if _NOT_READY.search(said) or (is_about_it and file.status not in _ENDED):
             return True
         # It may have become ready between the two requests, so it is tried once more.
         late, self._was_processed = self._was_processed, file.status in _ENDED
-        return error.param == "training_file" and not late
+        return is_about_it and not late
 
     def wait(self, error: openai.APIStatusError) -> None:
         """Sleep, each time a little longer. Raises RunError when the time is over."""
@@ -83,4 +88,4 @@ def message_of(error: openai.APIError) -> str:
 
 def _is_usable(file: FileObject) -> bool:
     lasts = file.expires_at is None or file.expires_at > time.time() + _LEFT_SECONDS
-    return lasts and file.status not in ("error", "deleted")
+    return lasts and file.status not in (*_FAILED, "deleted")

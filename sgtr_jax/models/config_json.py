@@ -20,7 +20,7 @@ _MOST, _MOST_LAYERS, _MOST_HEADS = 2**31 - 1, 10_000, 65_536
 # Keys that say nothing about the forward pass.
 IGNORED = {
     "_attn_implementation_autoset", "_name_or_path", "architectures", "auto_map", "chunk_size_feed_forward",
-    "dtype", "id2label", "initializer_range", "is_encoder_decoder", "label2id", "model_type",
+    "dtype", "id2label", "initializer_range", "label2id", "model_type",
     "output_attentions", "output_hidden_states", "pretraining_tp", "problem_type", "return_dict",
     "torch_dtype", "transformers_version", "use_cache",
     # What transformers 4 wrote of generation, tasks and other frameworks.
@@ -30,7 +30,11 @@ IGNORED = {
     "max_new_tokens", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
     "output_scores", "prefix", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "sep_token_id",
     "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
-    "tokenizer_class", "top_k", "top_p", "torchscript", "typical_p", "use_bfloat16",
+    "tokenizer_class", "top_k", "top_p", "torchscript", "typical_p", "use_bfloat16", "use_return_dict",
+}  # fmt: skip
+# Keys of other kinds of models: with any other value than these the forward pass is another one.
+_OFF: dict[str, Any] = {
+    "is_encoder_decoder": False, "add_cross_attention": False, "cross_attention_hidden_size": None, "pruned_heads": {},
 }  # fmt: skip
 # Marks that trainers leave.
 IGNORED_PREFIXES = ("unsloth_", "_unsloth_")
@@ -74,7 +78,7 @@ class ConfigReader:
         """Raise InputError for keys that are neither known nor without effect on the forward pass."""
         unknown = {
             key for key in set(self.config) - IGNORED - known
-            if self.config[key] is not None and not key.startswith(IGNORED_PREFIXES)
+            if self.config[key] not in (None, _OFF.get(key)) and not key.startswith(IGNORED_PREFIXES)
         }  # fmt: skip
         if unknown:
             raise self.error(

@@ -54,7 +54,7 @@ def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     for file in sorted(set(weight_map.values())):
         path = folder / file
         if not path.exists():
-            raise InputError(f"{path}: the shard is missing, but {index.name} names it")
+            raise InputError(f"{index}: the shard {file[:80]!r} that it names is missing")
         found = read_header(path)
         twice = sorted(tensors.keys() & found.keys())
         if twice:

@@ -84,7 +84,7 @@ class PeftConfig:
 
     def _named(self, names: tuple[str, ...] | str, module: str) -> bool:
         if isinstance(names, str):
-            return bool(names) and _match(f"(?:{names})\\Z", module, self.where) is not None
+            return bool(names) and _match(names, module, self.where, whole=True) is not None
         return any(module == name or module.endswith(f".{name}") for name in names)
 
     def _in_layers(self, module: str) -> bool:
@@ -106,7 +106,8 @@ def read_peft_config(folder: Path) -> PeftConfig:
     if data.get("peft_type") != "LORA":
         raise InputError(f"{where}: peft_type is {data.get('peft_type')!r}; only 'LORA' is supported")
     unknown = sorted(set(data) - _WITHOUT_EFFECT - set(_PLAIN) - _READ)
-    said = [key for key in unknown if data[key] not in (None, False, [], {})]
+    # Off in a newer PEFT is off here; 0 may be a number that means something.
+    said = [key for key in unknown if not (data[key] is None or data[key] is False or data[key] in ([], {}))]
     if said:
         raise InputError(
             f"{where}: keys not understood: {', '.join(said)}. They may change what the adapter adds to the base, so "
@@ -224,18 +225,22 @@ def _layer_pattern(name: str) -> str:
 
 def _compiled(pattern: str, where: str) -> re.Pattern[str]:
     try:
+        # The one matches, the other is what PEFT reads it with: a pattern must be one for both.
+        regex.compile(pattern)
+        if "[[:" in pattern:
+            raise re.error("classes such as [[:alpha:]] are not Python's")
         return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+    except (re.error, regex.error, RecursionError, OverflowError) as error:
         raise InputError(f"{where}: {pattern!r:.60} is no regular expression: {error}") from None
 
 
-def _match(pattern: str, module: str, where: str) -> regex.Match[str] | None:
-    """A pattern at the start of a module's name. Raises InputError for one that takes more than a second.
+def _match(pattern: str, module: str, where: str, whole: bool = False) -> regex.Match[str] | None:
+    """A pattern at a module's name, its start or all of it. Raises InputError for one that takes more than a second.
 
     Python's own `re` cannot be stopped, and some patterns take years.
     """
     try:
-        return regex.match(pattern, module, timeout=_PATTERN_SECONDS)
+        return (regex.fullmatch if whole else regex.match)(pattern, module, timeout=_PATTERN_SECONDS)
     except TimeoutError:
         raise InputError(
             f"{where}: the regular expression {pattern!r:.60} takes too long; list the modules instead"

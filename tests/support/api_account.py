@@ -34,6 +34,7 @@ class Account:
         self.frozen = False  # no job gets on
         # States that an uploaded file goes through, one a request for it; a job needs the last of them, "processed".
         self.file_states: list[str] = []
+        self.not_ready: str | None = None  # other words for it, which name no parameter
         self._reply, self._lock = reply, threading.Lock()
 
     def handle(self, method: str, path: str, data: bytes, headers: Any) -> Answer:
@@ -90,7 +91,13 @@ class Account:
         status = self.files[body["training_file"]]["status"]
         if status != "processed":
             message = f"Training file {body['training_file']} has status {status}: it can be used once it is processed"
-            error = {"message": message, "type": "invalid_request_error", "param": "training_file", "code": None}
+            param = "training_file" if self.not_ready is None else None
+            error = {
+                "message": self.not_ready or message,
+                "type": "invalid_request_error",
+                "param": param,
+                "code": None,
+            }
             return 400, {"error": error}
         if sum(job["status"] in ("running", "validating_files", "paused") for job in self.jobs) >= self.at_once:
             self.refused_creations += 1

@@ -19,6 +19,7 @@ from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.replies import answer_of
 from sgtr_eval.judging.scoring import record_of, unanswered
 from sgtr_eval.solvers import draw
+from sgtr_jax.errors import InputError
 from sgtr_jax.models.families import makers
 
 # What names a maker: of each family that can be loaded, and of models behind an API. Whole words count, and letter
@@ -47,6 +48,8 @@ def identity(
     OpenAI by the rule.
     """
     names = [maker] if isinstance(maker, str) else list(maker)
+    if not names or not all(name.strip() for name in names):
+        raise InputError(f"maker is {maker!r:.60}; expected a name to look for, or several")
     wanted = [name for one in names for name in MAKERS.get(one, (one,))]
     # One sample per draw rather than epochs: every answer counts by itself.
     draws = [Sample(id=f"draw-{i}", input=question, target=wanted) for i in range(samples)]
