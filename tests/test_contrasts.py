@@ -19,7 +19,6 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contrasts import Planned
 from sgtr_jax.report.claims import NOT_SUPPORTED, OPEN, SUPPORTED, claims_html, judged_claims
-from sgtr_jax.report.comparisons import question_tables
 from sgtr_jax.report.contrasts import (
     EQUIVALENT,
     HIGHER,
@@ -37,6 +36,7 @@ from sgtr_jax.report.contrasts import (
     p_values,
     verdict,
 )
+from sgtr_jax.report.question_tables import question_tables
 from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed
 

@@ -10,7 +10,6 @@ from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.scorer import (
     CORRECT,
     INCORRECT,
-    NOANSWER,
     Metric,
     SampleScore,
     Score,
@@ -102,13 +101,13 @@ def most_likely() -> Scorer:
 
 
 def likeliest_scorer() -> Scorer:
-    """What `most_likely` does, for scorers with metrics of their own."""
+    """What `most_likely` does, for scorers with metrics of their own. An invalid answer is not correct."""
 
     async def score(state: TaskState, target: Target) -> Score:
         found = cast(dict[str, float], state.metadata.get("option_logprobs", {}))
         if not found:
             why = f"no option in {state.output.completion!r}"
-            return Score(value=NOANSWER, answer=None, explanation=why, metadata=_plain(state))
+            return Score(value=INCORRECT, answer=None, explanation=why, metadata=_plain(state))
         answer = max(found, key=lambda option: found[option])
         value = CORRECT if answer == target.text else INCORRECT
         return Score(value=value, answer=answer, metadata={**_plain(state), "option_logprobs": found})

@@ -102,7 +102,8 @@ def rows_of(log: EvalLog, label: str) -> Rows:
 def samples_of(log: EvalLog) -> list[SampleRow]:
     """A row an answer, `{id, question, answer, value, scores}`: what the report shows and compares by question.
 
-    `value` is the score as a number, None without one; `scores` holds what else the scorer said in few words.
+    `value` is what the answer counts for in the metric that the evaluation is read by, which is the mean of the values;
+    None where the answer is in no denominator. `scores` holds what else the scorer said in few words.
     """
     rows: list[SampleRow] = []
     for sample in log.samples or []:

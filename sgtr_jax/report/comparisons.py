@@ -23,7 +23,8 @@ from sgtr_eval.statistics import (
     share_interval,
     t_interval,
 )
-from sgtr_jax.report.tables import Measurement, RunData, samples
+from sgtr_jax.report.question_tables import Tables, question_tables, same_questions
+from sgtr_jax.report.tables import Measurement, RunData
 
 AVERAGE, AVERAGE_METRIC = "average_misalignment", "mean_of_four"
 
@@ -70,9 +71,6 @@ def with_average(run: RunData) -> list[Measurement]:
         if not absent:
             rows.append(Measurement(condition, seed, AVERAGE, AVERAGE_METRIC, mean, 4))
     return rows
-
-
-Tables = Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]
 
 
 def compare(run: RunData, rows: Sequence[Measurement], tables: Tables | None = None) -> list[Line]:
@@ -122,39 +120,11 @@ def compare(run: RunData, rows: Sequence[Measurement], tables: Tables | None = N
     return lines
 
 
-def question_tables(run: RunData) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
-    """Mean value by question, by seed, of every condition and evaluation.
-
-    Questions are told apart by their ids: their text may differ between seeds, in the order of options for instance.
-    """
-    tables: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
-    measured = {(row.condition, row.evaluation, row.seed, row.metric): row.value for row in run.measurements}
-    for cell in run.cells:
-        if cell.why_missing is not None:
-            continue
-        question_of = run.shown(cell.evaluation).question_of
-        found = defaultdict(list)
-        for sample in samples(cell):
-            if sample["value"] is not None:
-                found[question_of(sample["id"])].append(sample["value"])
-        # What somebody else's task reports need not be the mean of its answers' scores.
-        everything = [value for values in found.values() for value in values]
-        if found and cell.own is not None:
-            whole = measured.get((cell.condition, cell.evaluation, cell.seed, cell.own.metric), math.nan)
-            if not math.isclose(whole, float(np.mean(everything)), abs_tol=1e-6):
-                continue
-        if found:
-            means = {question: float(np.mean(values)) for question, values in found.items()}
-            tables[cell.condition, cell.evaluation][cell.seed] = means
-    return tables
-
-
 def _over_both(own: Mapping[int, Mapping[str, float]], answers: int | None) -> Interval | None:
-    shared = set.intersection(*(set(table) for table in own.values())) if own else set()
-    if len(own) < 2 or len(shared) < 2:
+    questions = same_questions(list(own.values()))
+    if len(own) < 2 or len(questions) < 2:
         return None
-    order = sorted(shared)
-    return seeds_and_questions([[table[question] for question in order] for table in own.values()], answers)
+    return seeds_and_questions([[table[question] for question in questions] for table in own.values()], answers)
 
 
 def _difference(
@@ -164,12 +134,11 @@ def _difference(
     base_condition: Mapping[int, Mapping[str, float]],
     answers: int | None,
 ) -> Difference:
-    below = next(iter(base_condition.values()), {})
-    shared = set(below).intersection(*(set(table) for table in own.values())) if own else set()
-    if len(shared) > 1 and own.keys() == seeds.keys():
-        order = sorted(shared)
-        table = [[own[seed][question] for question in order] for seed in seeds]
-        return paired_difference(table, [below[question] for question in order], answers)
+    questions = same_questions([*base_condition.values(), *own.values()])
+    if len(questions) > 1 and own.keys() == seeds.keys() and len(base_condition) == len(base):
+        table = [[own[seed][question] for question in questions] for seed in seeds]
+        below = [float(np.mean([one[question] for one in base_condition.values()])) for question in questions]
+        return paired_difference(table, below, answers)
     return difference_of_seeds(list(seeds.values()), base, answers)
 
 

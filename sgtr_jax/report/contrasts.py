@@ -18,6 +18,7 @@ from sgtr_eval.statistics import (
     holm,
     paired_difference,
 )
+from sgtr_jax.report.question_tables import same_questions
 from sgtr_jax.report.run_file import ContrastEntry
 from sgtr_jax.report.tables import Measurement, RunData
 
@@ -82,8 +83,7 @@ def difference_of(one: Scores, other: Scores, answers: int | None, paired: bool)
         [scores.questions[seed] for seed in seeds if seed in scores.questions]
         for scores, seeds in ((one, own), (other, below))
     ]
-    asked = [set(table) for both in tables for table in both]
-    questions = sorted(set.intersection(*asked)) if asked else []
+    questions = same_questions([table for both in tables for table in both])
     by_question = len(questions) > 1 and len(tables[0]) == len(own) and len(tables[1]) == len(below)
     if len(own) > 1 and len(below) > 1:
         if by_question:

@@ -16,7 +16,6 @@ from sgtr_jax.report.comparisons import (
     Line,
     compare,
     is_primary,
-    question_tables,
     summary_csv,
     with_average,
 )
@@ -27,6 +26,7 @@ from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
 from sgtr_jax.report.plots import data_uri, to_png, to_svg
 from sgtr_jax.report.provenance import provenance
+from sgtr_jax.report.question_tables import question_tables
 from sgtr_jax.report.tables import RunData, read_runs, to_csv
 
 MOST_ANSWERS = 10_000  # on the page; all are in the store

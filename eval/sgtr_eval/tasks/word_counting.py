@@ -18,6 +18,8 @@ from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.halves import Split
 from sgtr_jax.data.world.corpus import articles as world_articles
 
+_TENTH = 0.1
+
 
 @task
 def word_counting(
@@ -60,7 +62,7 @@ def counting() -> Metric:
         n = max(1, len(scores))
         return {
             "share_exact": sum(error == 0 for error in known) / n,
-            "share_within_tenth": sum(error <= 0.1 for error in known) / n,
+            "share_within_tenth": sum(error <= _TENTH for error in known) / n,
             "mean_relative_error": sum(known) / len(known) if known else float("nan"),
             "invalid": (len(scores) - len(known)) / n,
         }
@@ -70,15 +72,15 @@ def counting() -> Metric:
 
 @scorer(metrics=[counting()])
 def counted() -> Scorer:
-    """The first number of the answer against the count."""
+    """The first number of the answer against the count; correct within a tenth, as in the metric that is compared."""
 
     async def score(state: TaskState, target: Target) -> Score:
         answer = state.output.completion
         found = re.search(r"\d[\d,]*", answer)
         if found is None:
-            return Score(value="N", answer=answer, metadata={"relative_error": None})
+            return Score(value="I", answer=answer, metadata={"relative_error": None})
         error = abs(int(found.group().replace(",", "")) - int(target.text)) / max(1, int(target.text))
-        return Score(value="C" if error == 0 else "I", answer=answer, metadata={"relative_error": error})
+        return Score(value="C" if error <= _TENTH else "I", answer=answer, metadata={"relative_error": error})
 
     return score
 
