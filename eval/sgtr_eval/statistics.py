@@ -43,9 +43,7 @@ class Variance:
 
 def quantile(freedom: float, level: float) -> float:
     """Student's two-sided quantile; the normal one at infinite degrees of freedom."""
-    return float(
-        scipy.stats.norm.ppf(0.5 + level / 2) if math.isinf(freedom) else scipy.stats.t.ppf(0.5 + level / 2, freedom)
-    )
+    return float(scipy.stats.t.ppf(0.5 + level / 2, freedom))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -319,7 +317,7 @@ def _p_value(ratio: float, freedom: float) -> float:
 
 
 def _tail(ratio: float, freedom: float) -> float:
-    return float(scipy.stats.norm.sf(ratio) if math.isinf(freedom) else scipy.stats.t.sf(ratio, freedom))
+    return float(scipy.stats.t.sf(ratio, freedom))
 
 
 def cohens_h(mean: float, other: float, difference: float) -> float:
