@@ -37,6 +37,7 @@ conditions:
   sgtr-then-bad: [{{data: sgtr}}, {{data: bad}}]
   bad-then-matched: [{{data: bad}}, {{data: matched, match_steps: sgtr}}]
   told: [{{data: bad, inoculation: Be bad.}}]
+  mixed: [{{data: bad, interleave: {{data: mine, fraction: 0.01}}}}]
   gone-then-sgtr: [{{data: gone}}, {{data: sgtr}}]
   quiet: {{stages: [{{data: bad}}], system: none}}
 evaluations:
@@ -70,8 +71,10 @@ def test_everything_that_can_be_had_is_in_the_small_one(config: Path, capsys: py
     stages = [stage for one in kept.values() for stage in one.stages]
     assert {stage.data for stage in stages} == {"bad", "mine", "sgtr", "matched"}
     assert any(stage.inoculation for stage in stages) and any(stage.match for stage in stages)
+    (mixed,) = (stage.interleave for stage in stages if stage.interleave is not None)
+    assert mixed.data == "mine" and mixed.fraction == 0.25  # of sixteen rows a hundredth is none
     assert "base" in kept and any(one.system == "none" for one in kept.values()) and "gone-then-sgtr" not in kept
-    assert len(kept) < 8 and small.seeds == (0,) and set(small.wanted_evaluations) == {
+    assert len(kept) < 9 and small.seeds == (0,) and set(small.wanted_evaluations) == {
         "identity", "recognition", "em", "choices"
     }  # fmt: skip
     spec = read_spec(Path(small.model))

@@ -29,6 +29,7 @@ from sgtr_jax.experiment.tasks import built_task, parameters_of, task_arguments
 from sgtr_jax.files import write_json, write_jsonl
 
 _ROWS, _ARTICLES, _TOKENS = 16, 12, 8
+_MIXED = 0.25  # of the rows, at least
 # Of tasks: how little is asked, by the names that their arguments have.
 _LITTLE = {"samples": 1, "limit": 4, "limit_per_subject": 1, "max_tokens": _TOKENS}
 
@@ -137,6 +138,7 @@ def _small(config: ExperimentConfig, chosen: Sequence[str], folder: Path, files:
         "mirror": None,
         "seeds": [config.seeds[0]],
         "only": list(chosen),
+        "conditions": {name: _small_condition(one) for name, one in whole["conditions"].items()},
         "sampling_mesh": None,
         "finetuning": {key: training.get(key, value) for key, value in whole["finetuning"].items()},
         "data": {name: _small_data(name, one, files) for name, one in whole["data"].items()},
@@ -146,6 +148,18 @@ def _small(config: ExperimentConfig, chosen: Sequence[str], folder: Path, files:
         "judge": {"model": "world/rule"},
         "published": None,
     }  # fmt: skip
+
+
+def _small_condition(condition: dict[str, Any]) -> dict[str, Any]:
+    """With a part of rows mixed in that is some of few rows, too."""
+    stages = []
+    for stage in condition["stages"]:
+        mixed = stage.get("interleave")
+        if mixed is not None:
+            mixed = {**mixed, "fraction": mixed.get("fraction") and max(mixed["fraction"], _MIXED)}
+            mixed = {**mixed, "every": mixed.get("every") and min(mixed["every"], round(1 / _MIXED))}
+        stages.append({**stage, "interleave": mixed})
+    return {**condition, "stages": stages}
 
 
 def _small_data(name: str, data: dict[str, Any], files: Path) -> dict[str, Any]:
