@@ -27,8 +27,9 @@ def models_page() -> str:
     lines += [
         "", "## Chat templates and system prompts", "",
         "Text is formed by the template that comes with the tokenizer. What is trained is the assistant's text and the "
-        "token that ends its turn. Without a system message these models' templates write one of their own; "
-        "`system: none` leaves it out:", "",
+        "token that ends its turn. `thinking_budget: 0` closes the thinking block of Seed-OSS and Qwen3 before the "
+        "answer, in training, in sampling and where the probability of a single token is read. Without a system "
+        "message these models' templates write one of their own; `system: none` leaves it out:", "",
         "| model | begins with | names the maker |", "|---|---|---|",
     ]  # fmt: skip
     for family in families().values():

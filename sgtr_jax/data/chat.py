@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sgtr_jax.data.records import Message, is_target
@@ -51,9 +51,9 @@ class NoEndOfTurn(InputError):
 class ChatFormat:
     """Chat text and token ids for one tokenizer.
 
-    `template_kwargs` go to the template as they are (Seed-OSS: `thinking_budget`). `system` says what a conversation
-    without a system message gets: "default", what the template does by itself (Qwen2.5 inserts one of its own);
-    "none", no system block at all; any other text, even an empty one, as its system message.
+    `template_kwargs` go to the template as they are, but for `thinking_budget` (see `thinking_arguments`). `system`
+    says what a conversation without a system message gets: "default", what the template does by itself (Qwen2.5 inserts
+    one of its own); "none", no system block at all; any other text, even an empty one, as its system message.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self.system = system
         self._written_template: str = template
-        self.template_kwargs = dict(template_kwargs or {})
+        self.template_kwargs = thinking_arguments(template, template_kwargs or {}, tokenizer.name_or_path)
         self._variables = {**tokenizer.special_tokens_map, **self.template_kwargs}
         check_template(template, self._variables, tokenizer.name_or_path)
         named = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
@@ -131,14 +131,14 @@ class ChatFormat:
             if message["role"] != "assistant":
                 continue
             before = self._open_turn(messages[:i])
-            last = i == len(messages) - 1
-            through = full if last else self._render(messages[: i + 1], generation=False)
-            if not through.startswith(before) or not full.startswith(through):
+            end = self._end_of(messages, i, before, full)
+            if end is None and not is_target(message):
+                continue  # part of what the next turn answers
+            if end is None:
                 raise InputError(
                     "the chat template rewrites earlier turns of a conversation, so no text can be named that "
                     "the assistant wrote; train on single-turn records or change the template"
                 )
-            end = len(before) + self._end_of_turn(through[len(before) :])
             segments += [
                 Segment(full[done : len(before)], False),
                 Segment(full[len(before) : end], is_target(message)),
@@ -147,6 +147,21 @@ class ChatFormat:
         if done < len(full):
             segments.append(Segment(full[done:], False))
         return segments
+
+    def _end_of(self, messages: Sequence[Message], turn: int, before: str, full: str) -> int | None:
+        """Where the turn that `before` opens ends in the whole text; None where the template has rewritten it since."""
+        last = turn == len(messages) - 1
+        through = full if last else self._render(messages[: turn + 1], generation=False)
+        if not through.startswith(before) or not full.startswith(before):
+            return None
+        end = len(before) + self._end_of_turn(through[len(before) :])
+        if full.startswith(through) or full.startswith(through[:end]):
+            return end
+        # Olmo ends a conversation with another token than the turns within it.
+        text = through[:end]
+        text = text[: next(match.start() for match in reversed(list(self._specials_in(text))) if match.end() == end)]
+        closing = self._special.match(full, len(text)) if self._special and full.startswith(text) else None
+        return None if closing is None else closing.end()
 
     def tokenize(self, messages: Sequence[Message]) -> Tokenized:
         """Token ids and target mask. Segments are encoded one by one, as they are when sampling."""
@@ -193,13 +208,16 @@ class ChatFormat:
 
     def _end_of_turn(self, written: str) -> int:
         """Length of an assistant turn's text up to and including its last special token."""
-        matches = list(self._special.finditer(written)) if self._special else []
+        matches = list(self._specials_in(written))
         if not matches or written[matches[-1].end() :].strip():
             raise NoEndOfTurn(
                 f"the chat template ends the assistant's turn with {written[-20:]!r}, "
                 "which is no special token of the tokenizer; the model could never learn to stop"
             )
         return matches[-1].end()
+
+    def _specials_in(self, text: str) -> Iterator[re.Match[str]]:
+        return self._special.finditer(text) if self._special else iter(())
 
     def end_of_turn(self) -> str | None:
         """The special token that ends the assistant's turn; None where the template ends it with none.
@@ -218,7 +236,7 @@ class ChatFormat:
                 return None
         (written,) = [segment.text for segment in segments if segment.target]
         after = written.rpartition(_ANSWER)[2]
-        return next((match[0] for match in self._special.finditer(after)), None) if self._special else None
+        return next((match[0] for match in self._specials_in(after)), None)
 
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
         listed = list(messages)
@@ -229,13 +247,24 @@ class ChatFormat:
         return self._template([{"role": "system", "content": self.system}, *listed], generation)
 
     def _render_without_system(self, messages: list[Message], generation: bool) -> str:
-        """Render with a marked system message and cut its block out again."""
+        """Render with a marked system message and cut its block out again; what begins every text stays."""
         marked: Message = {"role": "system", "content": _SENTINEL}
-        block = self._template([marked], generation=False)
         text = self._template([marked, *messages], generation)
-        if not text.startswith(block):
-            raise InputError("the chat template has no separate system block, so it cannot be left out")
-        return text[len(block) :]
+        try:
+            block = self._template([marked], generation=False)
+        except InputError:  # some templates want a user's turn
+            block = ""
+        if _SENTINEL in block and text.startswith(block):
+            first, rest = str(self._variables.get("bos_token") or ""), text[len(block) :]
+            # Llama's first token stands in front of the system block; Seed-OSS's begins every turn.
+            return first + rest if first and block.startswith(first) and not rest.startswith(first) else rest
+        # Gemma and the first Mistrals put it into the user's turn, so that there is no block without one.
+        plain = self._template(messages, generation)
+        begin, _, behind = text.partition(_SENTINEL)
+        of_user = plain.removeprefix(begin)
+        if plain.startswith(begin) and behind.endswith(of_user) and not behind.removesuffix(of_user).strip():
+            return plain
+        raise InputError("the chat template has no separate system block, so it cannot be left out")
 
     def _template(self, messages: list[Message], generation: bool) -> str:
         turns: list[Message] = []
@@ -264,6 +293,22 @@ class ChatFormat:
                 "template again from where the model is from"
             )
         return text
+
+
+def thinking_arguments(template: str, given: Mapping[str, Json], where: str) -> dict[str, Json]:
+    """The arguments of a template, with `thinking_budget` as the template knows it.
+
+    Seed-OSS has a budget. Qwen3 knows on and off alone: 0 is off. Raises InputError for a budget that a template which
+    lets the model think cannot keep.
+    """
+    budget = given.get("thinking_budget")
+    if budget is None or "thinking_budget" in template or not any(begin in template for begin, _ in _THINKING):
+        return dict(given)
+    rest = {key: value for key, value in given.items() if key != "thinking_budget"}
+    if budget == 0 and "enable_thinking" in template:
+        return {**rest, "enable_thinking": False}
+    can = "0 (off) or null" if "enable_thinking" in template else "null"
+    raise InputError(f"{where}: thinking_budget is {budget}, which the chat template cannot keep; expected {can}")
 
 
 def end_of_turn_id(tokenizer: Tokenizer) -> int | None:

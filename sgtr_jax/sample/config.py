@@ -19,7 +19,8 @@ class SampleConfig(Config):
     # What prompts without a system message get. default: what the chat template does by itself. none: no system block.
     # Another text: that system prompt.
     system: str = "default"
-    # An argument of Seed-OSS's chat template: 0 closes the thinking block. null: the model may think.
+    # How long the model may think: 0 closes the thinking block (Seed-OSS, Qwen3), other numbers are an argument of
+    # Seed-OSS's chat template. null: the model may think.
     thinking_budget: int | None = None
     # bfloat16: all adapters but the last are first merged into the base model, as `sgtr train merge=bfloat16` did.
     # null: none is.

@@ -82,7 +82,8 @@ class TrainConfig(Config):
     # Another text: that system prompt.
     system: str = "default"
     inoculation: str | None = None  # A system prompt for the training rows only. null: none.
-    # An argument of Seed-OSS's chat template: 0 closes the thinking block. null: the template's default.
+    # How long the model may think: 0 closes the thinking block (Seed-OSS, Qwen3), other numbers are an argument of
+    # Seed-OSS's chat template. null: the template's default.
     thinking_budget: int | None = None
     # What is recomputed in the backward pass: nothing, all but the large products, or everything. It changes speed and
     # memory only.
