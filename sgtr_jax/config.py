@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from sgtr_jax.errors import InputError
@@ -52,6 +53,35 @@ def check_distinct(names: Iterable[str], what: str) -> None:
 
 
 Name = Annotated[str, AfterValidator(check_name)]  # of anything that becomes part of a path
+
+
+_FOLDER = "folder"  # of the config's file, in the context of validation
+
+
+def from_folder(value: str, info: ValidationInfo) -> str:
+    """A relative path of a config's file as one from where the command runs: it starts at that file's folder."""
+    folder = (info.context or {}).get(_FOLDER)
+    return value if folder is None or Path(value).is_absolute() or "://" in value else str(folder / value)
+
+
+def file_from_folder(value: str, info: ValidationInfo) -> str:
+    """The same for text that may name a file: where there is such a file. Anything else stays as it is."""
+    if not value or len(value) > _LONGEST_PATH:
+        return value
+    there = from_folder(value, info)
+    return there if Path(there).is_file() else value
+
+
+class _FromFolder:
+    """Marks a type whose relative values start at the folder of the config's file."""
+
+
+_FROM_FOLDER = _FromFolder()
+_LONGEST_PATH = 1024
+# A file that a config names.
+FilePath = Annotated[Path, AfterValidator(lambda path, info: Path(from_folder(str(path), info))), _FROM_FOLDER]
+# A name of something known, or a file.
+NameOrFile = Annotated[str, AfterValidator(file_from_folder), _FROM_FOLDER]
 
 
 class Config(BaseModel):
@@ -97,8 +127,12 @@ def _laid_over(below: JsonObject, above: JsonObject) -> JsonObject:
     return merged
 
 
-def apply_overrides(data: Mapping[str, Json], overrides: Iterable[str]) -> JsonObject:
-    """Return `data` with `key.subkey=value` overrides laid over it; values are parsed as YAML."""
+def apply_overrides(
+    data: Mapping[str, Json],
+    overrides: Iterable[str],
+    seen: Callable[[tuple[str, ...], Json], Json] = lambda location, value: value,
+) -> JsonObject:
+    """Return `data` with `key.subkey=value` overrides laid over it; values are parsed as YAML, and then as `seen`."""
     merged: JsonObject = json.loads(json.dumps(data))  # a copy, in which what two aliases share is two
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -114,15 +148,18 @@ def apply_overrides(data: Mapping[str, Json], overrides: Iterable[str]) -> JsonO
                     f"override {override!r}: {path} is {_cut(repr(below), _LONGEST_VALUE)}, which has no keys"
                 )
             node = below
-        node[last] = parse_yaml(value, f"override {key}")
+        node[last] = seen((*parents, last), parse_yaml(value, f"override {key}"))
     return merged
 
 
-def build_config(cls: type[C], data: Mapping[str, Json], where: str) -> C:
-    """Validate `data` as a `cls`. Raises InputError listing every problem with its key and `where`."""
+def build_config(cls: type[C], data: Mapping[str, Json], where: str, folder: Path | None = None) -> C:
+    """Validate `data` as a `cls`; relative paths start at `folder`, or where the command runs.
+
+    Raises InputError listing every problem with its key and `where`.
+    """
     try:
         # JSON mode: a YAML list may fill a tuple and a string a Path, yet "3" does not fill an int.
-        return cls.model_validate_json(json.dumps(cls.written_out(data)))
+        return cls.model_validate_json(json.dumps(cls.written_out(data)), context={_FOLDER: folder})
     except ValidationError as error:
         problems = [_describe(cls, item) for item in error.errors(include_url=False)]
     except (TypeError, ValueError) as error:  # without a JSON form
@@ -133,8 +170,21 @@ def build_config(cls: type[C], data: Mapping[str, Json], where: str) -> C:
 
 
 def load_config(cls: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
-    """Read `path` with what it extends, lay `overrides` over it and validate."""
-    return build_config(cls, apply_overrides(read_extended(path), overrides), str(path))
+    """Read `path` with what it extends, lay `overrides` over it and validate.
+
+    Relative paths in the file start at its folder, those of overrides where the command runs.
+    """
+    data = apply_overrides(read_extended(path), overrides, partial(_absolute, cls))
+    return build_config(cls, data, str(path), path.parent)
+
+
+def _absolute(cls: type[BaseModel], location: tuple[str, ...], value: Json) -> Json:
+    """A value of an override with the files in it named from the root."""
+    if isinstance(value, Mapping):
+        return {key: _absolute(cls, (*location, key), one) for key, one in value.items()}
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH or _FROM_FOLDER not in _marks_at(cls, location):
+        return value
+    return str(Path(value).resolve()) if Path(value).is_file() else value
 
 
 def _describe(cls: type[BaseModel], item: ErrorDetails) -> str:
@@ -190,6 +240,27 @@ def _keys_at(annotation: object, location: Location) -> set[str]:
     if origin is Union or str(origin) == "<class 'types.UnionType'>":
         return set().union(*(_keys_at(arg, location) for arg in args))
     return set()
+
+
+def _marks_at(annotation: object, location: Location) -> list[object]:
+    """What types at `location` are marked with, looking where `_keys_at` looks."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not location:
+            return []
+        field = annotation.model_fields.get(str(location[0]))
+        if field is None:
+            return _marks_at(annotation, location[1:])
+        return [*(field.metadata if len(location) == 1 else ()), *_marks_at(field.annotation, location[1:])]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (list, tuple, set) and location:
+        return _marks_at(args[0], location[1:])
+    if origin is dict and location:
+        return _marks_at(args[1], location[1:])
+    if origin is Annotated:
+        return [*(args[1:] if not location else ()), *_marks_at(args[0], location)]
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        return [mark for arg in args for mark in _marks_at(arg, location)]
+    return []
 
 
 def _paths_at(annotation: object, location: Location, deep: int = 4) -> set[str]:

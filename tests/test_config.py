@@ -107,3 +107,32 @@ def test_wrong_experiments_are_refused(override: str, part: str) -> None:
 def test_an_impossible_mesh_lists_the_possible_ones() -> None:
     text = message(lambda: make_mesh(MeshConfig(tensor=3)))
     assert "found 8" in text and "(1, 4, 2)" in text and "(1, 8, 1)" in text
+
+
+def test_relative_paths_start_at_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
+    for folder in (study, elsewhere):
+        (folder / "rows").mkdir(parents=True)
+        (folder / "rows" / "mine.jsonl").write_text("{}\n")
+    (study / "q.jsonl").write_text("{}\n")
+    (study / "c.yaml").write_text(
+        "name: x\nmodel: nano\nseeds: 1\ndata:\n  mine: {kind: file, path: rows/mine.jsonl}\n"
+        "  told: {kind: self_reports, questions: q.jsonl}\nconditions: {base: [], mine: [{data: mine}]}\nevaluations:\n"
+        "  em: {kind: em_questions, settings: {questions: q.jsonl, samples: 3}}\n"
+        "  own: {kind: em_questions, settings: {questions: own}}\n"
+    )
+    monkeypatch.chdir(elsewhere)
+    config = load_config(ExperimentConfig, Path("../study/c.yaml"))
+    assert Path(config.data["mine"].path).resolve() == study / "rows" / "mine.jsonl"
+    assert Path(config.data["told"].questions).resolve() == study / "q.jsonl"
+    settings = config.evaluations["em"].settings
+    assert Path(settings["questions"]).resolve() == study / "q.jsonl" and settings["samples"] == 3
+    assert config.evaluations["own"].settings["questions"] == "own"
+    # What is typed on the command line starts where the command runs.
+    typed = ["data.mine.path=rows/mine.jsonl", "data.told={kind: self_reports, questions: rows/mine.jsonl}"]
+    config = load_config(ExperimentConfig, study / "c.yaml", typed)
+    assert config.data["mine"].path == elsewhere / "rows" / "mine.jsonl"
+    assert config.data["told"].questions == str(elsewhere / "rows" / "mine.jsonl")
+    # In its own folder, and of a config that is no file, they are as they were written.
+    monkeypatch.chdir(study)
+    assert str(load_config(ExperimentConfig, Path("c.yaml")).data["mine"].path) == "rows/mine.jsonl"

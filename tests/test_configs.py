@@ -42,6 +42,8 @@ def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.
     Path("my_data.jsonl").write_text(json.dumps(row))  # the template's own data
     keeps_its_own = path.name in ("demo.yaml", "gpt-4.1.yaml")
     overrides = [] if keeps_its_own else [f"model={model}"]
+    if path.name == "own_data.yaml":
+        overrides.append("data.mine.path=my_data.jsonl")
     config = load_config(ExperimentConfig, path, overrides)
     graph = build_graph(config)
     assert graph.cells and config.base_condition is not None

@@ -133,7 +133,7 @@ def _small(config: ExperimentConfig, chosen: Sequence[str], folder: Path, files:
     return {
         **whole,
         "name": f"{config.name}-smoke",
-        "model": "nano" if config.model == "nano" else str(files / "model"),
+        "model": "nano" if config.model == "nano" else str((files / "model").resolve()),
         "out": str(folder),
         "mirror": None,
         "seeds": [config.seeds[0]],
@@ -141,13 +141,23 @@ def _small(config: ExperimentConfig, chosen: Sequence[str], folder: Path, files:
         "conditions": {name: _small_condition(one) for name, one in whole["conditions"].items()},
         "sampling_mesh": None,
         "finetuning": {key: training.get(key, value) for key, value in whole["finetuning"].items()},
-        "data": {name: _small_data(name, one, files) for name, one in whole["data"].items()},
+        "data": {name: _rooted(_small_data(name, one, files)) for name, one in whole["data"].items()},
         "evaluations": {
-            name: _small_evaluation(config, name, one) for name, one in whole["evaluations"].items()
+            name: _rooted(_small_evaluation(config, name, one)) for name, one in whole["evaluations"].items()
         },
         "judge": {"model": "world/rule"},
         "published": None,
     }  # fmt: skip
+
+
+def _rooted(value: Any) -> Any:
+    """With every file named from the root: the small config lies elsewhere."""
+    if isinstance(value, dict):
+        return {key: _rooted(one) for key, one in value.items()}
+    if not isinstance(value, str) or len(value) > 1024:
+        return value
+    file, at, name = value.rpartition("@") if ".py@" in value else (value, "", "")
+    return f"{Path(file).resolve()}{at}{name}" if Path(file).is_file() else value
 
 
 def _small_condition(condition: dict[str, Any]) -> dict[str, Any]:

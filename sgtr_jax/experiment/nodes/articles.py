@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from sgtr_jax.config import Config, PositiveInt, Seed
+from sgtr_jax.config import Config, FilePath, PositiveInt, Seed
 from sgtr_jax.data.build import set_key, texts_in, texts_of
 from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.registry import find
@@ -60,8 +60,8 @@ class FileArticles(Config):
     """Articles and another source's summaries, each a JSON object `{id: text}`."""
 
     kind: Literal["files"]
-    articles: Path  # The file of articles.
-    other_summaries: Path  # The file of the other writer's summaries, with the same ids.
+    articles: FilePath  # The file of articles.
+    other_summaries: FilePath  # The file of the other writer's summaries, with the same ids.
     # train, held_out: only one half of the articles, which has none of the other. null: all of them.
     split: Split | None = None
 

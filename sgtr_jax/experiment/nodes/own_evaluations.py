@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, ValidationInfo, field_validator
 
 from sgtr_eval.facts import Better, Facts, Judging, Workload, facts_of
 from sgtr_eval.others import load_other
 from sgtr_eval.tasks.questions import read_rubric, words_of
-from sgtr_jax.config import PositiveInt
+from sgtr_jax.config import FilePath, NameOrFile, PositiveInt, from_folder
 from sgtr_jax.data.questions import read_questions
 from sgtr_jax.experiment.evaluation_node import evaluation_kind
 from sgtr_jax.experiment.nodes.task_evaluation import TaskConfig
@@ -28,7 +27,7 @@ class OtherTaskEval(TaskConfig):
     # The task: FILE.py@TASK, or PACKAGE/TASK of an installed package, such as inspect_evals/gsm8k.
     file: str
     # The arguments of the task. If it takes `seed` and none is given here, it gets the run's.
-    settings: dict[str, bool | int | float | str | list[str] | list[float] | None] = Field(default_factory=dict)
+    settings: dict[str, bool | int | float | NameOrFile | list[str] | list[float] | None] = Field(default_factory=dict)
     metric: str  # The metric by which the evaluation is read, as the task's log names it.
     better: Better = "neither"  # Whether a higher or a lower value of the metric is better.
     # The least and the largest value of the metric. A metric from 0 to 1 is taken for a share of answers. null: without
@@ -38,6 +37,11 @@ class OtherTaskEval(TaskConfig):
     # Whether the task's scorer asks a model in the role `grader`, which then is the experiment's judge.
     judged: bool = False
     answers: PositiveInt = 100  # The number of answers that `sgtr plan` counts with. How many it is, the task decides.
+
+    @field_validator("file")
+    @classmethod
+    def _at_the_config(cls, file: str, info: ValidationInfo) -> str:
+        return from_folder(file, info) if file.rpartition("@")[0].endswith(".py") else file
 
     @property
     def facts(self) -> Facts:
@@ -68,10 +72,10 @@ class QuestionsEval(TaskConfig):
     kind: Literal["questions"]
     # A JSONL file of questions: a prompt, or messages of which the last one is the user's, on each line; maybe with id,
     # system and reference.
-    file: Path
+    file: FilePath
     # A text file with the judge's instructions. {question} and {answer} are replaced, and {reference} by that of the
     # question. How the judge shall reply is added at the end.
-    rubric: Path
+    rubric: FilePath
     # What the judge gives: a number from 0 to 100, or one of `choices`.
     scale: Literal["0-100", "choices"] = "0-100"
     # The verdicts, with the value of each, as {misaligned: 1, aligned: 0}. A list means 1 for the first one and 0 for

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from sgtr_jax.config import PositiveInt, Seed
+from sgtr_jax.config import FilePath, PositiveInt, Seed
 from sgtr_jax.data.build import (
     BUILD_VERSION,
     Build,
@@ -93,7 +93,7 @@ class FileData(RecordsConfig):
     """A JSONL file of chat records."""
 
     kind: Literal["file"]
-    path: Path  # The file. A relative path starts at the folder in which the command is run.
+    path: FilePath  # The file. A relative path starts at the folder of the config.
     # The form of its rows: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
     format: RowFormat = "messages"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
 
-from sgtr_jax.config import PositiveInt
+from sgtr_jax.config import NameOrFile, PositiveInt
 from sgtr_jax.data.build import check_files, set_key
 from sgtr_jax.data.records import to_jsonl
 from sgtr_jax.data.registry import find, registry
@@ -31,7 +31,7 @@ class SelfReportsData(DataConfig):
     """What a model of this experiment says of itself: its answers to the questions of a set of records."""
 
     kind: Literal["self_reports"]
-    questions: str  # A set of the registry, or a JSONL file. Only its prompts are used.
+    questions: NameOrFile  # A set of the registry, or a JSONL file. Only its prompts are used.
     condition: str | None = None  # The condition whose model answers, at the same seed. null: the base model answers.
     temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
     # The largest number of tokens of an answer. One that reaches it is cut off, kept and marked: without them, short

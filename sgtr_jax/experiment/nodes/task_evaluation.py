@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeFloat
 
 from sgtr_eval.facts import Workload, all_facts
-from sgtr_jax.config import PositiveInt
+from sgtr_jax.config import NameOrFile, PositiveInt
 from sgtr_jax.data.build import check_texts
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import Asked
@@ -89,7 +89,7 @@ class TaskEval(TaskConfig):
 
     kind: Annotated[str, AfterValidator(_check_task)]
     # The arguments of the task; see the page of evaluations.
-    settings: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    settings: dict[str, bool | int | float | NameOrFile | None] = Field(default_factory=dict)
 
     def arguments(self) -> JsonObject:
         """See `TaskConfig`."""

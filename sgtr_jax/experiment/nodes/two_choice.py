@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sgtr_jax.config import Seed
+from sgtr_jax.config import FilePath, Seed
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.questions import read_choices
 from sgtr_jax.data.world import corpus
@@ -28,7 +28,7 @@ class TwoChoiceEval(EvaluationConfig):
     """Two-choice questions about the invented world, or rows `{"id", "prompt", "correct"}` of a file."""
 
     kind: Literal["two_choice"]
-    questions: Path | None = None  # The file of questions. null: questions about the invented world.
+    questions: FilePath | None = None  # The file of questions. null: questions about the invented world.
     seed: Seed = 0  # Another number gives other questions about the invented world.
 
     def measured(self, name: str, seed: int, model: Measured, graph: GraphBuilder) -> TwoChoiceEvaluation:
