@@ -12,6 +12,9 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+import shape_checks
+
+shape_checks.install()
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -9,6 +9,7 @@ from typing import Annotated, Protocol
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32
 from pydantic import Field, field_validator
 
 from sgtr_jax.config import Config, PositiveInt
@@ -37,7 +38,7 @@ class Adapter:
     """
 
     params: dict[str, dict[str, jax.Array]]
-    scale: jax.Array  # float32 [] or [C]
+    scale: Float32[Array, "*C"]
 
 
 # Adapters of one model; their updates add up. In training the last one is being trained, the others frozen.

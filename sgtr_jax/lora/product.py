@@ -8,24 +8,37 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Num
+
+from sgtr_jax.arrays import ArrayOrNumber
 
 
-def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def matmul(x: Float[Array, "*rows into"], kernel: Num[Array, "into out"]) -> Float[Array, "*rows out"]:
     """`x @ kernel` in x's dtype; float32 stays float32 (a TPU would use bfloat16 passes by default)."""
     return jnp.matmul(x, kernel.astype(x.dtype), precision=_precision(x))
 
 
 @jax.custom_vjp
-def low_rank_product(x: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
-    """`scale * (x @ a.T) @ b` in x's dtype: `x[..., in]`, `a[r, in]`, `b[r, out]`, scale float32 `[]`.
+def low_rank_product(
+    x: Float[Array, "*rows into"],
+    a: Float[Array, "r into"],
+    b: Float[Array, "r out"],
+    scale: Float32[ArrayOrNumber, ""],
+) -> Float[Array, "*rows out"]:
+    """`scale * (x @ a.T) @ b` in x's dtype.
 
     The gradients of `a` and `b` are summed over tokens in float32. That of `scale`, which is no parameter, is 0.
     """
     return matmul(_low(x, a, scale), b)
 
 
-def grouped_low_rank_product(x: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
-    """The product for rows of C adapters: `x[B, T, in]`, `a[C, r, in]`, `b[C, r, out]`, scale float32 `[C]`.
+def grouped_low_rank_product(
+    x: Float[Array, "B T into"],
+    a: Float[Array, "C r into"],
+    b: Float[Array, "C r out"],
+    scale: Float32[Array, " C"],
+) -> Float[Array, "B T out"]:
+    """The product for rows of C adapters.
 
     Row b uses adapter b % C, so that every device's share of the rows holds every adapter's. Rows are grouped, not
     given copies of their factors: at 32 rows a chain those copies would outweigh the base.
@@ -38,14 +51,16 @@ def grouped_low_rank_product(x: jax.Array, a: jax.Array, b: jax.Array, scale: ja
     return jnp.einsum("bgtr,gro->bgto", low, b.astype(x.dtype), precision=_precision(x)).reshape(B, T, -1)
 
 
-def _low(x: jax.Array, a: jax.Array, scale: jax.Array) -> jax.Array:
+def _low(
+    x: Float[Array, "*rows into"], a: Float[Array, "r into"], scale: Float32[ArrayOrNumber, ""]
+) -> Float[Array, "*rows r"]:
     return matmul(x, a.T) * scale.astype(x.dtype)
 
 
-Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array, ArrayOrNumber]
 
 
-def _forward(x: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> tuple[jax.Array, Saved]:
+def _forward(x: jax.Array, a: jax.Array, b: jax.Array, scale: ArrayOrNumber) -> tuple[jax.Array, Saved]:
     low = _low(x, a, scale)
     return matmul(low, b), (x, low, a, b, scale)
 
@@ -56,8 +71,8 @@ def _backward(saved: Saved, g: jax.Array) -> tuple[jax.Array, ...]:
     return matmul(low_g, a), _over_tokens(low_g, x), _over_tokens(low, g), jnp.zeros_like(scale)
 
 
-def _over_tokens(thin: jax.Array, wide: jax.Array) -> jax.Array:
-    """`thin[..., r], wide[..., width]` to their sum of outer products, float32 `[r, width]`."""
+def _over_tokens(thin: Float[Array, "*rows r"], wide: Float[Array, "*rows width"]) -> Float32[Array, "r width"]:
+    """The sum of the rows' outer products."""
     thin, wide = (z.reshape(-1, z.shape[-1]) for z in (thin, wide))
     return jax.lax.dot_general(
         thin, wide, (((0,), (0,)), ((), ())), precision=_precision(thin), preferred_element_type=jnp.float32

@@ -10,10 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, Chain
 
+Pair = tuple[dict[str, jax.Array], jax.Array]  # an adapter's two factors of a projection, and its scale
 _ONE: Any = np.float32(1.0)  # a host value, which may go to the devices of many processes
 
 
@@ -43,7 +46,7 @@ def align(chains: Sequence[Chain]) -> list[Chain]:
     joined = [concatenate(chain) for chain in chains]
     if not any(joined):
         return [()] * len(joined)
-    ranks: dict[str, tuple[int, Any]] = {}
+    ranks: dict[str, tuple[int, dict[str, jax.Array]]] = {}
     for chain in joined:
         for name, pair in (item for link in chain for item in link.params.items()):
             rank = max(pair["a"].shape[1], ranks[name][0] if name in ranks else 0)
@@ -66,7 +69,9 @@ def align(chains: Sequence[Chain]) -> list[Chain]:
     return aligned
 
 
-def merge(params: Params, chain: Sequence[Adapter], rounding: Any = None) -> tuple[Params, dict[str, float]]:
+def merge(
+    params: Params, chain: Sequence[Adapter], rounding: DTypeLike | None = None
+) -> tuple[Params, dict[str, float]]:
     """Base parameters with the chain added in, computed in float32 and rounded once to `rounding`.
 
     None rounds to the base's own dtype, in which the result is held in any case.
@@ -98,10 +103,12 @@ def merge_in_turn(params: Params, chain: Sequence[Adapter]) -> tuple[Params, lis
 
 
 @partial(jax.jit, static_argnums=2)
-def _merge_kernel(kernel: jax.Array, pairs: Any, rounding: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Merged kernel `[L, in, out]`, squared norms of rounding error and update, each float32 `[L]`."""
+def _merge_kernel(
+    kernel: Float[Array, "L into out"], pairs: Sequence[Pair], rounding: jnp.dtype
+) -> tuple[Float[Array, "L into out"], Float32[Array, " L"], Float32[Array, " L"]]:
+    """Merged kernel, squared norms of rounding error and update."""
 
-    def one(layer: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def one(layer: tuple[jax.Array, Sequence[Pair]]) -> tuple[jax.Array, jax.Array, jax.Array]:
         before, links = layer
         update = jnp.zeros(before.shape, jnp.float32)
         for pair, scale in links:

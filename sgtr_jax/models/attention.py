@@ -13,6 +13,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32
 
 from sgtr_jax.models.dropout import Dropout
 
@@ -32,13 +33,13 @@ class Visibility:
     Segment 0 is padding; padded queries see padded keys, so that no softmax is over nothing.
     """
 
-    query_positions: jax.Array  # int32 [B, T]
-    query_segments: jax.Array  # int32 [B, T]
-    key_positions: jax.Array  # int32 [B, S]
-    key_segments: jax.Array  # int32 [B, S]
+    query_positions: Int32[Array, "B T"]
+    query_segments: Int32[Array, "B T"]
+    key_positions: Int32[Array, "B S"]
+    key_segments: Int32[Array, "B S"]
 
-    def mask(self, window: int | jax.Array | None = None) -> jax.Array:
-        """Bool `[B, T, S]`, True where query t sees key s: with a window only the last `window` positions."""
+    def mask(self, window: int | Int32[Array, ""] | None = None) -> Bool[Array, "B T S"]:
+        """True where query t sees key s: with a window only the last `window` positions."""
         same = self.query_segments[:, :, None] == self.key_segments[:, None, :]
         seen = same & (self.key_positions[:, None, :] <= self.query_positions[:, :, None])
         if window is None:
@@ -65,7 +66,7 @@ class Scoring:
 
     scale: float | None = None  # None: 1 / sqrt(H)
     windows: tuple[int | None, ...] = (None,)  # tokens that a query sees, itself included; None: all before it
-    which: jax.Array | int = 0  # int32 [], index of this layer's window
+    which: Int32[Array, ""] | int = 0  # index of this layer's window
 
     @property
     def window(self) -> int | jax.Array | None:
@@ -79,17 +80,17 @@ _NO_WINDOW = 2**30
 
 
 def attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B K S H"],
+    v: Float[Array, "B K S H"],
     visibility: Visibility,
     scoring: Scoring = Scoring(),
     *,
     in_order: bool = False,
     kind: AttentionKind = "xla",
     dropout: Dropout | None = None,
-) -> jax.Array:
-    """Softmax attention of `q[B, T, N, H]` over `k, v[B, K, S, H]`; N is a multiple of K. Returns `[B, T, N, H]`.
+) -> Float[Array, "B T N H"]:
+    """Softmax attention of `q` over `k` and `v`; N is a multiple of K.
 
     Scores and softmax are float32. Query head n reads
     key-value head n // (N / K), as in `transformers/models/qwen2/modeling_qwen2.py::repeat_kv`. `in_order` promises
@@ -123,17 +124,17 @@ def attend(
 
 
 def _reference(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B K S H"],
+    v: Float[Array, "B K S H"],
     visibility: Visibility,
     dropout: Dropout | None,
     queries: slice,
     by_sums: bool = False,
     *,
     scale: float,
-    window: int | jax.Array | None,
-) -> jax.Array:
+    window: int | Int32[Array, ""] | None,
+) -> Float[Array, "B T N H"]:
     B, T, N, H = q.shape
     K = k.shape[1]
     G = N // K

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.tree_util import DictKey, KeyPath
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.distributed.mesh import constrain, gather_layer
@@ -39,7 +40,7 @@ Remat = Literal["none", "light", "full"]
 class LayerInputs(NamedTuple):
     """What one step of the layer scan reads."""
 
-    number: jax.Array  # int32 [], of the layer
+    number: Int32[Array, ""]  # of the layer
     weights: Params  # of the layer
     adapters: list[dict[str, dict[str, jax.Array]]]  # of each adapter of the chain
 
@@ -61,21 +62,21 @@ class Decoder(nnx.Module):
 
     def forward(
         self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        segments: jax.Array,
+        tokens: Int32[Array, "B T"],
+        positions: Int32[Array, "B T"],
+        segments: Int32[Array, "B T"],
         *,
         chain: Chain = (),
         dropouts: Dropout | None = None,
         remat: Remat = "none",
         attention: AttentionKind = "xla",
-    ) -> jax.Array:
-        """Hidden states after the final norm, `[B, T, D]`, without a cache: for training and for scoring.
+    ) -> Float[Array, "B T D"]:
+        """Hidden states after the final norm, without a cache: for training and for scoring.
 
         Args:
-            tokens: int32 `[B, T]`.
-            positions: int32 `[B, T]`, restarting at 0 in every segment and rising along the row.
-            segments: int32 `[B, T]`; tokens see their own segment only, 0 is padding.
+            tokens: ids.
+            positions: restarting at 0 in every segment and rising along the row.
+            segments: tokens see their own segment only, 0 is padding.
             chain: adapters whose updates are added.
             dropouts: training only.
             remat: what is recomputed in the backward pass; see `Remat`.
@@ -98,13 +99,13 @@ class Decoder(nnx.Module):
 
     def prefill(
         self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        segments: jax.Array,
+        tokens: Int32[Array, "B T"],
+        positions: Int32[Array, "B T"],
+        segments: Int32[Array, "B T"],
         *,
         chain: Chain = (),
         attention: AttentionKind = "xla",
-    ) -> tuple[jax.Array, KVCache]:
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
         """As `forward`; also returns a stacked cache that holds exactly these T tokens."""
         kinds = LayerKinds(self.spec, positions)
         visibility = Visibility(positions, segments, positions, segments)
@@ -123,22 +124,22 @@ class Decoder(nnx.Module):
 
     def decode_step(
         self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        segments: jax.Array,
+        tokens: Int32[Array, "B T"],
+        positions: Int32[Array, "B T"],
+        segments: Int32[Array, "B T"],
         cache: KVCache,
         *,
         chain: Chain = (),
         layers: Sequence[Params] | None = None,
         attention: AttentionKind = "xla",
-    ) -> tuple[jax.Array, KVCache]:
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Append `[B, T]` tokens to the cache; they see what it holds. T is 1 while decoding.
 
         `tokens`, `positions`, `segments` and `chain` are as in `forward`. With `layers`, each layer's own weights
         (`unstacked`), the layers run one after the other instead of in a scan; the cache's arrays are then one a
         layer too. Splash needs queries and keys to be the same tokens, and is for `prefill`.
 
-        Returns hidden states after the final norm `[B, T, D]` and the cache, T slots fuller.
+        Returns hidden states after the final norm and the cache, T slots fuller.
         """
         kinds = LayerKinds(self.spec, positions)
         cache = cache.claim(positions, segments)
@@ -172,7 +173,7 @@ class Decoder(nnx.Module):
         stacked = self._stacked()
         return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(self.spec.num_layers)]
 
-    def _embed(self, tokens: jax.Array) -> jax.Array:
+    def _embed(self, tokens: Int32[Array, "B T"]) -> Float[Array, "B T D"]:
         x = self.embedding[...][tokens]
         if self.spec.embedding_scale != 1.0:
             # Rounded to the weights' dtype first, as the models were trained.
@@ -193,8 +194,8 @@ class Decoder(nnx.Module):
         adapters = tuple(replace(adapter, params=own) for adapter, own in zip(chain, sliced, strict=True))
         return layer, adapters
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Scores over the vocabulary, float32 `[..., V]`, for hidden states `[..., D]`."""
+    def logits(self, hidden: Float[Array, "*rows D"]) -> Float32[Array, "*rows V"]:
+        """Scores over the vocabulary."""
         kernel = self.embedding[...].T if self.head is None else self.head[...]
         logits = matmul(hidden, kernel).astype(jnp.float32)
         cap = self.spec.logit_soft_cap

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, UInt32
 
 _POSITION_BITS = 20
 _HEAD_STRIDE = 1 << 24  # features of attention weights: head * stride + position of the key
@@ -21,12 +22,12 @@ class Dropout:
     """Dropout of one training step; None instead of this in evaluation and sampling."""
 
     key: jax.Array  # typed threefry key [], of the run and step; `at_layer` folds the layer in
-    tokens: jax.Array  # uint32 [B, T], see `token_numbers`
+    tokens: UInt32[Array, "B T"]  # see `token_numbers`
     adapter: float = field(metadata={"static": True})  # on the input of the trained adapter only, as in PEFT
     residual: float = field(metadata={"static": True})
     attention: float = field(metadata={"static": True})
 
-    def at_layer(self, index: jax.Array) -> Dropout:
+    def at_layer(self, index: Int32[Array, ""]) -> Dropout:
         """The same rates with a key of its own for the layer."""
         return replace(self, key=jax.random.fold_in(self.key, index))
 
@@ -34,15 +35,17 @@ class Dropout:
         """The same for some columns of each row."""
         return replace(self, tokens=self.tokens[:, columns])
 
-    def on_features(self, x: jax.Array, rate: float, site: int) -> jax.Array:
-        """Inverted dropout of `x[B, T, D]`; the identity when `rate` is 0."""
+    def on_features(self, x: Float[Array, "B T width"], rate: float, site: int) -> Float[Array, "B T width"]:
+        """Inverted dropout of `x`; the identity when `rate` is 0."""
         if rate == 0.0:
             return x
         features = jnp.arange(x.shape[-1], dtype=jnp.uint32)
         return self._drop(x, rate, site, self.tokens[..., None], features)
 
-    def on_attention(self, weights: jax.Array, key_positions: jax.Array, site: int) -> jax.Array:
-        """Inverted dropout of attention weights `[B, K, G, T, S]`; `key_positions` int32 `[B, S]`."""
+    def on_attention(
+        self, weights: Float[Array, "B K G T S"], key_positions: Int32[Array, "B S"], site: int
+    ) -> Float[Array, "B K G T S"]:
+        """Inverted dropout of attention weights."""
         if self.attention == 0.0:
             return weights
         _, K, G, _, _ = weights.shape
@@ -59,7 +62,7 @@ class Dropout:
         return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
 
 
-def _mixed(x: jax.Array) -> jax.Array:
+def _mixed(x: UInt32[Array, "*any"]) -> UInt32[Array, "*any"]:
     """A bijection of uint32 in which every bit of `x` flips every bit of the result half of the time.
 
     Shifts and factors are the published ones of Wellons' "lowbias32" in its improved form. Masks
@@ -70,8 +73,8 @@ def _mixed(x: jax.Array) -> jax.Array:
     return x ^ (x >> 15)
 
 
-def token_numbers(segments: jax.Array, positions: jax.Array) -> jax.Array:
-    """A number of its own for each token of a step, uint32, from its example's and its position's.
+def token_numbers(segments: Int32[Array, "*rows"], positions: Int32[Array, "*rows"]) -> UInt32[Array, "*rows"]:
+    """A number of its own for each token of a step, from its example's and its position's.
 
     Segments count a step's examples from 1: token 3 of example 2 is `2 * 2**20 + 3` wherever it lies.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from sgtr_jax.models.spec import ModelSpec
 
@@ -29,9 +30,9 @@ class KVCache:
 
     keys: Any  # array [L, B, K, S, H], or a tuple of L arrays [B, K, S, H]
     values: Any
-    positions: jax.Array  # int32 [B, S]
-    segments: jax.Array  # int32 [B, S], 0 where empty or padding
-    used: jax.Array  # int32 [], tokens written to each row, over the ring's end and on
+    positions: Int32[Array, "B S"]
+    segments: Int32[Array, "B S"]  # 0 where empty or padding
+    used: Int32[Array, ""]  # tokens written to each row, over the ring's end and on
 
     @classmethod
     def empty(cls, spec: ModelSpec, batch: int, slots: int, dtype: jnp.dtype, stacked: bool) -> KVCache:
@@ -53,12 +54,12 @@ class KVCache:
         )
 
     @property
-    def slot(self) -> jax.Array:
-        """The slot written next, int32 []."""
+    def slot(self) -> Int32[Array, ""]:
+        """The slot written next."""
         return self.used % self.positions.shape[1]
 
-    def claim(self, positions: jax.Array, segments: jax.Array) -> KVCache:
-        """Mark the next T slots as holding `positions`, `segments` int32 `[B, T]`. `used` does not move yet.
+    def claim(self, positions: Int32[Array, "B T"], segments: Int32[Array, "B T"]) -> KVCache:
+        """Mark the next T slots as holding `positions` and `segments`. `used` does not move yet.
 
         T slots at once must not cross the ring's end.
         """
@@ -71,9 +72,14 @@ class KVCache:
 
 
 def write_layer(
-    keys: jax.Array, values: jax.Array, layer: jax.Array, slot: jax.Array, k: jax.Array, v: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Write `k, v[B, T, K, H]` at `slot` of `layer`; return the cache and that layer's `[B, K, S, H]`.
+    keys: Float[Array, "*L B K S H"],
+    values: Float[Array, "*L B K S H"],
+    layer: Int32[Array, ""],
+    slot: Int32[Array, ""],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+) -> tuple[Float[Array, "*L B K S H"], Float[Array, "*L B K S H"], Float[Array, "B K S H"], Float[Array, "B K S H"]]:
+    """Write `k` and `v` at `slot` of `layer`; return the cache and that layer's part of it.
 
     `keys` and `values` are of all layers, or, without the axis of layers, of this one.
     """

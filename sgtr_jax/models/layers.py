@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
 
 from sgtr_jax.lora.adapter import PROJECTIONS, Chain
 from sgtr_jax.lora.product import grouped_low_rank_product, low_rank_product, matmul
 from sgtr_jax.models.dropout import Dropout
-from sgtr_jax.models.rope import rotate
+from sgtr_jax.models.rope import Angles, rotate
 from sgtr_jax.models.spec import Activation, ModelSpec, NormKind
 
 
@@ -33,7 +34,7 @@ class Linear(nnx.Module):
         self.kernel_scale = nnx.Param(jnp.ones((layers, width[1]))) if int8 else None
         self.bias = nnx.Param(jnp.zeros((layers, width[1]))) if bias else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*rows into"]) -> Float[Array, "*rows out"]:
         y = matmul(x, self.kernel[...])
         if self.kernel_scale is not None:
             y = y * self.kernel_scale[...].astype(x.dtype)
@@ -47,7 +48,7 @@ class RMSNorm(nnx.Module):
         self.scale = nnx.Param(jnp.zeros(shape) if kind == "one_plus" else jnp.ones(shape))
         self.epsilon, self.kind = epsilon, kind
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
         wide = x.astype(jnp.float32)
         normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
         if self.kind == "round_then_scale":
@@ -68,9 +69,9 @@ class DecoderLayer(nnx.Module):
         self.spec = spec
 
     def queries_keys_values(
-        self, x: jax.Array, rope: tuple[jax.Array, jax.Array], chain: Chain, dropouts: Dropout | None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What attention works on, from `x[B, T, D]`: rotated `q[B, T, N, H]`, rotated `k` and `v`, `[B, T, K, H]`.
+        self, x: Float[Array, "B T D"], rope: tuple[Angles, Angles], chain: Chain, dropouts: Dropout | None
+    ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]]:
+        """What attention works on: rotated queries, rotated keys, and values.
 
         `chain` holds this layer's slices.
         """
@@ -80,8 +81,10 @@ class DecoderLayer(nnx.Module):
         q, k, v = (y.reshape(*x.shape[:2], -1, self.spec.head_dim) for y in (q, k, v))
         return kept(rotate(q, *rope)), kept(rotate(k, *rope)), kept(v)
 
-    def output(self, x: jax.Array, mixed: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array:
-        """The residual stream `[B, T, D]` behind the layer, from that before it and `mixed[B, T, N, H]`."""
+    def output(
+        self, x: Float[Array, "B T D"], mixed: Float[Array, "B T N H"], chain: Chain, dropouts: Dropout | None
+    ) -> Float[Array, "B T D"]:
+        """The residual stream behind the layer, from that before it and what attention mixed."""
         mixed = kept(mixed)
         attended = self._project("o_proj", mixed.reshape(*x.shape[:2], -1), chain, dropouts)
         x = kept(_add(x, self._normed("attention_out_norm", attended), dropouts, 0))
@@ -90,11 +93,13 @@ class DecoderLayer(nnx.Module):
         update = self._project("down_proj", ACTIVATIONS[self.spec.activation](gate) * up, chain, dropouts)
         return _add(x, self._normed("mlp_out_norm", update), dropouts, 1)
 
-    def _project(self, name: str, h: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array:
+    def _project(
+        self, name: str, h: Float[Array, "B T into"], chain: Chain, dropouts: Dropout | None
+    ) -> Float[Array, "B T out"]:
         projected: jax.Array = getattr(self, name)(h) + chain_update(name, h, chain, dropouts)
         return projected
 
-    def _normed(self, name: str, x: jax.Array) -> jax.Array:
+    def _normed(self, name: str, x: Float[Array, "B T width"]) -> Float[Array, "B T width"]:
         """`x` as it is where the family has no such norm. A norm narrower than `x` is over each head's channels."""
         size = self.spec.norms.get(name)
         if size is None:
@@ -111,7 +116,9 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def _add(x: jax.Array, update: jax.Array, dropouts: Dropout | None, site: int) -> jax.Array:
+def _add(
+    x: Float[Array, "B T D"], update: Float[Array, "B T D"], dropouts: Dropout | None, site: int
+) -> Float[Array, "B T D"]:
     """The residual sum; `site` keeps the masks of a layer's two sums apart."""
     if dropouts is None:
         return x + update
@@ -121,7 +128,7 @@ def _add(x: jax.Array, update: jax.Array, dropouts: Dropout | None, site: int) -
 KEPT = "kept"
 
 
-def kept(x: jax.Array) -> jax.Array:
+def kept(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """Mark what `remat: light` stores for the backward pass: from it the rest costs elementwise work only."""
     named: jax.Array = checkpoint_name(x, KEPT)
     return named
@@ -131,7 +138,9 @@ def kept(x: jax.Array) -> jax.Array:
 _DROPOUT_SITES = {name: 2 + i for i, name in enumerate(PROJECTIONS)}
 
 
-def chain_update(name: str, x: jax.Array, chain: Chain, dropouts: Dropout | None) -> jax.Array | float:
+def chain_update(
+    name: str, x: Float[Array, "B T into"], chain: Chain, dropouts: Dropout | None
+) -> Float[Array, "B T out"] | float:
     """Sum over the chain of `scale * (x @ a.T) @ b`, in x's dtype; 0.0 when no adapter touches `name`.
 
     As in PEFT, dropout falls on the input of the trained (last) adapter only.

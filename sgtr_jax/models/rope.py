@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Float64, Int32
 
 from sgtr_jax.models.spec import LinearScaling, Llama3Scaling, Rope, YarnScaling
 
+Angles: TypeAlias = Float32[Array, "B T 1 half"]  # of each token and pair of channels
 
-def rope_angles(positions: jax.Array, head_dim: int, rope: Rope) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines, each float32 `[B, T, 1, H/2]`, for `positions` int `[B, T]`.
+
+def rope_angles(positions: Int32[Array, "B T"], head_dim: int, rope: Rope) -> tuple[Angles, Angles]:
+    """Cosines and sines.
 
     Angles stay in float32 whatever the model's dtype: bfloat16 would round position 257 to 256.
     """
@@ -29,8 +31,8 @@ def rope_angles(positions: jax.Array, head_dim: int, rope: Rope) -> tuple[jax.Ar
     return cos, sin
 
 
-def scaled_frequencies(rope: Rope, head_dim: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Radians a position of each pair of channels, float64 `[H/2]` (`transformers/modeling_rope_utils.py`)."""
+def scaled_frequencies(rope: Rope, head_dim: int) -> Float64[np.ndarray, " half"]:
+    """Radians a position of each pair of channels (`transformers/modeling_rope_utils.py`)."""
     plain = rope.theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     match rope.scaling:
         case LinearScaling(factor):
@@ -48,7 +50,7 @@ def scaled_frequencies(rope: Rope, head_dim: int) -> np.ndarray[Any, np.dtype[np
             return plain
 
 
-def _ramp(theta: float, scaling: YarnScaling, head_dim: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _ramp(theta: float, scaling: YarnScaling, head_dim: int) -> Float64[np.ndarray, " half"]:
     """From 0, for pairs that turn `beta_fast` times within the original length, to 1 for those that do `beta_slow`."""
 
     def pair_that_turns(times: float) -> float:
@@ -58,10 +60,13 @@ def _ramp(theta: float, scaling: YarnScaling, head_dim: int) -> np.ndarray[Any, 
     if scaling.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, head_dim - 1)
-    return np.clip((np.arange(head_dim // 2) - low) / max(high - low, 0.001), 0.0, 1.0)
+    ramp: Float64[np.ndarray, " half"] = np.clip((np.arange(head_dim // 2) - low) / max(high - low, 0.001), 0.0, 1.0)
+    return ramp
 
 
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotate `x[B, T, heads, H]`: channel i is paired with channel i + H/2. Keeps `x`'s dtype."""
+def rotate(
+    x: Float[Array, "B T heads H"], cos: Float32[Array, "B T 1 half"], sin: Float32[Array, "B T 1 half"]
+) -> Float[Array, "B T heads H"]:
+    """Rotate `x`: channel i is paired with channel i + H/2. Keeps `x`'s dtype."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import jax
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Int32
 
 from sgtr_jax.distributed.mesh import DATA_AXES
 
@@ -21,15 +22,15 @@ _BLOCK = 512
 
 
 def splash_attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B K T H"],
+    v: Float[Array, "B K T H"],
     visibility: Visibility,
     *,
     scale: float,
     window: int | None,
     interpret: bool,
-) -> jax.Array:
+) -> Float[Array, "B T N H"]:
     """As `attend`, for tokens that are both queries and keys. T must be a multiple of 128.
 
     A segment's positions rise by one along the row, so a window of positions is one of columns.
@@ -46,15 +47,15 @@ def splash_attend(
 
 
 def _on_one_device(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segments: jax.Array,
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B K T H"],
+    v: Float[Array, "B K T H"],
+    segments: Int32[Array, "B T"],
     *,
     scale: float,
     window: int | None,
     interpret: bool,
-) -> jax.Array:
+) -> Float[Array, "B T N H"]:
     B, T, N, H = q.shape
     K = k.shape[1]
     G = N // K

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float32, Int32, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 
 from sgtr_jax.arrays import HostOrDevice, Params
 from sgtr_jax.distributed.mesh import DATA_AXES, put
@@ -55,10 +55,10 @@ class DecodeState:
     """What changes as tokens are generated. A slot that is not active holds nothing."""
 
     cache: KVCache
-    hidden: jax.Array  # [B, D], whose logits choose the next token
-    length: jax.Array  # int32 [B], tokens before the next one, prompt included
-    count: jax.Array  # int32 [B], tokens generated
-    active: jax.Array  # bool [B]
+    hidden: Float[Array, "B D"]  # whose logits choose the next token
+    length: Int32[Array, " B"]  # tokens before the next one, prompt included
+    count: Int32[Array, " B"]  # tokens generated
+    active: Bool[Array, " B"]
 
 
 @jax.tree_util.register_dataclass
@@ -66,12 +66,12 @@ class DecodeState:
 class DecodeStep:
     """What a call generated: row b's new tokens are `tokens[b, :count[b] - count before]`."""
 
-    tokens: jax.Array  # int32 [B, T]
-    count: jax.Array  # int32 [B]
-    active: jax.Array  # bool [B]
-    logprobs: jax.Array  # float32 [B, T], of the tokens; T is 0 where none are wanted
-    top_tokens: jax.Array  # int32 [B, T, top]
-    top_logprobs: jax.Array  # float32 [B, T, top]
+    tokens: Int32[Array, "B T"]
+    count: Int32[Array, " B"]
+    active: Bool[Array, " B"]
+    logprobs: Float32[Array, "B T"]  # of the tokens; T is 0 where none are wanted
+    top_tokens: Int32[Array, "B T top"]
+    top_logprobs: Float32[Array, "B T top"]
 
 
 Carry = tuple[jax.Array, DecodeState, DecodeStep]  # of the loop over tokens; int32 [], the tokens generated before
@@ -95,13 +95,13 @@ def decode(
     chain: Chain,
     state: DecodeState,
     rows: RowSettings[jax.Array],
-    refill_threshold: jax.Array,
+    refill_threshold: Int32[Array, ""],
     *,
     spec: ModelSpec,
     shape: DecodeShape,
     attention: AttentionKind,
 ) -> tuple[DecodeState, DecodeStep]:
-    """Generate until every row is done, `refill_threshold` (int32 []) rows are, or T tokens are generated."""
+    """Generate until every row is done, `refill_threshold` rows are, or T tokens are generated."""
     decoder = bind(spec, params)
     # Taken apart once for all tokens of the call; see `kv_cache` for why.
     layers = decoder.unstacked() if isinstance(state.cache.keys, tuple) else None
@@ -146,7 +146,11 @@ def decode(
 
 
 def _with_logprobs(
-    step: DecodeStep, logits: jax.Array, token: jax.Array, index: jax.Array, top_logprobs: int
+    step: DecodeStep,
+    logits: Float32[Array, "B V"],
+    token: Int32[Array, " B"],
+    index: Int32[Array, ""],
+    top_logprobs: int,
 ) -> DecodeStep:
     every = jax.nn.log_softmax(logits, axis=-1)
     chosen = jnp.take_along_axis(every, token[:, None], axis=1)
@@ -167,14 +171,14 @@ class Prompts(Generic[HostOrDevice]):
     """Prefilled prompts. Token j of prompt p lies in slot j, or, behind its prefix of n tokens, in `rest + j - n`."""
 
     cache: KVCache  # [L, prompts, K, T, H]
-    hidden: jax.Array  # [prompts, D], of the last token
+    hidden: Float[Array, "prompts D"]  # of the last token
     length: Int32[HostOrDevice, " prompts"]
     prefix: Int32[HostOrDevice, " prompts"]  # n
     rest: Int32[HostOrDevice, ""]  # slots of the longest prefix; 0 where there are none
 
 
-def insert(state: DecodeState, prompts: Prompts[jax.Array], source: jax.Array) -> DecodeState:
-    """Put prompt `source[b]` (int32 `[B]`) into slot b, and nothing where it is -1."""
+def insert(state: DecodeState, prompts: Prompts[jax.Array], source: Int32[Array, " B"]) -> DecodeState:
+    """Put prompt `source[b]` into slot b, and nothing where it is -1."""
     chosen = source >= 0
     source = jnp.maximum(source, 0)
     length, prefix = prompts.length[source], prompts.prefix[source]

@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import bucket
@@ -28,11 +29,17 @@ _LEAST_SAVING = 0.25
 
 @partial(jax.jit, static_argnames=("spec", "attention"))
 def prefill(
-    params: Params, chain: Chain, tokens: jax.Array, lengths: jax.Array, *, spec: ModelSpec, attention: AttentionKind
-) -> tuple[KVCache, jax.Array]:
+    params: Params,
+    chain: Chain,
+    tokens: Int32[Array, "B T"],
+    lengths: Int32[Array, " B"],
+    *,
+    spec: ModelSpec,
+    attention: AttentionKind,
+) -> tuple[KVCache, Float[Array, "B T D"]]:
     """Keys and values of prompts, and every token's hidden state.
 
-    `tokens` int32 `[B, T]`, padded on the right; `lengths` int32 `[B]`. Returns a cache of T slots and `[B, T, D]`.
+    `tokens` are padded on the right. The cache has T slots.
     """
     offsets = jnp.arange(tokens.shape[1])[None, :]
     real = offsets < lengths[:, None]
@@ -47,17 +54,17 @@ def extend(
     params: Params,
     chain: Chain,
     prefixes: KVCache,
-    prefix_lengths: jax.Array,
-    which: jax.Array,
-    tokens: jax.Array,
-    lengths: jax.Array,
+    prefix_lengths: Int32[Array, " Q"],
+    which: Int32[Array, " B"],
+    tokens: Int32[Array, "B T"],
+    lengths: Int32[Array, " B"],
     *,
     spec: ModelSpec,
-) -> tuple[KVCache, jax.Array]:
+) -> tuple[KVCache, Float[Array, "B T D"]]:
     """Prefill prompts whose beginnings have been: prompt p is prefix `which[p]` and then `tokens[p]`.
 
-    `prefixes` holds Q rows of S slots, `prefix_lengths` int32 `[Q]`; `which` int32 `[B]`; `tokens` int32 `[B, T]`
-    and `lengths` int32 `[B]` are of the rest. Returns a cache of S + T slots and hidden states `[B, T, D]`.
+    `prefixes` holds Q rows of S slots; `tokens` and `lengths` are of the rest. Returns a cache of S + T slots and
+    hidden states.
     """
     T = tokens.shape[1]
     behind = ((0, 0), (0, 0), (0, 0), (0, T), (0, 0))

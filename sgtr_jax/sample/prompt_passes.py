@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import bucket
@@ -164,15 +165,20 @@ def _power_of_two(size: int) -> int:
 
 
 @jax.jit
-def _take_last(hidden: jax.Array, lengths: jax.Array) -> jax.Array:
+def _take_last(hidden: Float[Array, "B T D"], lengths: Int32[Array, " B"]) -> Float[Array, "B D"]:
     return jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
 
 
 @partial(jax.jit, static_argnames="spec")
 def _option_logprobs(
-    params: Params, hidden: jax.Array, lengths: jax.Array, ids: jax.Array, *, spec: ModelSpec
-) -> jax.Array:
-    """Log-probabilities float32 `[B, M]` of `ids` int32 `[B, M]` after each row; only its last state meets the head."""
+    params: Params,
+    hidden: Float[Array, "B T D"],
+    lengths: Int32[Array, " B"],
+    ids: Int32[Array, "B options"],
+    *,
+    spec: ModelSpec,
+) -> Float32[Array, "B options"]:
+    """Log-probabilities of `ids` after each row; only its last state meets the head."""
     logits = bind(spec, params).logits(_take_last(hidden, lengths))
     found = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), ids, axis=1)
     return _on_every_device(found)
@@ -180,9 +186,15 @@ def _option_logprobs(
 
 @partial(jax.jit, static_argnames="spec")
 def _continuation_logprobs(
-    params: Params, hidden: jax.Array, lengths: jax.Array, positions: jax.Array, ids: jax.Array, *, spec: ModelSpec
-) -> jax.Array:
-    """Log-probabilities float32 `[B, M]` of `ids` predicted from `positions` int32 `[B, M]`, one column at a time."""
+    params: Params,
+    hidden: Float[Array, "B T D"],
+    lengths: Int32[Array, " B"],
+    positions: Int32[Array, "B P"],
+    ids: Int32[Array, "B P"],
+    *,
+    spec: ModelSpec,
+) -> Float32[Array, "B P"]:
+    """Log-probabilities of `ids` predicted from `positions`, one column at a time."""
     decoder = bind(spec, params)
 
     def column(column: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -203,8 +215,10 @@ def _on_every_device(x: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("spec",))
-def all_logits(params: Params, chain: Chain, tokens: jax.Array, mask: jax.Array, *, spec: ModelSpec) -> jax.Array:
-    """Logits float32 `[B, T, V]` at every position. `mask` bool `[B, T]` marks real tokens, padded on either side.
+def all_logits(
+    params: Params, chain: Chain, tokens: Int32[Array, "B T"], mask: Bool[Array, "B T"], *, spec: ModelSpec
+) -> Float32[Array, "B T V"]:
+    """Logits at every position. `mask` marks real tokens, padded on either side.
 
     Positions count real tokens only, as `transformers` does when `position_ids` follow the attention mask.
     """

@@ -12,25 +12,26 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float32, Int32, UInt32
 
 
-def row_key_data(seed: int, chain: str, prompt: str, sample: int) -> np.ndarray:
-    """Key material of a row, uint32 `[2]`: a stable hash, the same on every machine and process."""
+def row_key_data(seed: int, chain: str, prompt: str, sample: int) -> UInt32[np.ndarray, " 2"]:
+    """Key material of a row: a stable hash, the same on every machine and process."""
     text = "\x1f".join((str(seed), chain, prompt, str(sample)))
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
 
 
 def draw(
-    logits: jax.Array,
-    keys: jax.Array,
-    index: jax.Array,
-    temperature: jax.Array,
-    cut: tuple[jax.Array, jax.Array] | None = None,
-) -> jax.Array:
-    """Token ids int32 `[B]` from float32 `logits[B, V]`.
+    logits: Float32[Array, "B V"],
+    keys: UInt32[Array, "B 2"],
+    index: Int32[Array, " B"],
+    temperature: Float32[Array, " B"],
+    cut: tuple[Int32[Array, " B"], Float32[Array, " B"]] | None = None,
+) -> Int32[Array, " B"]:
+    """Token ids.
 
-    `keys` uint32 `[B, 2]` from `row_key_data`; `index` int32 `[B]` counts a row's generated tokens; `temperature`
-    float32 `[B]`, where 0 is greedy; `cut` is (top-k int32 `[B]`, top-p float32 `[B]`), where 0 and 1 cut nothing.
+    `keys` are from `row_key_data`; `index` counts a row's generated tokens; a `temperature` of 0 is greedy; `cut` is
+    (top-k, top-p), of which 0 and 1 cut nothing.
     """
     scaled_logits = logits / jnp.where(temperature > 0, temperature, 1.0)[:, None]
     if cut is not None:
@@ -43,7 +44,9 @@ def draw(
     return jnp.where(temperature > 0, drawn, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
 
 
-def _cut(logits: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
+def _cut(
+    logits: Float32[Array, "B V"], top_k: Int32[Array, " B"], top_p: Float32[Array, " B"]
+) -> Float32[Array, "B V"]:
     """Logits with -inf outside the k likeliest tokens and, among those, outside the nucleus.
 
     The nucleus (arXiv 1904.09751) is the smallest set of likeliest tokens that holds `top_p` of the probability.
@@ -58,14 +61,16 @@ def _cut(logits: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
     return jnp.where(kept, logits, -jnp.inf)
 
 
-def _ordered(x: jax.Array) -> jax.Array:
+def _ordered(x: Float32[Array, "*any"]) -> UInt32[Array, "*any"]:
     """Float32 as uint32 in the same order: the sign bit flipped, negative numbers' other bits too."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))
 
 
-def _largest_threshold(code: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Per row of uint32 `code[B, V]` the largest t for which `enough(code >= t)` holds; 0 always does.
+def _largest_threshold(
+    code: UInt32[Array, "B V"], enough: Callable[[Bool[Array, "B V"]], Bool[Array, " B"]]
+) -> UInt32[Array, " B"]:
+    """Per row of `code` the largest t for which `enough(code >= t)` holds; 0 always does.
 
     Found bit by bit: 32 passes over the row, where sorting a vocabulary would take some hundred.
     """

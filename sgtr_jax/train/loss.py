@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 from sgtr_jax.distributed.mesh import data_devices
 from sgtr_jax.models.decoder import Decoder
@@ -17,13 +18,15 @@ from sgtr_jax.models.decoder import Decoder
 # Logits held at once on each device that rows are split over, in elements (64 MiB as float32).
 _MAX_LOGITS = 2**24
 
-Score = Callable[[jax.Array], jax.Array]  # hidden [..., D] -> logits float32 [..., V]
+Score = Callable[[Float[Array, "*rows D"]], Float32[Array, "*rows V"]]
 
 
-def target_loss(decoder: Decoder, hidden: jax.Array, batch: dict[str, jax.Array], head_is_frozen: bool) -> jax.Array:
-    """Sum of the cross-entropy over all targets, float32 `[]`.
+def target_loss(
+    decoder: Decoder, hidden: Float[Array, "B T D"], batch: dict[str, jax.Array], head_is_frozen: bool
+) -> Float32[Array, ""]:
+    """Sum of the cross-entropy over all targets.
 
-    `hidden[B, T, D]`; `batch` holds `target_positions`, `target_tokens`, `target_weights`, each `[B, P]`. Chunks of
+    `batch` holds `target_positions`, `target_tokens`, `target_weights`, each `[B, P]`. Chunks of
     P go through the head one after another. With a frozen head their gradient is formed in the forward pass, so
     that the head's matrix is multiplied twice, not three times; otherwise they are recomputed in the backward pass.
     """

@@ -5,13 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float32, Int32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.train.config import TrainConfig
 
 
-def learning_rate(config: TrainConfig, peak: jax.Array, step: jax.Array, num_steps: jax.Array) -> jax.Array:
-    """Learning rate float32 `[]` at `step`, counted from 0: `peak * step / warmup` (0 at first), then the decay.
+def learning_rate(
+    config: TrainConfig, peak: Float32[Array, ""], step: Int32[Array, ""], num_steps: Int32[Array, ""]
+) -> Float32[Array, ""]:
+    """Learning rate at `step`, counted from 0: `peak * step / warmup` (0 at first), then the decay.
 
     As `transformers/optimization.py::get_{linear,cosine,constant}_schedule_with_warmup`. `peak` and `num_steps` are
     arrays, so that runs of different length or rate share a program.

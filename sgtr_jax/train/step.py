@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float32, Int32, UInt32
+from jaxtyping import Array, Bool, Float32, Int32, UInt32
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.lora.adapter import Adapter, Chain
@@ -40,8 +40,8 @@ class TrainState:
 
     params: Params  # adapter parameters, or all parameters in full mode
     opt_state: optax.OptState
-    step: jax.Array  # int32 [], steps taken
-    active: jax.Array  # bool []
+    step: Int32[Array, ""]  # steps taken
+    active: Bool[Array, ""]
 
 
 Batch = dict[str, jax.Array]
