@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from runs import jsonl
@@ -53,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_schedules_are_those_of_hf() -> None:
     def rates(steps: int, at: tuple[int, ...], *overrides: str) -> list[float]:
         config = config_of("lr=1.0", *overrides)
-        return [round(float(learning_rate(config, 1.0, np.int32(t), np.int32(steps))), 4) for t in at]
+        return [round(float(learning_rate(config, jnp.float32(1.0), jnp.int32(t), jnp.int32(steps))), 4) for t in at]
 
     assert rates(15, (0, 1, 5, 10, 15), "warmup_steps=5") == [0.0, 0.2, 1.0, 0.5, 0.0]
     assert rates(10, (0, 5, 10), "warmup_steps=0", "schedule=cosine") == [1.0, 0.5, 0.0]
