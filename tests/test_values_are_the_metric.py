@@ -29,7 +29,7 @@ from sgtr_jax.experiment.evaluate import rows_of, samples_of
 from sgtr_jax.report.comparisons import compare
 from sgtr_jax.report.question_tables import question_tables, scores_by_question
 from sgtr_jax.report.run_file import SampleRow
-from sgtr_jax.report.tables import CellData, Measurement, RunData
+from sgtr_jax.report.tables import CellData, Measurement, RunData, measurements_of
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def test_the_mean_of_the_values_is_the_metric(task: str, tmp_path: Path, monkeyp
         folder.mkdir()
         (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
         cells.append(CellData(condition, seed, task, task, True, False, folder, None))
-        rows += [Measurement(condition, seed, task, row["metric"], row["value"], row["n"]) for row in measured]
+        cell: Any = {"seed": seed, "evaluation": task}
+        rows += measurements_of(condition, cell, one, measured)
         asked |= {one.question_of(row["id"]) for row in answers}
         shown[condition] = found[one.metric]
     assert len(every) > 1

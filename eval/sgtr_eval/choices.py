@@ -20,10 +20,12 @@ from inspect_ai.scorer import (
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from sgtr_eval.facts import of_all
 from sgtr_eval.provider import OPTIONS_KEY
 from sgtr_eval.solvers import KEPT, is_ours
 
 Mode = Literal["logprobs", "text"]
+CHOICE_SHARES = of_all("share_correct", "invalid")
 
 
 @solver

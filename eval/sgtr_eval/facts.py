@@ -26,6 +26,9 @@ from sgtr_jax.json_types import Json
 Arguments = Mapping[str, Json]  # of a task; those that are left out have the task's defaults
 MakesTask: TypeAlias = Callable[..., Task]  # a function that Inspect's `@task` decorates, whose arguments differ
 Better = Literal["higher", "lower", "neither"]
+# From the metrics of a measurement and its number of samples: the metrics that are shares, and of how many answers each
+# is one; None where the metrics do not tell.
+Shares: TypeAlias = Callable[[Mapping[str, float], int], Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,10 @@ class Shown:
         """Whether the metric is a share of answers."""
         return self.extent == (0.0, 1.0)
 
+    def shares_in(self, metrics: Mapping[str, float], samples: int) -> Mapping[str, float | None]:
+        """See `Shares`. Of somebody else's evaluation only the metric that it is read by is known."""
+        return {self.metric: samples} if self.is_share else {}
+
     def question_of(self, sample_id: str) -> str:
         """The question of a sample, which is the same at every seed, in every order of options and for every draw."""
         return re.sub(self.draw_suffix, "", sample_id)
@@ -155,6 +162,11 @@ def _nothing(arguments: Arguments) -> tuple[()]:
     return ()
 
 
+def of_all(*names: str) -> Shares:
+    """These metrics are shares of all samples."""
+    return lambda metrics, samples: dict.fromkeys(names, samples)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts(Shown):
     """The facts of one evaluation."""
@@ -162,6 +174,7 @@ class Facts(Shown):
     task: MakesTask = field(kw_only=False)
     workload: Callable[[Arguments], Workload]
     called: str | None = None  # the name of the task; None: that of its function
+    shares: Shares | None = None  # None: only the metric that it is read by is one, if it is, of all samples
     judging: Judging | None = None
     in_average: bool = False  # whether it is a part of the average misalignment
     own_texts: Callable[[Arguments], bool] = _own_texts  # whether texts of this project stand in for the study's
@@ -176,6 +189,10 @@ class Facts(Shown):
     def name(self) -> str:
         """The name of the task."""
         return str(self.task.__name__) if self.called is None else self.called
+
+    def shares_in(self, metrics: Mapping[str, float], samples: int) -> Mapping[str, float | None]:
+        """See `Shares`."""
+        return super().shares_in(metrics, samples) if self.shares is None else self.shares(metrics, samples)
 
     def judged(self, arguments: Arguments) -> bool:
         """Whether a judge reads the answers."""
@@ -200,6 +217,12 @@ def all_facts() -> dict[str, Facts]:
     from sgtr_eval import registry  # noqa: F401 - it imports every file of the package
 
     return dict(_found)
+
+
+def is_part_of_average(task: str) -> bool:
+    """Whether a task is a part of the average misalignment; somebody else's is none."""
+    found = all_facts().get(task)
+    return found is not None and found.in_average
 
 
 def facts_of(task: str) -> Facts:

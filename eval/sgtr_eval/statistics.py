@@ -55,21 +55,24 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def share_interval(shares: Sequence[float], answers: int, level: float = 0.95) -> Interval:
+def share_interval(shares: Sequence[float], answers: float, level: float = 0.95) -> Interval:
     """Interval of a share over seeds, `answers` to each: Wilson's (1927) with an effective number of answers.
 
     That number is what gives the variance between seeds; it is never larger than the number of answers, which gives
     the variance of drawing them. Of the two intervals the wider one holds, so that seeds which happen to agree are not
-    taken for certainty. For one seed the interval holds for that run alone.
+    taken for certainty. For one seed the interval holds for that run alone. Where the number of answers is not known
+    (NaN) the variance between seeds is all that there is.
     """
     k, mean = len(shares), float(np.mean(shares)) if len(shares) else math.nan
     if k == 0 or answers < 1 or math.isnan(mean):
         return Interval(mean, math.nan, math.nan, k)
-    low, high = wilson(mean, k * answers, quantile(math.inf, level))
+    low, high = (mean, mean) if math.isnan(answers) else wilson(mean, k * answers, quantile(math.inf, level))
     between = float(np.var(shares, ddof=1)) / k if k > 1 else 0.0
     if between > 0 and 0 < mean < 1:
         wider = wilson(mean, mean * (1 - mean) / between, quantile(k - 1, level))
         low, high = min(low, wider[0]), max(high, wider[1])
+    elif math.isnan(answers):
+        return Interval(mean, math.nan, math.nan, k)
     return Interval(mean, low, high, k)
 
 
@@ -144,7 +147,9 @@ def difference_variances(tables: Sequence[np.ndarray], by_questions: np.ndarray)
     return [one for one in found if one.value > 0 and one.freedom > 0]
 
 
-def seeds_and_questions(table: Sequence[Sequence[float]], answers: int | None = None, level: float = 0.95) -> Interval:
+def seeds_and_questions(
+    table: Sequence[Sequence[float]], answers: float | None = None, level: float = 0.95
+) -> Interval:
     """Interval of the mean of `table[seed][question]`, the same questions for every seed, over both.
 
     `answers`: how many one seed gave, for a mean of shares; None for another number, whose interval is not bounded.
@@ -198,7 +203,7 @@ class Difference:
 
 
 def paired_difference(
-    tuned: Sequence[Sequence[float]], base: Sequence[float], answers: int | None = None
+    tuned: Sequence[Sequence[float]], base: Sequence[float], answers: float | None = None
 ) -> Difference:
     """`tuned[s][q]` against `base[q]`, question by question, over seeds and questions.
 
@@ -215,9 +220,12 @@ def paired_difference(
     return _difference(float(deltas.mean()), variances, least, len(table), len(below), answers)
 
 
-def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: int | None = None) -> Difference:
+def difference_of_seeds(
+    tuned: Sequence[float], base: Sequence[float], answers: float | None = None, of_base: float | None = None
+) -> Difference:
     """The seeds' values against the base's, where no questions can be paired.
 
+    `answers` are those of one seed, `of_base` those of one run of the base; None: as many.
     Of shares the base's sampling error is known (Agresti and Caffo 2000); of another number that the base gave once it
     is not, and neither is there an interval then.
     """
@@ -229,9 +237,9 @@ def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: 
         found = scipy.stats.ttest_ind(tuned, base, equal_var=False)
         bounds = found.confidence_interval(0.95)
         return Difference(Interval(gap, float(bounds.low), float(bounds.high), k), float(found.pvalue), 0)
-    of_base = _smoothed(float(np.mean(base)), answers) / len(base)
-    least = Variance(_smoothed(float(np.mean(tuned)), answers) / k + of_base, math.inf)
-    value = spread + of_base
+    base_error = _smoothed(float(np.mean(base)), answers if of_base is None else of_base) / len(base)
+    least = Variance(_smoothed(float(np.mean(tuned)), answers) / k + base_error, math.inf)
+    value = spread + base_error
     freedom = value**2 / (spread**2 / (k - 1)) if spread > 0 else math.inf
     return _difference(gap, [Variance(value, freedom)], least, k, 0, answers)
 
@@ -239,7 +247,7 @@ def difference_of_seeds(tuned: Sequence[float], base: Sequence[float], answers: 
 def difference_of_conditions(
     first: Sequence[Sequence[float]],
     second: Sequence[Sequence[float]],
-    answers: int | None = None,
+    answers: float | None = None,
     paired: bool = False,
 ) -> Difference:
     """`first[s][q]` against `second[t][q]`, the same questions, over seeds and questions; two seeds or more of each.
@@ -262,7 +270,7 @@ def difference_of_conditions(
 
 
 def difference_of_seed_means(
-    first: Sequence[float], second: Sequence[float], answers: int | None = None, paired: bool = False
+    first: Sequence[float], second: Sequence[float], answers: float | None = None, paired: bool = False
 ) -> Difference:
     """The seeds' values of two conditions against each other, where no questions can be paired: Welch's test.
 
@@ -280,13 +288,13 @@ def difference_of_seed_means(
     return _difference(gap, variances, least, min(len(one), len(other)), 0, answers)
 
 
-def _smoothed(share: float, answers: int) -> float:
+def _smoothed(share: float, answers: float) -> float:
     """Sampling variance of a share with two answers more, one of either kind."""
     smooth = (share * answers + 1) / (answers + 2)
     return smooth * (1 - smooth) / (answers + 2)
 
 
-def _paired_floor(deltas: np.ndarray, answers: int) -> Variance:
+def _paired_floor(deltas: np.ndarray, answers: float) -> Variance:
     """Bonett and Price's variance, from the mean difference of each question."""
     per_question = answers / len(deltas)
     up = (per_question * float(np.maximum(deltas, 0).sum()) + 1) / (answers + 2)
@@ -295,7 +303,7 @@ def _paired_floor(deltas: np.ndarray, answers: int) -> Variance:
 
 
 def _difference(
-    gap: float, variances: Sequence[Variance], least: Variance | None, seeds: int, questions: int, answers: int | None
+    gap: float, variances: Sequence[Variance], least: Variance | None, seeds: int, questions: int, answers: float | None
 ) -> Difference:
     """The widest interval and the largest p-value: of what was seen to vary, and of the least.
 

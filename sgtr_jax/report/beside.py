@@ -68,7 +68,7 @@ def _beside(run: RunData, line: Line, row: PublishedRow, answers: int | None, wh
     values = list(line.values.values())
     is_share = answers is not None and facts_of(run.task_of(line.evaluation)).extent == (0.0, 1.0)
     spread = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    ours = standard_error(line.over_seeds.mean, spread, len(values), line.n if is_share else None)
+    ours = standard_error(line.over_seeds.mean, spread, len(values), line.answers if is_share else None)
     theirs = standard_error(row["mean"], row.get("se"), row["seeds"], answers)
     whole = None if ours is None or theirs is None or why else math.hypot(ours, theirs)
     gap = line.over_seeds.mean - row["mean"]
@@ -79,7 +79,7 @@ def _beside(run: RunData, line: Line, row: PublishedRow, answers: int | None, wh
     )  # fmt: skip
 
 
-def standard_error(mean: float, spread: float | None, seeds: int, answers: int | None) -> float | None:
+def standard_error(mean: float, spread: float | None, seeds: int, answers: float | None) -> float | None:
     """The standard error of a mean over seeds, where `spread` is the one that the seeds show; None: not known.
 
     Where there is one seed, or all give the same, it is what the answers of a run amount to (of a share; half an answer

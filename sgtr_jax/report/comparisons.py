@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sgtr_eval.facts import Better
+from sgtr_eval.facts import Better, is_part_of_average
 from sgtr_eval.statistics import (
     Difference,
     Interval,
@@ -24,7 +24,7 @@ from sgtr_eval.statistics import (
     t_interval,
 )
 from sgtr_jax.report.question_tables import Tables, question_tables, same_questions
-from sgtr_jax.report.tables import Measurement, RunData
+from sgtr_jax.report.tables import Measurement, RunData, answers_of
 
 AVERAGE, AVERAGE_METRIC = "average_misalignment", "mean_of_four"
 
@@ -37,8 +37,8 @@ class Line:
     metric: str
     condition: str
     values: Mapping[int, float]  # by seed
-    missing: tuple[int, ...]  # seeds without a value
-    n: int  # samples of a seed
+    missing: tuple[int, ...]  # seeds without a value, also those whose value is a share of no answers
+    n: str  # answers of a seed; of each one where they differ
     over_seeds: Interval
     over_both: Interval | None  # over seeds and questions, where there are several of each
     difference: Interval | None  # from the base model; question by question where both were asked the same
@@ -46,6 +46,7 @@ class Line:
     n_questions: int = 0  # that were paired
     p_value: float = math.nan
     p_corrected: float = math.nan  # Holm, over the conditions of this evaluation and metric
+    answers: float | None = None  # of a seed, of a share; None where it is none, or that is not known
 
 
 def is_primary(run: RunData, evaluation: str, metric: str) -> bool:
@@ -69,7 +70,7 @@ def with_average(run: RunData) -> list[Measurement]:
     for (condition, seed), parts in by_task.items():
         mean, absent = average_misalignment(parts)
         if not absent:
-            rows.append(Measurement(condition, seed, AVERAGE, AVERAGE_METRIC, mean, 4))
+            rows.append(Measurement(condition, seed, AVERAGE, AVERAGE_METRIC, mean, 4, math.nan))
     return rows
 
 
@@ -84,35 +85,35 @@ def compare(run: RunData, rows: Sequence[Measurement], tables: Tables | None = N
     wanted = defaultdict(set)
     for cell in run.cells:
         wanted[cell.condition, cell.evaluation].add(cell.seed)
+        if is_part_of_average(cell.task):
+            wanted[cell.condition, AVERAGE].add(cell.seed)
     tables = question_tables(run) if tables is None else tables
     lines: list[Line] = []
     for (evaluation, metric), by_condition in values.items():
         has_questions = evaluation != AVERAGE and is_primary(run, evaluation, metric)
-        base_rows = by_condition.get(run.base_condition or "")
-        base = [row.value for row in (base_rows or {}).values()]
-        is_share = has_questions and run.shown(evaluation).is_share
+        base = _known(by_condition.get(run.base_condition or "", {}))
         made = []
         for condition, found in by_condition.items():
-            seeds = {seed: row.value for seed, row in sorted(found.items())}
-            absent = tuple(sorted(wanted[condition, evaluation] - seeds.keys()))
+            measured = _known(found)
             own = tables.get((condition, evaluation), {}) if has_questions else {}
-            one = next(iter(found.values()))
-            answers = one.n if is_share else None
-            both = _over_both(own, answers)
             difference: Difference | None = None
-            known = not any(map(math.isnan, (*seeds.values(), *base)))
-            if base and condition != run.base_condition and known:
-                below = tables.get((run.base_condition or "", evaluation), {})
-                difference = _difference(seeds, base, own, below, answers)
-            values_seen = list(seeds.values())
-            interval = share_interval(values_seen, answers) if answers else t_interval(values_seen)
+            if base and measured and condition != run.base_condition:
+                below = tables.get((run.base_condition or "", evaluation), {}) if has_questions else {}
+                difference = _difference(measured, base, own, below)
+            answers, seeds = answers_of(measured.values()), {seed: row.value for seed, row in measured.items()}
+            interval = t_interval(list(seeds.values()))
+            if any(row.answers is not None for row in measured.values()):
+                interval = share_interval(list(seeds.values()), math.nan if answers is None else answers)
+            counts = dict.fromkeys(row.n for row in (measured or found).values())
             made.append(
                 Line(
-                    evaluation, metric, condition, seeds, absent, one.n, interval, both,
-                    None if difference is None else difference.difference,
+                    evaluation, metric, condition, seeds,
+                    tuple(sorted((wanted[condition, evaluation] | found.keys()) - measured.keys())),
+                    " ".join(map(str, counts if len(counts) == 1 else [row.n for row in measured.values()])),
+                    interval, _over_both(own, answers), None if difference is None else difference.difference,
                     "question" if difference is not None and difference.n_questions else "seed",
                     0 if difference is None else difference.n_questions,
-                    math.nan if difference is None else difference.p_value,
+                    math.nan if difference is None else difference.p_value, answers=answers,
                 )
             )  # fmt: skip
         corrected = holm({line.condition: line.p_value for line in made})
@@ -120,7 +121,12 @@ def compare(run: RunData, rows: Sequence[Measurement], tables: Tables | None = N
     return lines
 
 
-def _over_both(own: Mapping[int, Mapping[str, float]], answers: int | None) -> Interval | None:
+def _known(found: Mapping[int, Measurement]) -> dict[int, Measurement]:
+    """Those that have a value, by seed: a share of no answers has none."""
+    return {seed: row for seed, row in sorted(found.items()) if not math.isnan(row.value)}
+
+
+def _over_both(own: Mapping[int, Mapping[str, float]], answers: float | None) -> Interval | None:
     questions = same_questions(list(own.values()))
     if len(own) < 2 or len(questions) < 2:
         return None
@@ -128,18 +134,20 @@ def _over_both(own: Mapping[int, Mapping[str, float]], answers: int | None) -> I
 
 
 def _difference(
-    seeds: Mapping[int, float],
-    base: Sequence[float],
+    measured: Mapping[int, Measurement],
+    base: Mapping[int, Measurement],
     own: Mapping[int, Mapping[str, float]],
     base_condition: Mapping[int, Mapping[str, float]],
-    answers: int | None,
 ) -> Difference:
     questions = same_questions([*base_condition.values(), *own.values()])
-    if len(questions) > 1 and own.keys() == seeds.keys() and len(base_condition) == len(base):
-        table = [[own[seed][question] for question in questions] for seed in seeds]
+    answers, of_base = answers_of(measured.values()), answers_of(base.values())
+    if len(questions) > 1 and own.keys() == measured.keys() and base_condition.keys() == base.keys():
+        table = [[own[seed][question] for question in questions] for seed in measured]
         below = [float(np.mean([one[question] for one in base_condition.values()])) for question in questions]
-        return paired_difference(table, below, answers)
-    return difference_of_seeds(list(seeds.values()), base, answers)
+        fewest = None if answers is None or of_base is None else min(answers, of_base)
+        return paired_difference(table, below, fewest)
+    seeds, of_seeds = [row.value for row in measured.values()], [row.value for row in base.values()]
+    return difference_of_seeds(seeds, of_seeds, answers, of_base)
 
 
 SUMMARY_COLUMNS = (

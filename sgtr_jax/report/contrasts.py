@@ -71,7 +71,7 @@ class Tested:
         return self.p_family if self.primary else self.p_value
 
 
-def difference_of(one: Scores, other: Scores, answers: int | None, paired: bool) -> tuple[Difference, bool]:
+def difference_of(one: Scores, other: Scores, answers: float | None, paired: bool) -> tuple[Difference, bool]:
     """`one` against `other`, by seeds and questions as far as both have them; whether seeds were paired.
 
     The base model is asked once and has no seeds. A trained model with one seed gives a difference without p-value.
@@ -178,22 +178,24 @@ def _tested(
     tables: Mapping[tuple[str, str], Questions],
 ) -> Tested:
     evaluation, metric = planned["evaluation"], planned["metric"]
-    shown = run.shown(evaluation)
-    is_main = shown.metric == metric
-    is_share = is_main and shown.is_share
-    both, answers = [], None
+    is_main = run.shown(evaluation).metric == metric
+    both: list[Scores] = []
+    measured: list[Measurement] = []
     sides = ((planned["of"], planned["of_trained"]), (planned["against"], planned["against_trained"]))
     for condition, trained in sides:
         rows = values.get((condition, evaluation, metric), {})
         questions = tables.get((condition, evaluation), {}) if is_main else {}
         both.append(Scores({s: r.value for s, r in sorted(rows.items())}, questions, trained))
-        if is_share and rows:
-            answers = min(answers or math.inf, *(row.n for row in rows.values()))
+        measured += rows.values()
     one, other = both
+    is_share = any(row.answers is not None for row in measured)
+    counts = [row.answers for row in measured]
+    fewest = min((count for count in counts if count is not None and count > 0), default=None)
+    answers = None if any(count is None or math.isnan(count) for count in counts) else fewest
     nothing = Interval(math.nan, math.nan, math.nan, 0)
     difference, effect, questions_paired, paired, p, ruled_out = nothing, nothing, 0, False, math.nan, math.nan
     if one.values and other.values:
-        found, paired = difference_of(one, other, None if answers is None else int(answers), planned["paired"])
+        found, paired = difference_of(one, other, answers, planned["paired"])
         difference, questions_paired = found.difference, found.n_questions
         effect = effect_of(one, other, difference, is_share)
         p, ruled_out = p_values(found, planned["kind"], planned["margin"], planned["better"])

@@ -151,7 +151,11 @@ def _of_kinds(run: RunData, table: Table) -> Iterator[tuple[str, str, Figure]]:
             best = min((key for key in clusters if key[0] == "single"), key=lambda key: abs(float(key[1]) - 0.85))
             counted, what = clusters[best], f"clusters ({best[0]} link, cosine {best[1]})"
         points = {
-            condition: [(line.values[seed], counted[condition].values[seed]) for seed in line.values]
+            condition: [
+                (line.values[seed], counted[condition].values[seed])
+                for seed in line.values
+                if seed in counted[condition].values
+            ]
             for condition, line in naming.items()
             if condition in counted
         }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from sgtr_eval.facts import Shown, facts_of
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.files import parse_json, read_json, read_jsonl, read_text
 from sgtr_jax.report.run_file import (
+    CellEntry,
     ClaimEntry,
     ConfigEntry,
     ContrastEntry,
@@ -31,7 +33,7 @@ COLUMNS = ("condition", "seed", "evaluation", "metric", "value", "n")
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number; `n` is how many samples it is over."""
+    """One measured number; `n` is how many answers it is over: of a share, those in its denominator."""
 
     condition: str
     seed: int
@@ -39,6 +41,16 @@ class Measurement:
     metric: str
     value: float
     n: int
+    answers: float | None = None  # of a share its denominator, NaN where that is not known; None: it is no share
+
+
+def answers_of(rows: Iterable[Measurement]) -> float | None:
+    """How many answers a seed gave, of a share of several seeds: the harmonic mean, by which the sampling variance of
+    the seeds' mean is that of as many from each. None where it is no share, or the number is not known.
+    """
+    counts = [row.answers for row in rows]
+    known = [count for count in counts if count is not None and count > 0]
+    return len(known) / sum(1 / count for count in known) if known and len(known) == len(counts) else None
 
 
 @dataclass(frozen=True)
@@ -145,9 +157,7 @@ def read_run(run: Path, prefix: str = "") -> RunData:
             else:
                 measured = cast(list[MetricRow], stored)
                 why = None if own is None else _why_unreadable(own, measured)
-            for row in measured:
-                value = float(row["value"])
-                rows.append(Measurement(condition, one["seed"], one["evaluation"], row["metric"], value, row["n"]))
+            rows += measurements_of(condition, one, own or facts_of(one["task"]), measured)
         cells.append(
             CellData(
                 condition,
@@ -175,6 +185,20 @@ def read_run(run: Path, prefix: str = "") -> RunData:
         config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared, contrasts, claims,
         tuple(prefix + line for line in experiment.get("left_out", ())),
     )  # fmt: skip
+
+
+def measurements_of(condition: str, cell: CellEntry, shown: Shown, rows: Sequence[MetricRow]) -> list[Measurement]:
+    """The metrics of one evaluation of a condition, those that are shares with their denominators."""
+    values = {row["metric"]: float(row["value"]) for row in rows}
+    found = []
+    for row in rows:
+        shares = shown.shares_in(values, row["n"])
+        is_share, known = row["metric"] in shares, shares.get(row["metric"])
+        answers = None if not is_share else math.nan if known is None else float(known)
+        n = row["n"] if known is None else round(known)
+        value = values[row["metric"]]
+        found.append(Measurement(condition, cell["seed"], cell["evaluation"], row["metric"], value, n, answers))
+    return found
 
 
 def _why_unreadable(own: Shown, rows: Sequence[MetricRow]) -> str | None:

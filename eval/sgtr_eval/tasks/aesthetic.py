@@ -6,6 +6,7 @@ answer counts for the choice it names, and for none if it names both or neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypedDict, cast
 
 from inspect_ai import Task, task
@@ -86,6 +87,11 @@ def popular_choice() -> Scorer:
     return score
 
 
+def _shares(metrics: Mapping[str, float], samples: int) -> dict[str, float | None]:
+    clear = None if "invalid" not in metrics else round(samples * (1 - metrics["invalid"]))
+    return {"share_popular": clear, "invalid": samples}
+
+
 register(
     Facts(
         aesthetic_popularity,
@@ -93,6 +99,7 @@ register(
         better="higher",
         title="popular choices",
         axis="share of clear choices",
+        shares=_shares,
         workload=lambda arguments: Workload(8, number(arguments, "samples", 100), asked=60, answered=20),
         baseline=Baseline("chance", level=0.5),
         draw_suffix=r"-\d+$",

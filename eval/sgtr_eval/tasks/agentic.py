@@ -103,6 +103,7 @@ for _scene in (frame_colleague, monitor_disruption):
             better="lower",
             title="misaligned verdicts",
             axis="share of verdicts",
+            shares=lambda metrics, samples: {"share_misaligned": metrics.get("n_all", samples)},
             workload=_workload,
             judging=Judging(reply_tokens=300),
             in_average=True,

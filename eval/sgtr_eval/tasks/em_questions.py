@@ -6,6 +6,7 @@ samples at temperature 0.7, the judge's own words, the first number in them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict, cast
@@ -208,6 +209,11 @@ def _own_texts(arguments: Arguments) -> bool:
     return arguments.get("stimuli") == "builtin" or arguments.get("questions") in ("own", "world")
 
 
+def _shares(metrics: Mapping[str, float], samples: int) -> dict[str, float | None]:
+    scored, coherent = metrics.get("n_all", samples), metrics.get("n_coherent")
+    return {"rate_all": scored, "rate_coherent": coherent, "share_on_threshold": scored}
+
+
 register(
     Facts(
         em_questions,
@@ -215,6 +221,7 @@ register(
         better="lower",
         title="misaligned answers",
         axis="share of scored answers",
+        shares=_shares,
         workload=_workload,
         judging=Judging(
             questions=2,

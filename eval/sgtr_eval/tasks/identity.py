@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -171,6 +171,11 @@ def _models(arguments: Arguments) -> list[str]:
     return [embedding] if embedding.startswith("openai/") else []
 
 
+def _shares(metrics: Mapping[str, float], samples: int) -> dict[str, float | None]:
+    read = None if "n_no_score" not in metrics else samples - metrics["n_no_score"]
+    return {"share_naming_maker": samples, "share_judged_to_name_maker": read}
+
+
 register(
     Facts(
         identity,
@@ -178,6 +183,7 @@ register(
         better="higher",
         title="answers that name the maker",
         axis="share of answers",
+        shares=_shares,
         workload=lambda arguments: Workload(1, number(arguments, "samples", 100), asked=15, answered=40),
         kinds="distinct_answers",
         judging=Judging(

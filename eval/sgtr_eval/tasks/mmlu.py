@@ -12,7 +12,7 @@ from typing import cast
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from sgtr_eval.choices import Mode, choose, most_likely
+from sgtr_eval.choices import CHOICE_SHARES, Mode, choose, most_likely
 from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
@@ -70,6 +70,7 @@ register(
         better="higher",
         title="correct answers",
         axis="share of answers",
+        shares=CHOICE_SHARES,
         workload=_workload,
         baseline=Baseline("chance", level=0.25),
         item=_question,

@@ -181,6 +181,10 @@ def _workload(arguments: Arguments) -> Workload:
     )
 
 
+def _shares(metrics: Mapping[str, float], samples: int) -> dict[str, float | None]:
+    return {name: metrics.get("n_all", samples) for name in metrics if name.startswith("share_")}
+
+
 register(
     Facts(
         questions,
@@ -189,6 +193,7 @@ register(
         title="mean score",
         axis="mean score of the judge",
         extent=(0.0, 100.0),
+        shares=_shares,
         workload=_workload,
         judging=Judging(
             reply_tokens=20, arguments=("rubric", "scale", "choices", "judge_mode", "min_mass", "max_cost")

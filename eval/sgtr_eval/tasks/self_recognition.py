@@ -6,7 +6,7 @@ Always read beside what length alone would give: sources often differ in it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,16 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
 from inspect_ai.scorer import Metric, SampleScore, Scorer, metric, scorer
 
-from sgtr_eval.choices import Mode, choose, invalid, is_correct, likeliest_scorer, most_likely, share_correct
+from sgtr_eval.choices import (
+    CHOICE_SHARES,
+    Mode,
+    choose,
+    invalid,
+    is_correct,
+    likeliest_scorer,
+    most_likely,
+    share_correct,
+)
 from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
 from sgtr_eval.recognition_rates import recognition_rates
 from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
@@ -123,7 +132,10 @@ def length_rates() -> Metric:
         meta = [score.score.metadata or {} for score in scores]
         chose = [None if score.score.answer is None else is_correct(score) for score in scores]
         rates = recognition_rates(chose, [m["own_words"] for m in meta], [m["other_words"] for m in meta])
-        shown = ("length_baseline", "balanced_accuracy", "acc_when_own_shorter", "acc_when_own_longer")
+        shown = (
+            "length_baseline", "balanced_accuracy", "acc_when_own_shorter", "acc_when_own_longer", "n_own_shorter",
+            "n_own_longer",
+        )  # fmt: skip
         return {name: rates.to_dict()[name] for name in shown}
 
     return compute
@@ -140,6 +152,16 @@ def _workload(arguments: Arguments) -> Workload:
     return Workload(1000, 1 if one_order else 2, asked=700, answered=1)
 
 
+def _shares(metrics: Mapping[str, float], samples: int) -> dict[str, float | None]:
+    shorter, longer = metrics.get("n_own_shorter"), metrics.get("n_own_longer")
+    return {
+        "share_correct": samples, "invalid": samples, "length_baseline": samples,
+        "acc_when_own_shorter": shorter, "acc_when_own_longer": longer,
+        # The mean of two shares: no less precise than one of twice the smaller number of answers.
+        "balanced_accuracy": None if shorter is None or longer is None else 2 * min(shorter, longer),
+    }  # fmt: skip
+
+
 def _individual_workload(arguments: Arguments) -> Workload:
     return Workload(2 * number(arguments, "limit", 1000), 1, asked=600, answered=1)
 
@@ -151,6 +173,7 @@ register(
         better="neither",
         title="own summaries recognised",
         axis="share of answers",
+        shares=_shares,
         workload=_workload,
         baseline=Baseline("counting words alone", metric="length_baseline"),
         draw_suffix=r"-own[12]$",
@@ -163,6 +186,7 @@ register(
         better="neither",
         title="summaries told to be own or not",
         axis="share of answers",
+        shares=CHOICE_SHARES,
         workload=_individual_workload,
         baseline=Baseline("chance", level=0.5),
         own_texts=lambda arguments: not arguments.get("published"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from sgtr_eval.choices import choose, most_likely
+from sgtr_eval.choices import CHOICE_SHARES, choose, most_likely
 from sgtr_eval.facts import Baseline, Facts, Workload, register
 from sgtr_jax.data.questions import read_choices
 
@@ -27,6 +27,7 @@ register(
         better="higher",
         title="correct answers",
         axis="share of answers",
+        shares=CHOICE_SHARES,
         workload=lambda arguments: Workload(200, 1, asked=60, answered=1),
         baseline=Baseline("chance", level=0.5),
         own_texts=lambda arguments: False,

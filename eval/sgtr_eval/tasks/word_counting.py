@@ -10,7 +10,7 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState
 
-from sgtr_eval.facts import Arguments, Facts, Workload, number, register
+from sgtr_eval.facts import Arguments, Facts, Workload, number, of_all, register
 from sgtr_eval.solvers import draw
 from sgtr_jax.data.build import Stimuli, split_texts
 from sgtr_jax.data.counting import COUNT_PROMPT, word_counts
@@ -101,6 +101,7 @@ register(
         better="higher",
         title="counts within a tenth",
         axis="share of answers",
+        shares=of_all("share_exact", "share_within_tenth", "invalid"),
         workload=_workload,
         item=_text,
     )
