@@ -54,7 +54,7 @@ def extend(
     params: Params,
     chain: Chain,
     prefixes: KVCache,
-    prefix_lengths: Int32[Array, " Q"],
+    prefix_lengths: Int32[Array, " prefixes"],
     which: Int32[Array, " B"],
     tokens: Int32[Array, "B T"],
     lengths: Int32[Array, " B"],
@@ -63,8 +63,8 @@ def extend(
 ) -> tuple[KVCache, Float[Array, "B T D"]]:
     """Prefill prompts whose beginnings have been: prompt p is prefix `which[p]` and then `tokens[p]`.
 
-    `prefixes` holds Q rows of S slots; `tokens` and `lengths` are of the rest. Returns a cache of S + T slots and
-    hidden states.
+    `prefixes` holds a row of S slots for each; `tokens` and `lengths` are of the rest. Returns a cache of S + T
+    slots and hidden states.
     """
     T = tokens.shape[1]
     behind = ((0, 0), (0, 0), (0, 0), (0, T), (0, 0))
