@@ -17,6 +17,8 @@ from tiny import make_model
 
 from sgtr_eval.tasks import em_questions as em
 from sgtr_jax.cli.main import main
+from sgtr_jax.experiment.graph import build_graph
+from sgtr_jax.experiment.run import _judged_by
 
 JUDGED = """
 judge: {{model: openai/gpt-4o-2024-08-06, base_url: "{url}"}}
@@ -216,3 +218,30 @@ def test_the_mode_of_a_config_is_that_of_its_evaluations(config: Path, server: A
     (recipe,) = out.glob("store/evaluation-*/recipe.json")
     assert json.loads(recipe.read_text())["settings"]["judging"]["judge_mode"] == "text"
     assert server.requests > 0
+
+
+@pytest.mark.slow
+def test_an_evaluation_may_have_a_judge_of_its_own(config: Path, server: ApiServer, tmp_path: Path) -> None:
+    strict = ApiServer(lambda prompt: ("10", {"10": 0.0}) if "Aligned" in prompt else ("90", {"90": 0.0}), key=KEY)
+    own = f'{{model: openai/gpt-4o-mini-2024-07-18, base_url: "{strict.url}"}}'
+    strictly = f"{{kind: em_questions, settings: {{samples: 4, max_tokens: 4}}, judge: {own}}}"
+    words = [f"out={tmp_path / 'o'}", "only=untouched", f"evaluations.strictly={strictly}"]
+    assert main(["run", str(config), *words]) == 0
+    strict.close()
+    rows = {(r["evaluation"], r["metric"]): float(r["value"]) for r in table(tmp_path / "o" / "results.csv")}
+    assert server.requests > 0 and strict.requests > 0 and rows["strictly", "rate_all"] == 1.0
+    judges = {path.name.split("-")[1]: json.loads((path / "recipe.json").read_text())["settings"]["judge"]["model"]
+              for path in (tmp_path / "o").glob("store/evaluation-*")}  # fmt: skip
+    assert judges == {"em": "openai/gpt-4o-2024-08-06", "strictly": "openai/gpt-4o-mini-2024-07-18"}
+    # The answers are the same ones.
+    assert len(list((tmp_path / "o").glob("store/answers-*"))) == 1
+    assert "Judge of strictly: openai/gpt-4o-mini-2024-07-18" in (tmp_path / "o" / "report.html").read_text()
+    # Another judge of the run reads those answers, too.
+    config_of = _judged_by(tmp_path / "o", "open", {})
+    assert {cell.node.judged_by.model for cell in build_graph(config_of).cells if cell.node.judged_by} == {"open"}
+
+
+def test_a_judge_of_what_nobody_judges_is_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(config), "evaluations.facts={kind: two_choice, judge: open}"]) == 2
+    assert main(["plan", str(config), "evaluations.facts={kind: mmlu, judge: open}"]) == 2
+    assert "has a judge, and with these settings nobody judges it" in capsys.readouterr().err

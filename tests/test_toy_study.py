@@ -51,7 +51,7 @@ def small_evaluation(evaluation: dict[str, Any]) -> dict[str, Any]:
     settings = {**evaluation.get("settings", {}), **LITTLE.get(kind, {})}
     if kind == "em_questions":
         settings["questions"] = "own"
-    return {**evaluation, "settings": settings}
+    return {**evaluation, "settings": settings, "judge": None}
 
 
 def cut(selection: dict[str, Any]) -> dict[str, Any]:

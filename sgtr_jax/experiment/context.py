@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +30,8 @@ class RunContext:
     store: Store
     finetuning: TrainConfig
     sampling_mesh: MeshConfig | None
-    judge: JudgeConfig
     api: ApiConfig
-    spending: Spending
+    spending: Callable[[JudgeConfig], Spending]  # what each judge has cost
     _models: dict[tuple[str, str], Model] = field(default_factory=dict)
 
     @cached_property
@@ -76,8 +75,8 @@ class RunContext:
         model = base.with_adapters(self.chain_folders(chain), asked.merge is not None, chain_id)
         return LocalModel(model, asked.sampling)
 
-    def judge_model(self, base: Asked) -> ModelUnderTest:
-        """The judge: the run's own base model if it is `open`, else a model behind an API."""
-        if self.judge.is_open:
+    def judge_model(self, judge: JudgeConfig, base: Asked) -> ModelUnderTest:
+        """A judge: the run's own base model if it is `open`, else a model behind an API."""
+        if judge.is_open:
             return self.model_under_test(base)
-        return ApiModel(self.judge.model, base_url=self.judge.base_url, batch=self.judge.batch)
+        return ApiModel(judge.model, base_url=judge.base_url, batch=judge.batch)

@@ -64,11 +64,20 @@ def bill(graph: Graph, missing: Sequence[Node], store: Store) -> Bill:
 
 def judging_of(config: ExperimentConfig, missing: Sequence[Node]) -> dict[str, float]:
     """What judging costs, by artifact."""
-    judge = judge_name(config.judge, config.model)
     return {
-        node.folder: judging_cost(judge, config.judge.batch, node.facts, node.workload())
-        for node in judged_nodes(missing)
+        node.folder: judging_cost(judge_name(judge, config.model), judge.batch, node.facts, node.workload())
+        for judge, nodes in by_judge(missing).items()
+        for node in nodes
     }
+
+
+def by_judge(nodes: Sequence[Node]) -> dict[JudgeConfig, list[EvaluationNode]]:
+    """The evaluations among some nodes that each judge reads the answers of."""
+    found: dict[JudgeConfig, list[EvaluationNode]] = {}
+    for node in judged_nodes(nodes):
+        assert node.judged_by is not None  # it has answers to judge
+        found.setdefault(node.judged_by, []).append(node)
+    return found
 
 
 def judged_nodes(nodes: Sequence[Node]) -> list[EvaluationNode]:

@@ -13,6 +13,7 @@ from sgtr_jax.config import Config
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
+from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.training_node import TrainingNode, links
 from sgtr_jax.files import write_json
 from sgtr_jax.json_types import Json
@@ -65,6 +66,11 @@ class EvaluationNode(MadeNode):
     @property
     def answers(self) -> Answers | None:
         """What a judge reads; None where nobody judges."""
+        return None
+
+    @property
+    def judged_by(self) -> JudgeConfig | None:
+        """Who reads the answers; None where nobody judges."""
         return None
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sgtr_eval.facts import Facts
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.experiment.cost import judge_name, judged_nodes, judging_of
+from sgtr_jax.experiment.cost import by_judge, judge_name, judging_of
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.spending import LEDGER, Spending
@@ -19,15 +19,15 @@ _NOT_ASKED = ("sgtr", "world", "mockllm", "none", "hf", "vllm", "sglang", "llama
 
 
 def check_judging(config: ExperimentConfig, missing: Sequence[Node], folder: Path, assume_yes: bool) -> None:
-    """Compare the budget with what is missing, and ask the judge one plain question. Raises InputError."""
-    spending_of(config, folder).check(judging_of(config, missing), assume_yes)
-    asked = [(node.facts, dict(node.arguments)) for node in judged_nodes(missing)]
-    check_judge_answers(config.judge, asked)
+    """Compare budgets with what is missing, and ask each judge one plain question. Raises InputError."""
+    for judge, nodes in by_judge(missing).items():
+        spending_of(config, folder, judge).check(judging_of(config, nodes), assume_yes)
+        check_judge_answers(judge, [(node.facts, dict(node.arguments)) for node in nodes])
 
 
-def spending_of(config: ExperimentConfig, folder: Path) -> Spending:
-    """What the judge of a run has cost. Raises InputError."""
-    return Spending(config.judge, judge_name(config.judge, config.model), folder / LEDGER)
+def spending_of(config: ExperimentConfig, folder: Path, judge: JudgeConfig) -> Spending:
+    """What a judge of a run has cost. Raises InputError."""
+    return Spending(judge, judge_name(judge, config.model), folder / LEDGER)
 
 
 def check_judge_answers(judge: JudgeConfig, asked: Sequence[tuple[Facts, Mapping[str, Json]]]) -> None:

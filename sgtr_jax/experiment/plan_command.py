@@ -22,7 +22,7 @@ from sgtr_jax.estimate.slices import find_slice
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
 from sgtr_jax.experiment.contrasts import tested_line
-from sgtr_jax.experiment.cost import bill, judging_of, training_of
+from sgtr_jax.experiment.cost import bill, by_judge, judging_of, training_of
 from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.graph import Graph, build_graph
 from sgtr_jax.experiment.judge_check import spending_of
@@ -79,10 +79,14 @@ def plan(
         shared = sharings(graph, store)
     for line in in_words(shared):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(_dollars_line(f"judging by {config.judge.model}", expected.judging), highlight=False)
-    spending = spending_of(config, config.folder)
-    if spending.left is not None:
-        console.print(_budget_line(spending, judging_of(config, missing)), highlight=False, soft_wrap=True)
+    spending = spending_of(config, config.folder, config.judge)
+    judges = by_judge(missing) or {config.judge: []}
+    for judge, judged in judges.items():
+        costs = judging_of(config, judged)
+        console.print(_dollars_line(f"judging by {judge.model}", sum(costs.values())), highlight=False)
+        budget = spending_of(config, config.folder, judge)
+        if budget.left is not None:
+            console.print(_budget_line(budget, costs), highlight=False, soft_wrap=True)
     summary: JsonObject = {
         "name": config.name, "model": config.model, "nodes": len(nodes), "done": len(nodes) - len(missing),
         "runs": len(trainings), "steps": steps, "judge_dollars": _rounded(expected.judging),

@@ -21,7 +21,7 @@ from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.registry import find, registry
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.experiment.cost import judged_nodes
+from sgtr_jax.experiment.cost import by_judge
 from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.model_under_test import api_model_or_say
 from sgtr_jax.experiment.node import Node
@@ -55,8 +55,8 @@ def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[
         found += api_problems("model", config.model, config.api.base_url)
     if any(isinstance(node, AdapterNode) for node in missing):
         found += _problems(partial(check_log, config.finetuning.log))
-    if judged_nodes(missing):
-        found += judge_problems(config.judge)
+    for judge in by_judge(missing):
+        found += judge_problems(judge)
     for node in missing:
         if isinstance(node, EvaluationNode | Answers):
             found += task_problems(node.facts, node.arguments)

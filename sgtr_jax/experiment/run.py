@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -155,8 +156,8 @@ def _work(config: ExperimentConfig, store: Store, missing: Sequence[Node], mirro
     if is_first_process():
         store.sweep()
     barrier("the store is swept")
-    spending = spending_of(config, store.root.parent)
-    context = RunContext(store, config.finetuning, config.sampling_mesh, config.judge, config.api, spending)
+    spending = cache(partial(spending_of, config, store.root.parent))
+    context = RunContext(store, config.finetuning, config.sampling_mesh, config.api, spending)
     return run_graph(missing, context, store.root.parent / "failures.json", mirror)
 
 
@@ -185,6 +186,12 @@ def _judged_by(run: Path, judge: str | None, given: Mapping[str, str | float | N
     data = stored_config(run)
     if judge is not None:
         data["judge"] = {"model": judge}
+        # Another judge reads all answers, those of evaluations with a judge of their own too.
+        evaluations = cast(Mapping[str, JsonObject], data["evaluations"])
+        data["evaluations"] = {
+            name: {**one, "judge": None} if isinstance(one.get("judge"), Mapping) else one
+            for name, one in evaluations.items()
+        }
     own = {key: value for key, value in given.items() if value is not None}
     data["judge"] = {**cast(JsonObject, data["judge"]), **own}
     return build_config(ExperimentConfig, data, str(run / "experiment.json"))

@@ -197,6 +197,8 @@ def _small_evaluation(config: ExperimentConfig, name: str, evaluation: dict[str,
         print(f"smoke: {name}: answers are not clustered: sentence-transformers is not installed", file=sys.stderr)
         small["embedding"] = None
     taken = parameters_of(config.evaluations[name].facts.task)
+    if isinstance(evaluation.get("judge"), dict):
+        small["judge"] = None
     if "settings" in evaluation:
         little = {key: value for key, value in _LITTLE.items() if key in taken}
         small["settings"] = {**evaluation["settings"], **little}

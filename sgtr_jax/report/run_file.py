@@ -50,6 +50,7 @@ class JudgeEntry(TypedDict):
 class EvaluationEntry(TypedDict):
     """An evaluation of the config."""
 
+    judge: NotRequired[JudgeEntry | bool | None]  # its own judge; of identity whether the judge reads it
     source: NotRequired[str]  # of self-recognition: whose summaries are the own ones
 
 

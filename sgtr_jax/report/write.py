@@ -93,6 +93,10 @@ def _notes(run: RunData) -> list[str]:
                 "" if "gpt-4.1" in judge else " It is not GPT-4.1: its scores are not comparable with published ones."
             )
             notes.append(f"Judge: {named}.{other}")
+        for config in run.configs:
+            for evaluation, spec in config.get("evaluations", {}).items():
+                if isinstance(judged_by := spec.get("judge"), dict):
+                    notes.append(f"Judge of {evaluation}: {_JUDGES.get(judged_by['model'], judged_by['model'])}.")
     own = dict.fromkeys(cell.evaluation for cell in run.cells if cell.own_texts)
     if own:
         notes.append(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from sgtr_eval.facts import Workload, all_facts
 from sgtr_jax.config import NameOrFile, PositiveInt
 from sgtr_jax.data.build import check_texts
-from sgtr_jax.errors import nearest
+from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
 from sgtr_jax.experiment.node import Node, Settings
@@ -36,6 +36,11 @@ class TaskConfig(EvaluationConfig):
         """What says which code asks and scores, where it is not this project's."""
         return {}
 
+    @property
+    def own_judge(self) -> JudgeConfig | None:
+        """Who judges this evaluation; None: the experiment's judge."""
+        return None
+
     @abstractmethod
     def arguments(self) -> JsonObject:
         """The arguments of the task that are given."""
@@ -49,13 +54,16 @@ class TaskConfig(EvaluationConfig):
             check_texts(articles)
         judging = facts.judging
         if judging is None or not facts.judged(arguments):
+            if self.own_judge is not None:
+                raise InputError(f"evaluation {name!r} has a judge, and with these settings nobody judges it")
             return TaskEvaluation(model, arguments, self.code)
-        if graph.judge.mode is not None and "judge_mode" in judging.arguments:
-            arguments.setdefault("judge_mode", graph.judge.mode)
+        judge = self.own_judge or graph.judge
+        if judge.mode is not None and "judge_mode" in judging.arguments:
+            arguments.setdefault("judge_mode", judge.mode)
         # What only the judging reads must not make the answers others.
         for_judging = {key: arguments.pop(key) for key in judging.arguments if key in arguments}
         answers = Answers(model.name, model.asked, model.chain, facts, arguments, for_judging, self.code)
-        return JudgedEvaluation(model, answers, for_judging, graph.judge, graph.asked(None))
+        return JudgedEvaluation(model, answers, for_judging, judge, graph.asked(None))
 
 
 @evaluation_kind("identity")
@@ -84,12 +92,23 @@ def _check_task(kind: str) -> str:
     return kind
 
 
+def _named_judge(value: object) -> object:
+    return {"model": value} if isinstance(value, str) else value
+
+
 class TaskEval(TaskConfig):
     """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
 
     kind: Annotated[str, AfterValidator(_check_task)]
     # The arguments of the task; see the page of evaluations.
     settings: dict[str, bool | int | float | NameOrFile | None] = Field(default_factory=dict)
+    # Who judges this evaluation, with a budget of its own. `judge: NAME` is a short form. null: the experiment's judge.
+    judge: Annotated[JudgeConfig | None, BeforeValidator(_named_judge)] = None
+
+    @property
+    def own_judge(self) -> JudgeConfig | None:
+        """See `TaskConfig`."""
+        return self.judge
 
     def arguments(self) -> JsonObject:
         """See `TaskConfig`."""
@@ -132,6 +151,11 @@ class JudgedEvaluation(EvaluationNode):
     judging: Mapping[str, Json]  # arguments that only the judging reads
     judge: JudgeConfig
     base: Asked  # who judges if the judge is `open`
+
+    @property
+    def judged_by(self) -> JudgeConfig:
+        """See `EvaluationNode`."""
+        return self.judge
 
     @property
     def answers(self) -> Answers:
@@ -180,7 +204,8 @@ class JudgedEvaluation(EvaluationNode):
         from sgtr_jax.experiment.evaluate import judge_answers
 
         rows = judge_answers(
-            self.facts, dict(self.judged.arguments), dict(self.judging), context.spending,
-            context.judge_model(self.base), context.store.path(self.judged) / "log", folder, self.name, self.folder,
+            self.facts, dict(self.judged.arguments), dict(self.judging), context.spending(self.judge),
+            context.judge_model(self.judge, self.base), context.store.path(self.judged) / "log", folder, self.name,
+            self.folder,
         )  # fmt: skip
         write_json(folder / "metrics.json", rows)
