@@ -66,7 +66,7 @@ def test_sampled_then_judged_then_judged_again(
     with monkeypatch.context() as without:
         # Scoring what was said loads no weights: they may be 70 GB, and on another machine.
         without.setattr(
-            "sgtr_jax.sample.model.load_model", lambda *_, **__: pytest.fail("weights were loaded to judge")
+            "sgtr_jax.experiment.context.load_model", lambda *_, **__: pytest.fail("weights were loaded to judge")
         )
         assert main(["judge", str(out)]) == 0
     asked = server.requests

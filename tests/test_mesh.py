@@ -52,7 +52,7 @@ def test_weights_of_sampling_make_room_for_those_of_training(tmp_path: Path, mon
         held.append(sum(array.shape == table for array in jax.live_arrays()))
         return finetune_all(jobs, base)
 
-    monkeypatch.setattr("sgtr_jax.experiment.nodes.adapter.finetune_all", finetune)
+    monkeypatch.setattr("sgtr_jax.finetune.local.finetune_all", finetune)
     words = ["run", str(tmp_path / "c.yaml"), "seeds=[0]", "only=reversal", "measure=identity"]
     gc.collect()  # what other tests left
     before = sum(array.shape == (spec.vocab_size, spec.hidden_size) for array in jax.live_arrays())

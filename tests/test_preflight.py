@@ -46,7 +46,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_problem_is_told_at_once_and_nothing_is_made(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgtr_jax.sample.model.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("sgtr_jax.experiment.context.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     out = config.parent / "out"
     assert main(["run", str(config), f"out={out}"]) == 2
     error = capsys.readouterr().err
