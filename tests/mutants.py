@@ -53,6 +53,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
         "sgtr_jax/models/attention.py",
         (
             "attention::test_short_rows",
+            "attention::test_windows_of_kinds_of_layers",
+            "attention::test_one_window_for_all_layers",
             "attention::test_rows_longer_than_a_block_of_queries",
             "attention::test_a_few_queries_among_the_keys_of_a_cache",
             "attention::test_dropout_of_the_weights",
