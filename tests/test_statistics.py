@@ -89,8 +89,8 @@ def test_intervals_of_shares_cover(seeds: int, rate: float, between: float) -> N
             inside[i] += found.low <= rate <= found.high
     assert (inside / TRIALS >= 0.93).all()
     if seeds == 5 and rate == 0.5:
-        # Two standard errors of the simulation are 0.015.
-        assert (inside / TRIALS <= 0.99).all()
+        # Two standard errors of the simulation are 0.015. Over both, few seeds that agree are not taken at their word.
+        assert inside[0] / TRIALS <= 0.99 and (not between or inside[1] / TRIALS <= 0.995)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

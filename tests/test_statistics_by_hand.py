@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,8 +146,11 @@ def test_the_wider_of_two_wilson_intervals_holds(level: float) -> None:
         value, freedom = variance_by_hand(table)
         first = wilson_by_roots(mean(rows), len(rows) * answers, student(math.inf, level))
         other = wilson_by_roots(mean(rows), mean(rows) * (1 - mean(rows)) / value, student(freedom, level))
+        _, of_questions, of_answers = squares(table)
+        below, above = reach_of(rows, answers, max(0.0, of_questions - of_answers))(level)
         found = seeds_and_questions(table, answers, **given)
-        same(found, min(first[0], other[0]), max(first[1], other[1]), rows)
+        low, high = min(first[0], other[0], mean(rows) - below), max(first[1], other[1], mean(rows) + above)
+        same(found, max(0.0, low), min(1.0, high), rows)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -188,11 +191,43 @@ def test_students_interval_at_a_level() -> None:
     assert quantile(7.5, 0.9) == pytest.approx(student(7.5, 0.9)) and quantile(math.inf, 0.5) == pytest.approx(0.67449)
 
 
-def wider(gap: float, known: list[tuple[float, float]], seeds: int, bounded: bool) -> tuple[float, float, float]:
-    """Bounds and p-value of the widest of some variances."""
+Reach = Callable[[float], tuple[float, float]]
+
+
+def reach_of(rates: list[float], answers: float, rest: float, other: float = 0.5) -> Reach:
+    """How far bounds are below and above at a level: Wilson's of the seeds' share, put together with the rest's."""
+    k, m = len(rates), mean(rates)
+    spread = sum((rate - m) ** 2 for rate in rates) / (k - 1) / k
+    effective = min(k * answers, m * (1 - m) / spread) if spread else k * answers
+
+    def reach(level: float) -> tuple[float, float]:
+        low, high = wilson_by_roots(m, effective, student(k - 1, level))
+        middle = all(0.2 <= share <= 0.8 for share in (m, other))
+        others = student(math.inf if middle else k - 1, level) * math.sqrt(rest)
+        return math.hypot(m - low, others), math.hypot(high - m, others)
+
+    return reach
+
+
+def level_reached(gap: float, reach: Reach) -> float:
+    """The p-value at which the interval ends at 0, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if reach(1 - middle)[gap < 0] > abs(gap) else (low, middle)
+    return low
+
+
+def wider(
+    gap: float, known: list[tuple[float, float]], seeds: int, bounded: bool, reach: Reach | None = None
+) -> tuple[float, float, float]:
+    """Bounds and p-value of the widest of some variances, and of seeds and the rest put together."""
     half = max(student(freedom) * math.sqrt(value) for value, freedom in known)
     p = max(two_sided(gap / math.sqrt(value), freedom) for value, freedom in known) if seeds > 1 else math.nan
     low, high = gap - half, gap + half
+    if reach is not None:
+        low, high = min(low, gap - reach(0.95)[0]), max(high, gap + reach(0.95)[1])
+        p = max(p, level_reached(gap, reach))
     return (max(-1.0, low), min(1.0, high), p) if bounded else (low, high, p)
 
 
@@ -289,14 +324,17 @@ def test_paired_differences_by_hand(seeds: int, questions: int, answers: int | N
     known = variances_by_hand([deltas], columns)
     if answers is not None:
         known.append((bonett_price(columns, answers), math.inf))
-    gap = mean(columns)
-    wanted = wider(gap, known, seeds, answers is not None)
+    gap, reach = mean(columns), None
+    if answers is not None and seeds > 1:
+        _, of_questions, of_answers = squares(deltas)
+        reach = reach_of([mean(row) for row in tuned], answers, max(0.0, of_questions - of_answers), mean(base))
+    wanted = wider(gap, known, seeds, answers is not None, reach)
     agrees(paired_difference(tuned, base, answers), gap, wanted, seeds, questions)
 
 
 def test_paired_shares_that_do_not_differ_have_the_least_variance() -> None:
     found = paired_difference([[1.0, 0.0, 1.0]] * 2, [1.0, 0.0, 1.0], 3)
-    agrees(found, 0.0, wider(0.0, [(2 / 5 / 5, math.inf)], 2, True), 2, 3)
+    agrees(found, 0.0, wider(0.0, [(2 / 5 / 5, math.inf)], 2, True, reach_of([2 / 3, 2 / 3], 3, 0.0, 2 / 3)), 2, 3)
     one = paired_difference([[0.9], [0.1]], [0.2])  # one question: what seeds vary by
     agrees(one, 0.3, wider(0.3, [(0.8**2 / 2 / 2, 1)], 2, False), 2, 1)
     alone = paired_difference([[1.0]], [0.0])
@@ -314,16 +352,23 @@ def smoothed(share: float, answers: int) -> float:
 
 
 @pytest.mark.parametrize("answers", [8, 5000])
-@pytest.mark.parametrize("base", [[0.2], [0.2, 0.3, 0.4]])
+@pytest.mark.parametrize("base", [[0.1], [0.3], [0.2, 0.3, 0.4]])
 @pytest.mark.parametrize("tuned", [[0.9], [0.9, 0.8, 0.4], [0.4, 0.45], [0.6, 0.6]])
 def test_differences_of_shares_by_hand(tuned: list[float], base: list[float], answers: int) -> None:
     """Agresti and Caffo's (2000) for the base; the seeds' own spread, or at least the sampling of their answers."""
     k, gap = len(tuned), mean(tuned) - mean(base)
-    spread = sum((t - mean(tuned)) ** 2 for t in tuned) / (k - 1) / k if k > 1 else 0.0
     below = smoothed(mean(base), answers) / len(base)
-    freedom = (spread + below) ** 2 / (spread**2 / (k - 1)) if spread > 0 else math.inf
-    known = [(spread + below, freedom), (smoothed(mean(tuned), answers) / k + below, math.inf)]
-    agrees(difference_of_seeds(tuned, base, answers), gap, wider(gap, known, k, True), k, 0)
+    known = [(smoothed(mean(tuned), answers) / k + below, math.inf)]
+    reach = reach_of(tuned, answers, below, mean(base)) if k > 1 else None
+    found = difference_of_seeds(tuned, base, answers)
+    agrees(found, gap, wider(gap, known, k, True, reach), k, 0)
+    if reach is not None:
+        other = found.negated()
+        assert (other.difference.low, other.difference.high) == (-found.difference.high, -found.difference.low)
+        assert other.p_above(-0.1) == pytest.approx(found.p_below(0.1))
+        assert found.p_above(found.difference.low) >= 0.025 - 1e-6 and found.p_above(1.0) >= 0.5
+    fewer = difference_of_seeds(tuned, base, answers, answers // 4)  # of the base
+    assert fewer.difference.high > found.difference.high or fewer.difference.high == 1
 
 
 def test_differences_of_other_numbers_are_welchs() -> None:

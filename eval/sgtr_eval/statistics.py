@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy
 
 from sgtr_eval.facts import all_facts
+
+_NEAR = 0.2  # of 0 or 1, shares of seeds are skewed
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Variance:
 
 def quantile(freedom: float, level: float) -> float:
     """Student's two-sided quantile; the normal one at infinite degrees of freedom."""
-    return float(scipy.stats.t.ppf(0.5 + level / 2, freedom))
+    upper = 0.5 + level / 2
+    return float(scipy.special.ndtri(upper) if math.isinf(freedom) else scipy.special.stdtrit(freedom, upper))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -82,6 +85,63 @@ def wilson(share: float, answers: float, z: float) -> tuple[float, float]:
     half = z / (1 + z * z / answers) * math.sqrt(share * (1 - share) / answers + z * z / (4 * answers**2))
     # Exactly 0 and 1 where the share is, which rounding would miss.
     return 0.0 if share == 0 else max(0.0, centre - half), 1.0 if share == 1 else min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class FewSeeds:
+    """A share over few seeds, apart from all else that a mean or a difference varies by, whose variance is known well.
+
+    The two parts are put together as intervals (Newcombe 1998; Zou and Donner 2008), and not as variances: where few
+    seeds agree by chance, the sum of variances has more degrees of freedom than there are, and near 0 and 1 the spread
+    of seeds grows with their mean, which Wilson's interval allows for. There it is skewed, too, and seeds that all lie
+    on the crowded side tell little of the others: then the rest has no more degrees of freedom than the seeds.
+    """
+
+    share: float
+    effective: float  # number of answers that would vary as the seeds' mean does
+    freedom: int
+    rest: float
+    rest_freedom: float
+
+    def reach(self, level: float) -> tuple[float, float]:
+        """How far the bounds of the interval lie below and above."""
+        low, high = wilson(self.share, self.effective, quantile(self.freedom, level))
+        others = quantile(self.rest_freedom, level) ** 2 * self.rest
+        return math.sqrt((self.share - low) ** 2 + others), math.sqrt((high - self.share) ** 2 + others)
+
+    def tail(self, gap: float, side: int) -> float:
+        """One-sided p-value of lying `gap` from a bound that is below (side 0) or above (1): at most one half."""
+
+        def too_far(p: float) -> float:
+            return self.reach(1 - 2 * p)[side] - gap
+
+        least, most = 1e-12, 0.5 - 1e-9
+        if too_far(most) >= 0:
+            return 0.5
+        return least if too_far(least) <= 0 else float(scipy.optimize.brentq(too_far, least, most))
+
+
+def few_seeds(table: np.ndarray, answers: float, rest: float, other: float = 0.5) -> FewSeeds | None:
+    """The seeds' part of the mean of `table[seeds, questions]`, or of its difference from `other`; None of one seed."""
+    k, share = len(table), min(1.0, max(0.0, float(table.mean())))
+    if k < 2:
+        return None
+    spread = float(table.mean(axis=1).var(ddof=1)) / k
+    seen = share * (1 - share) / spread if spread > 0 else math.inf
+    near_an_end = min(share, 1 - share, other, 1 - other) < _NEAR
+    freedom = k - 1 if near_an_end else math.inf
+    return FewSeeds(share, min(k * answers, seen) if seen > 0 else k * answers, k - 1, rest, freedom)
+
+
+def _questions_alone(table: np.ndarray, by_questions: np.ndarray) -> float:
+    """What questions vary by, without the part of the answers of several seeds, which is in what seeds vary by."""
+    k, m = len(table), len(by_questions)
+    by_question = float(by_questions.var(ddof=1)) / m if m > 1 else 0.0
+    if k < 2 or m < 2:
+        return by_question
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    by_answer = float((rest**2).sum()) / ((k - 1) * (m - 1)) / (k * m)
+    return max(0.0, by_question - by_answer)
 
 
 def two_way_variance(table: np.ndarray) -> Variance:
@@ -170,7 +230,9 @@ def seeds_and_questions(
     if variance.value > 0 and 0 < mean < 1:
         effective = mean * (1 - mean) / variance.value
         wider = wilson(mean, effective, quantile(variance.freedom, level))
-        low, high = min(low, wider[0]), max(high, wider[1])
+        few = few_seeds(scores, answers, _questions_alone(scores, scores.mean(axis=0)))
+        below, above = (0.0, 0.0) if few is None else few.reach(level)
+        low, high = max(0.0, min(low, wider[0], mean - below)), min(1.0, max(high, wider[1], mean + above))
     return Interval(mean, low, high, k)
 
 
@@ -183,23 +245,31 @@ class Difference:
     n_questions: int  # that both were asked; 0 where the difference is of the seeds' values alone
     # What the interval and the p-value are from: the widest and the largest hold.
     variances: tuple[Variance, ...] = field(default=(), compare=False)
+    few: FewSeeds | None = field(default=None, compare=False)
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of a true difference of at most `bound`: small where the difference is above it."""
-        return self._one_sided(self.difference.mean - bound)
+        return self._one_sided(self.difference.mean - bound, 0)
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of a true difference of at least `bound`: small where the difference is below it."""
-        return self._one_sided(bound - self.difference.mean)
+        return self._one_sided(bound - self.difference.mean, 1)
 
     def p_within(self, margin: float) -> float:
         """P-value of a true difference outside `margin` on either side: two one-sided tests (Schuirmann 1987)."""
         return max(self.p_above(-margin), self.p_below(margin))
 
-    def _one_sided(self, gap: float) -> float:
+    def negated(self) -> Difference:
+        """The difference the other way round."""
+        found, few = self.difference, self.few
+        turned = Interval(-found.mean, -found.high, -found.low, found.n)
+        return replace(self, difference=turned, few=None if few is None else replace(few, share=1 - few.share))
+
+    def _one_sided(self, gap: float, side: int) -> float:
         if math.isnan(self.p_value):
             return math.nan
-        return max(_tail(gap / math.sqrt(one.value), one.freedom) for one in self.variances)
+        tails = [_tail(gap / math.sqrt(one.value), one.freedom) for one in self.variances]
+        return max(tails if self.few is None else [*tails, self.few.tail(gap, side)])
 
 
 def paired_difference(
@@ -215,9 +285,13 @@ def paired_difference(
     if table.ndim != 2 or table.shape[1] != len(below):
         raise ValueError(f"{table.shape} scores cannot be paired with {len(below)} of the base model")
     deltas = table - below
-    least = None if answers is None else _paired_floor(deltas.mean(axis=0), answers)
-    variances = difference_variances([deltas], deltas.mean(axis=0))
-    return _difference(float(deltas.mean()), variances, least, len(table), len(below), answers)
+    by_questions = deltas.mean(axis=0)
+    variances = difference_variances([deltas], by_questions)
+    if answers is None:
+        return _difference(float(deltas.mean()), variances, None, len(table), len(below), answers)
+    least = _paired_floor(by_questions, answers)
+    few = few_seeds(table, answers, _questions_alone(deltas, by_questions), float(below.mean()))
+    return _difference(float(deltas.mean()), variances, least, len(table), len(below), answers, few)
 
 
 def difference_of_seeds(
@@ -230,7 +304,6 @@ def difference_of_seeds(
     is not, and neither is there an interval then.
     """
     k, gap = len(tuned), float(np.mean(tuned) - np.mean(base))
-    spread = float(np.var(tuned, ddof=1)) / k if k > 1 else 0.0
     if answers is None:
         if k < 2 or len(base) < 2:
             return Difference(Interval(gap, math.nan, math.nan, k), math.nan, 0)
@@ -239,9 +312,8 @@ def difference_of_seeds(
         return Difference(Interval(gap, float(bounds.low), float(bounds.high), k), float(found.pvalue), 0)
     base_error = _smoothed(float(np.mean(base)), answers if of_base is None else of_base) / len(base)
     least = Variance(_smoothed(float(np.mean(tuned)), answers) / k + base_error, math.inf)
-    value = spread + base_error
-    freedom = value**2 / (spread**2 / (k - 1)) if spread > 0 else math.inf
-    return _difference(gap, [Variance(value, freedom)], least, k, 0, answers)
+    few = few_seeds(np.asarray(tuned, float)[:, None], answers, base_error, float(np.mean(base)))
+    return _difference(gap, [], least, k, 0, answers, few)
 
 
 def difference_of_conditions(
@@ -303,8 +375,9 @@ def _paired_floor(deltas: np.ndarray, answers: float) -> Variance:
 
 
 def _difference(
-    gap: float, variances: Sequence[Variance], least: Variance | None, seeds: int, questions: int, answers: float | None
-) -> Difference:
+    gap: float, variances: Sequence[Variance], least: Variance | None, seeds: int, questions: int,
+    answers: float | None, few: FewSeeds | None = None,
+) -> Difference:  # fmt: skip
     """The widest interval and the largest p-value: of what was seen to vary, and of the least.
 
     One seed has no p-value: a training run differs from another of its kind by more than the sampling of answers.
@@ -314,10 +387,14 @@ def _difference(
         return Difference(Interval(gap, math.nan, math.nan, seeds), math.nan, questions)
     half = max(one.half_width(0.95) for one in known)
     p = max(_p_value(gap / math.sqrt(one.value), one.freedom) for one in known) if seeds > 1 else math.nan
-    low, high = gap - half, gap + half
+    below, above = (half, half)
+    if few is not None:
+        below, above = (max(half, far) for far in few.reach(0.95))
+        p = max(p, 2 * few.tail(abs(gap), 0 if gap > 0 else 1))
+    low, high = gap - below, gap + above
     if answers is not None:
         low, high = max(-1.0, low), min(1.0, high)
-    return Difference(Interval(gap, low, high, seeds), p, questions, tuple(known))
+    return Difference(Interval(gap, low, high, seeds), p, questions, tuple(known), few)
 
 
 def _p_value(ratio: float, freedom: float) -> float:

@@ -98,14 +98,9 @@ def difference_of(one: Scores, other: Scores, answers: float | None, paired: boo
         return difference_of_seeds([one.values[s] for s in own], [other.values[s] for s in below], answers), False
     if not one.trained:
         turned, _ = difference_of(other, one, answers, paired=False)
-        return _negated(turned), False
+        return turned.negated(), False
     gap = float(np.mean([one.values[s] for s in own]) - np.mean([other.values[s] for s in below]))
     return Difference(Interval(gap, math.nan, math.nan, 1), math.nan, 0), False
-
-
-def _negated(found: Difference) -> Difference:
-    inside = found.difference
-    return replace(found, difference=Interval(-inside.mean, -inside.high, -inside.low, inside.n))
 
 
 def p_values(found: Difference, kind: str, margin: float | None, better: str) -> tuple[float, float]:

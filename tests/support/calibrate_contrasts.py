@@ -1,5 +1,7 @@
 """How often contrasts of known effects are told rightly: `python tests/support/calibrate_contrasts.py 1000`.
 
+`base 1000` instead of 1000 gives type I error and coverage of differences from the base model over a grid of shares.
+
 Each setting is simulated with no difference, and with one of exactly the margin, where neither equivalence nor
 non-inferiority holds and each may be found in 5 % of trials.
 """
@@ -7,6 +9,7 @@ non-inferiority holds and each may be found in 5 % of trials.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgtr_jax.report.contrasts import p_values
@@ -48,6 +51,36 @@ def rates(evaluation: str, seeds: int, between: float, manner: str, trials: int,
     return Rates(counts[0] / trials, counts[1] / (2 * trials), counts[2] / trials, counts[3] / trials)
 
 
+# Of the differences from the base model: shares and their standard deviations between seeds, up to the published ones.
+SHARES = ((0.0, 0.0), (0.01, 0.0), (0.01, 0.02), (0.1, 0.0), (0.1, 0.05), (0.1, 0.1), (0.1, 0.15),
+          (0.5, 0.0), (0.5, 0.1), (0.5, 0.3), (0.9, 0.1))  # fmt: skip
+SIZES = {
+    "frame_colleague": (1, 100, Questions(0.0, 0.0)),
+    "em_questions": (8, 50, Questions(0.2, 0.1)),
+    "truthfulqa": (790, 1, Questions(0.5, 0.1)),
+}
+
+
+def from_base(evaluation: str, seeds: int, share: float, between: float, trials: int) -> tuple[float, float]:
+    """Type I error and coverage of the difference from a base model that has the same share."""
+    questions, draws, decided = SIZES[evaluation]
+    one, other = Condition(share, between), Condition(share, 0.0, trained=False)
+    found = list(simulated(one, other, Size(seeds, questions, draws), decided, False, trials, seed=7))
+    covered = sum(d.difference.low <= 0 <= d.difference.high for d in found)
+    return sum(d.p_value < 0.05 for d in found) / trials, covered / trials
+
+
+def grid(trials: int, evaluations: Sequence[str]) -> None:
+    """Print the table of differences from the base model: percent of type I error and of coverage."""
+    print("| evaluation | share | sd between seeds | 2 seeds | 3 seeds | 5 seeds |")
+    print("|---|---|---|---|---|---|")
+    for evaluation in evaluations:
+        for share, between in SHARES:
+            found = [from_base(evaluation, seeds, share, between, trials) for seeds in (2, 3, 5)]
+            cells = " | ".join(f"{100 * wrong:.1f}, {100 * covered:.1f}" for wrong, covered in found)
+            print(f"| {evaluation} | {share} | {between} | {cells} |", flush=True)
+
+
 def main(trials: int) -> None:
     """Print the table."""
     print("| evaluation | seeds | sd between seeds | compared | type I | coverage | equivalence | non-inferiority |")
@@ -63,4 +96,7 @@ def main(trials: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    if sys.argv[1] == "base":
+        grid(int(sys.argv[2]), sys.argv[3:] or list(SIZES))
+    else:
+        main(int(sys.argv[1]))
