@@ -67,7 +67,7 @@ def test_adapters_are_merged_in_their_order() -> None:
 
 def test_dropout_falls_on_the_trained_adapter_only(tmp_path: Path) -> None:
     spec = spec_of()
-    params = random_params(spec)
+    params = jax.tree.map(jnp.asarray, random_params(spec))
     frozen = make_adapter(tmp_path / "a", spec, seed=1, size=0.3)
     zero = dataclasses.replace(frozen, params=jax.tree.map(jnp.zeros_like, frozen.params))
     tokens = jnp.arange(1, 9)[None]

@@ -158,7 +158,7 @@ def test_packed_loss_and_gradient_equal_one_example_at_a_time() -> None:
 def test_a_chunked_head_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of()
     params = random_params(spec)
-    batch = packed(examples_of([20, 31, 7, 11])).arrays()
+    batch = jax.tree.map(jnp.asarray, packed(examples_of([20, 31, 7, 11])).arrays())
 
     def loss(params: object) -> jax.Array:
         decoder = bind(spec, params)  # type: ignore[arg-type]

@@ -18,7 +18,8 @@ from sgtr_jax.report.tables import CellData, Measurement, RunData
 from sgtr_jax.report.unmatched import NO_CONDITION, NO_EVALUATION, NO_RESULT, unmet_published, why_never
 
 PAPER = Path(__file__).parent.parent / "configs" / "paper"
-CONFIGS = {path.stem: load_config(ExperimentConfig, path) for path in PAPER.glob("*.yaml") if path.stem != "study"}
+STUDIES = {path.stem: load_config(ExperimentConfig, path) for path in PAPER.glob("*.yaml") if path.stem != "study"}
+CONFIGS = {name: config for name, config in STUDIES.items() if config.published is not None}  # of Olmo nothing is yet
 
 
 def test_every_published_model_has_its_config() -> None:
