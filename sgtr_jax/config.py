@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
@@ -182,7 +182,8 @@ def _absolute(cls: type[BaseModel], location: tuple[str, ...], value: Json) -> J
     """A value of an override with the files in it named from the root."""
     if isinstance(value, Mapping):
         return {key: _absolute(cls, (*location, key), one) for key, one in value.items()}
-    if not isinstance(value, str) or len(value) > _LONGEST_PATH or _FROM_FOLDER not in _marks_at(cls, location):
+    may_be_file = any(_FROM_FOLDER in marks for _, marks in _types_at(cls, location))
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH or not may_be_file:
         return value
     return str(Path(value).resolve()) if Path(value).is_file() else value
 
@@ -222,45 +223,33 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _keys_at(annotation: object, location: Location) -> set[str]:
-    """Field names valid at `location` below `annotation`, looking through lists, dicts and unions."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if not location:
-            return set(annotation.model_fields)
+    """Field names valid at `location` below `annotation`."""
+    found = (one for one, _ in _types_at(annotation, location))
+    return {key for one in found if isinstance(one, type) and issubclass(one, BaseModel) for key in one.model_fields}
+
+
+def _types_at(
+    annotation: object, location: Location, marks: tuple[object, ...] = ()
+) -> Iterator[tuple[object, tuple[object, ...]]]:
+    """Types at `location` with what they are annotated with, looking through lists, dicts and unions."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _types_at(args[0], location, (*marks, *args[1:]))
+    elif origin is Union or str(origin) == "<class 'types.UnionType'>":
+        for arg in args:
+            yield from _types_at(arg, location, marks)
+    elif not location:
+        yield annotation, marks
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(location[0]))
         if field is not None:
-            return _keys_at(field.annotation, location[1:])
-        return _keys_at(annotation, location[1:])  # a tag pydantic put into the path of a union
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (list, tuple, set) and location:
-        return _keys_at(args[0], location[1:])
-    if origin is dict and location:
-        return _keys_at(args[1], location[1:])
-    if origin is Annotated:
-        return _keys_at(args[0], location)
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
-        return set().union(*(_keys_at(arg, location) for arg in args))
-    return set()
-
-
-def _marks_at(annotation: object, location: Location) -> list[object]:
-    """What types at `location` are marked with, looking where `_keys_at` looks."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if not location:
-            return []
-        field = annotation.model_fields.get(str(location[0]))
-        if field is None:
-            return _marks_at(annotation, location[1:])
-        return [*(field.metadata if len(location) == 1 else ()), *_marks_at(field.annotation, location[1:])]
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (list, tuple, set) and location:
-        return _marks_at(args[0], location[1:])
-    if origin is dict and location:
-        return _marks_at(args[1], location[1:])
-    if origin is Annotated:
-        return [*(args[1:] if not location else ()), *_marks_at(args[0], location)]
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
-        return [mark for arg in args for mark in _marks_at(arg, location)]
-    return []
+            yield from _types_at(field.annotation, location[1:], tuple(field.metadata))
+        else:
+            yield from _types_at(annotation, location[1:])  # a tag pydantic put into the path of a union
+    elif origin in (list, tuple, set):
+        yield from _types_at(args[0], location[1:])
+    elif origin is dict:
+        yield from _types_at(args[1], location[1:])
 
 
 def _paths_at(annotation: object, location: Location, deep: int = 4) -> set[str]:

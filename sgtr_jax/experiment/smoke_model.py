@@ -51,7 +51,7 @@ def make_smoke_model(name: str, texts: list[Record], folder: Path) -> str:
     else:
         tokenizer, said = (
             make_tokenizer(folder, texts, _VOCAB),
-            "a tokenizer trained on these texts, the own not being here",
+            "a tokenizer trained on the data (the model's own cannot be had)",
         )
     small = _small(config, tokenizer)
     spec = spec_from_config(small, f"a small {name}")
