@@ -9,12 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 from api_server import ApiServer, judge_reply
-from inspect_ai.model import ModelUsage
+from inspect_ai.model import GenerateConfig, ModelOutput, ModelUsage, get_model
 from test_experiment import CONFIG
 from test_judge import KEY, QUESTIONS
 from tiny import make_model
 
-from sgtr_eval.judging.budget import Budget, Costs
+from sgtr_eval.judging.budget import Budget, Costs, cost_of
+from sgtr_eval.judging.limited import limited
 from sgtr_eval.tasks import em_questions as em
 from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError, RunError
@@ -167,3 +168,24 @@ def test_all_tasks_of_one_command_have_one_budget(
     assert main([*argv, "--out", str(tmp_path / "f"), "--yes"]) == 1
     assert "the budget of" in capsys.readouterr().err
     assert 24 <= server.requests <= 1 + 30 and (tmp_path / "f" / "em_questions" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("budget", "is_asked"), [(1.5, True), (0.5, False)])
+def test_a_judge_that_somebody_elses_scorer_asks_is_held_to_its_budget(budget: float, is_asked: bool) -> None:
+    reply = ModelOutput.from_content("m", "5")
+    reply.usage = ModelUsage(input_tokens=3, output_tokens=10)
+    judge = get_model("mockllm/model", custom_outputs=[reply])
+    price = cost_of(JUDGE, len("Grade: a") // 3 + 1, 10)
+
+    async def ask() -> str:
+        output = await limited(judge, budget * price).generate("Grade: a", config=GenerateConfig(max_tokens=10))
+        return output.completion
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sgtr_eval.judging.budget.cost_of", lambda model, *given: cost_of(JUDGE, *given))
+        patch.setattr(Costs, "dearest", {})
+        if is_asked:
+            assert anyio.run(ask) == "5"
+        else:
+            with pytest.raises(Exception, match="budget for judging is used up"):
+                anyio.run(ask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, ModelOutput
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, ModelOutput, modelapi
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from sgtr_eval.judging.budget import Budget
@@ -11,6 +11,7 @@ from sgtr_jax.errors import RunError
 _USUAL_REPLY = 1024  # tokens, where a scorer sets no limit
 
 
+@modelapi(name="limited")  # Inspect takes no model that is not registered
 class _LimitedAPI(ModelAPI):
     def __init__(self, judge: Model, max_cost: float) -> None:
         super().__init__(str(judge), config=judge.config)
