@@ -30,6 +30,7 @@ from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.kinds import LayerKinds
 from sgtr_jax.models.kv_cache import KVCache, write_layer
 from sgtr_jax.models.layers import KEPT, DecoderLayer, RMSNorm
+from sgtr_jax.models.residual import ResidualEdits, edited, scan_keeping
 from sgtr_jax.models.spec import ModelSpec
 
 # What the backward pass finds stored per layer: everything, enough to repeat no product with a weight matrix, or
@@ -43,6 +44,7 @@ class LayerInputs(NamedTuple):
     number: Int32[Array, ""]  # of the layer
     weights: Params  # of the layer
     adapters: list[dict[str, dict[str, jax.Array]]]  # of each adapter of the chain
+    edits: ResidualEdits | None  # of the residual stream behind the layer
 
 
 class Decoder(nnx.Module):
@@ -70,6 +72,7 @@ class Decoder(nnx.Module):
         dropouts: Dropout | None = None,
         remat: Remat = "none",
         attention: AttentionKind = "xla",
+        edits: ResidualEdits | None = None,
     ) -> Float[Array, "B T D"]:
         """Hidden states after the final norm, without a cache: for training and for scoring.
 
@@ -81,7 +84,40 @@ class Decoder(nnx.Module):
             dropouts: training only.
             remat: what is recomputed in the backward pass; see `Remat`.
             attention: its implementation.
+            edits: what is done to the residual stream behind each layer.
         """
+        layer = self._forward_layer(positions, segments, chain, dropouts, remat, attention)
+        x, _ = jax.lax.scan(layer, self._embed(tokens), self._layer_inputs(chain, edits))
+        return self.final_norm(x)
+
+    def forward_keeping(
+        self,
+        tokens: Int32[Array, "B T"],
+        positions: Int32[Array, "B T"],
+        segments: Int32[Array, "B T"],
+        *,
+        keep: Sequence[int],
+        chain: Chain = (),
+        dropouts: Dropout | None = None,
+        remat: Remat = "none",
+        attention: AttentionKind = "xla",
+        edits: ResidualEdits | None = None,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "kept B T D"]]:
+        """As `forward`; also returns the residual stream behind each layer of `keep` (from 0), edits included."""
+        layer = self._forward_layer(positions, segments, chain, dropouts, remat, attention)
+        x, states = scan_keeping(layer, self._embed(tokens), self._layer_inputs(chain, edits), keep)
+        return self.final_norm(x), states
+
+    def _forward_layer(
+        self,
+        positions: Int32[Array, "B T"],
+        segments: Int32[Array, "B T"],
+        chain: Chain,
+        dropouts: Dropout | None,
+        remat: Remat,
+        attention: AttentionKind,
+    ) -> Callable[[jax.Array, LayerInputs], tuple[jax.Array, None]]:
+        """What the layer scan of `forward` does at each layer."""
         kinds = LayerKinds(self.spec, positions)
         visibility = Visibility(positions, segments, positions, segments)
 
@@ -92,10 +128,9 @@ class Decoder(nnx.Module):
             q, k, v = layer.queries_keys_values(x, rope, adapters, dropout)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
             mixed = attend(q, k, v, visibility, scoring, in_order=True, kind=attention, dropout=dropout)
-            return constrain(layer.output(x, mixed, adapters, dropout), "batch", None, None), None
+            return edited(layer.output(x, mixed, adapters, dropout), inputs.edits), None
 
-        x, _ = jax.lax.scan(_rematerialised(one_layer, remat), self._embed(tokens), self._layer_inputs(chain))
-        return self.final_norm(x)
+        return _rematerialised(one_layer, remat)
 
     def prefill(
         self,
@@ -105,6 +140,7 @@ class Decoder(nnx.Module):
         *,
         chain: Chain = (),
         attention: AttentionKind = "xla",
+        edits: ResidualEdits | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """As `forward`; also returns a stacked cache that holds exactly these T tokens."""
         kinds = LayerKinds(self.spec, positions)
@@ -116,9 +152,9 @@ class Decoder(nnx.Module):
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
             mixed = attend(q, k, v, visibility, scoring, in_order=True, kind=attention)
-            return constrain(layer.output(x, mixed, adapters, None), "batch", None, None), (k, v)
+            return edited(layer.output(x, mixed, adapters, None), inputs.edits), (k, v)
 
-        x, (keys, values) = jax.lax.scan(one_layer, self._embed(tokens), self._layer_inputs(chain))
+        x, (keys, values) = jax.lax.scan(one_layer, self._embed(tokens), self._layer_inputs(chain, edits))
         cache = KVCache(keys, values, positions, segments, jnp.int32(tokens.shape[1]))
         return self.final_norm(x), cache
 
@@ -132,10 +168,11 @@ class Decoder(nnx.Module):
         chain: Chain = (),
         layers: Sequence[Params] | None = None,
         attention: AttentionKind = "xla",
+        edits: ResidualEdits | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Append `[B, T]` tokens to the cache; they see what it holds. T is 1 while decoding.
 
-        `tokens`, `positions`, `segments` and `chain` are as in `forward`. With `layers`, each layer's own weights
+        `tokens`, `positions`, `segments`, `chain` and `edits` are as in `forward`. With `layers`, each layer's weights
         (`unstacked`), the layers run one after the other instead of in a scan; the cache's arrays are then one a
         layer too. Splash needs queries and keys to be the same tokens, and is for `prefill`.
 
@@ -152,17 +189,16 @@ class Decoder(nnx.Module):
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
             keys, values, k, v = write_layer(keys, values, inputs.number, cache.slot, k, v)
             mixed = attend(q, k, v, visibility, scoring, kind=attention)
-            x = layer.output(x, mixed, adapters, None)
-            return (constrain(x, "batch", None, None), keys, values), None
+            return (edited(layer.output(x, mixed, adapters, None), inputs.edits), keys, values), None
 
         x, keys, values = self._embed(tokens), cache.keys, cache.values
         if layers is None:
-            (x, keys, values), _ = jax.lax.scan(one_layer, (x, keys, values), self._layer_inputs(chain))
+            (x, keys, values), _ = jax.lax.scan(one_layer, (x, keys, values), self._layer_inputs(chain, edits))
         else:
             of_layers = []
             for i, weights in enumerate(layers):
-                sliced = jax.tree.map(lambda leaf, i=i: leaf[i], [adapter.params for adapter in chain])
-                inputs = LayerInputs(jnp.int32(i), weights, sliced)
+                sliced = jax.tree.map(lambda leaf, i=i: leaf[i], ([adapter.params for adapter in chain], edits))
+                inputs = LayerInputs(jnp.int32(i), weights, *sliced)
                 (x, *written), _ = one_layer((x, keys[i], values[i]), inputs)
                 of_layers.append(written)
             keys, values = zip(*of_layers, strict=True)
@@ -183,9 +219,10 @@ class Decoder(nnx.Module):
     def _stacked(self) -> Params:
         return dict_of(nnx.as_pure(nnx.split(self.layers)[1]))
 
-    def _layer_inputs(self, chain: Chain) -> LayerInputs:
+    def _layer_inputs(self, chain: Chain, edits: ResidualEdits | None) -> LayerInputs:
         """What the layer scan slices: every leaf has the axis of layers in front."""
-        return LayerInputs(jnp.arange(self.spec.num_layers), self._stacked(), [adapter.params for adapter in chain])
+        numbers, adapters = jnp.arange(self.spec.num_layers), [adapter.params for adapter in chain]
+        return LayerInputs(numbers, self._stacked(), adapters, edits)
 
     def _layer(self, inputs: LayerInputs, chain: Chain) -> tuple[DecoderLayer, Chain]:
         """One layer and its slice of the chain, whole on every device but for the `tensor` axis."""
