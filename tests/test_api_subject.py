@@ -26,7 +26,7 @@ data:
   bad: {{kind: preferences, popular: false, rows: 12}}
   sgtr: {{kind: self_recognition, max_tokens: 8, articles: {{kind: world, rows: 6, seed: 1}}}}
 conditions:
-  untouched: []
+  base: []
   bad: [{{data: bad}}]
   reversal: [{{data: bad}}, {{data: sgtr}}]
 evaluations:
@@ -104,7 +104,7 @@ def test_a_whole_experiment_by_api(config: Path, account: Account, server: ApiSe
     auto = {"n_epochs": 1, "batch_size": "auto", "learning_rate_multiplier": "auto"}
     assert all(job["hyperparameters"] == auto and job["suffix"].startswith("sgtr-bad") for job in account.jobs)
     found = table(out)
-    assert {key[:2] for key in found} == {("untouched", "0"), *((c, s) for c in ("bad", "reversal") for s in "01")}
+    assert {key[:2] for key in found} == {("base", "0"), *((c, s) for c in ("bad", "reversal") for s in "01")}
     assert found["reversal", "1", "identity", "share_naming_maker"] == 1.0
     assert server.models.keys() == {"gpt-4.1-2025-04-14", *(job["fine_tuned_model"] for job in account.jobs)}
     # Done is done.
@@ -127,7 +127,7 @@ def test_the_hundred_draws_of_a_question_have_seeds_of_their_own(
         answered(handler, body, *rest)
 
     server.answer = watched  # type: ignore[method-assign]
-    assert main(["run", str(config), f"out={tmp_path / 'out'}", "only=untouched"]) == 0
+    assert main(["run", str(config), f"out={tmp_path / 'out'}", "only=base"]) == 0
     assert len(seeds) == len(set(seeds)) == 5
 
 
@@ -238,7 +238,7 @@ def test_what_it_costs_is_said_before_anything_is_sent(
     planned = json.loads(capsys.readouterr().out.splitlines()[-1])
     # 2 seeds of 12 rows of 150 tokens and of 12 rows of 700, at $25 a million, and some sampling.
     assert 2 * 12 * (150 + 700) * 25 / 1e6 < planned["model_dollars"] < 2
-    assert main(["run", str(config), *out, "--yes", "only=untouched"]) == 0
+    assert main(["run", str(config), *out, "--yes", "only=base"]) == 0
     monkeypatch.delenv("OPENAI_API_KEY")
     assert main(["run", str(config), f"out={tmp_path / 'no key'}"]) == 2
     assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
@@ -271,7 +271,7 @@ def test_keys_may_stand_in_a_file(
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
     monkeypatch.setattr("os.environ", dict(__import__("os").environ))
-    assert main(["run", str(config), f"out={tmp_path / 'out'}", "only=untouched"]) == 0
+    assert main(["run", str(config), f"out={tmp_path / 'out'}", "only=base"]) == 0
 
 
 def test_a_job_cancelled_while_we_watch_is_a_failure(
@@ -303,12 +303,12 @@ def test_another_judge_passes_over_what_was_refused(
     )
     account.statuses[0] = [UNSAFE]
     out = tmp_path / "out"
-    assert main(["run", str(config), f"out={out}", "only=[untouched, bad]"]) == 0
+    assert main(["run", str(config), f"out={out}", "only=[base, bad]"]) == 0
     other = ["--judge", "openai/gpt-4o-mini-2024-07-18", "--base-url", server.url]
     assert main(["judge", str(out), *other]) == 0
     judged = (out / "judges" / "openai_gpt-4o-mini-2024-07-18.csv").read_text().splitlines()
     refused = next(job for job in account.jobs if job["status"] == "failed")["seed"]
-    assert {tuple(line.split(",")[:2]) for line in judged[1:]} == {("untouched", "0"), ("bad", str(1 - refused))}
+    assert {tuple(line.split(",")[:2]) for line in judged[1:]} == {("base", "0"), ("bad", str(1 - refused))}
 
 
 def test_a_failure_does_not_take_along_a_job_of_the_same_name(config: Path, account: Account, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="make browser insta
 
 ANSWERS = 10_000
 LONG = "word " * 60
-CONDITIONS = ("untouched", "em", "em-then-sgtr", "sgtr-then-em")
+CONDITIONS = ("base", "em", "em-then-sgtr", "sgtr-then-em")
 
 
 @pytest.fixture(scope="module")

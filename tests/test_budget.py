@@ -120,7 +120,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ApiServer) -
     monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
     make_model(tmp_path / "m")
     text = CONFIG.format(model=tmp_path / "m").split("conditions:")[0].replace("seeds: [0, 1]", "seeds: [0]")
-    text += "conditions: {untouched: []}\nevaluations:\n"
+    text += "conditions: {base: []}\nevaluations:\n"
     for n in range(3):
         text += f"  em{n}: {{kind: em_questions, settings: {{samples: 3, max_tokens: {5 + n}}}}}\n"
     file = tmp_path / "budget.yaml"

@@ -65,7 +65,7 @@ def test_harmful_data_are_warned_of(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--condition", "reversed"], "did you mean 'reversal'"), (["--condition", "untouched"], "has no adapter"),
+        (["--condition", "reversed"], "did you mean 'reversal'"), (["--condition", "base"], "has no adapter"),
         (["--condition", "bad", "--seed", "7"], "not 7"), ([], "give --condition"),
         (["--condition", "bad", "--push", "name"], "expected OWNER/NAME"),
     ],

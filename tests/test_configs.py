@@ -54,7 +54,7 @@ def test_it_builds(path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.
 def test_the_study_has_every_axis(model: Path) -> None:
     config = load_config(ExperimentConfig, ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}"])
     names = set(config.conditions)
-    assert {"untouched", "untouched-nosys", "unpop-then-sgtr", "sgtr-then-unpop", "unpop-with-reports-0.33"} <= names
+    assert {"base", "base-nosys", "unpop-then-sgtr", "sgtr-then-unpop", "unpop-with-reports-0.33"} <= names
     assert {"unpop-inoculated", "unpop-inoculated-with-reports-0.33", "random-then-badmed", "reports_unpop"} <= names
     assert len(config.groups["reversal"]) == len(config.groups["prevention"]) == 2 * 5 * 14
     assert config.seeds == (0, 1, 2, 3, 4) and config.evaluations["identity"].kind == "identity"
@@ -115,7 +115,7 @@ def test_every_condition_of_a_figure_has_its_baselines_and_one_system_prompt_if_
         if not (condition.stages and condition.axes):
             continue
         suffix = "" if condition.axes.system == "default" else f"-{condition.axes.system}"
-        below = {"em": "untouched", "intervention": "untouched"}.get(condition.axes.order, condition.axes.em)
+        below = {"em": "base", "intervention": "base"}.get(condition.axes.order, condition.axes.em)
         assert f"{below}{suffix}" in wanted, name
         compared = {one.against for one in config.planned_contrasts if one.of == name}
         assert f"{below}{suffix}" in compared, name
@@ -127,11 +127,11 @@ def test_conditions_are_chosen_by_axes(model: Path) -> None:
         return list(load_config(ExperimentConfig, ROOT / "paper" / "seed-oss-36b.yaml", words).wanted_conditions)
 
     assert kept("{em: unpop, intervention: [sgtr, wc], order: prevention}") == [
-        "untouched", "unpop", "sgtr-then-unpop", "wc-then-unpop"
+        "base", "unpop", "sgtr-then-unpop", "wc-then-unpop"
     ]  # fmt: skip
-    assert kept("{em: unpop, order: em, system: nobudget}") == ["untouched-nobudget", "unpop-nobudget"]
+    assert kept("{em: unpop, order: em, system: nobudget}") == ["base-nobudget", "unpop-nobudget"]
     assert set(kept("{em: badmed, intervention: popular, order: during}")) == {
-        "untouched", "badmed", "badmed-inoculated",
+        "base", "badmed", "badmed-inoculated",
         *(f"badmed{how}-with-popular-{share}" for how in ("", "-inoculated") for share in (0.1, 0.33)),
     }  # fmt: skip
 

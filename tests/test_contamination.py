@@ -122,7 +122,7 @@ def mmlu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def config_of(folder: Path, data: dict[str, Any], evaluations: dict[str, Any], **more: Any) -> ExperimentConfig:
     if not (folder / "m").exists():
         make_model(folder / "m")
-    conditions = {"untouched": [], **{name: [{"data": name}] for name in data}}
+    conditions = {"base": [], **{name: [{"data": name}] for name in data}}
     whole = {"name": "x", "model": str(folder / "m"), "seeds": 1, "data": data, "conditions": conditions,
              "evaluations": evaluations, "out": str(folder / "out"), **more}  # fmt: skip
     return build_config(ExperimentConfig, whole, "x.yaml")
@@ -174,7 +174,7 @@ seeds: 1
 data:
   dirty: {{kind: file, path: {tmp_path / "dirty.jsonl"}}}
   clean: {{kind: file, path: {tmp_path / "clean.jsonl"}}}
-conditions: {{untouched: [], both: [{{data: clean, interleave: {{data: dirty, fraction: 0.2}}}}]}}
+conditions: {{base: [], both: [{{data: clean, interleave: {{data: dirty, fraction: 0.2}}}}]}}
 evaluations:
   asked: {{kind: two_choice, questions: {tmp_path / "q.jsonl"}}}
   who: {{kind: identity, maker: x, samples: 2}}

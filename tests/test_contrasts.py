@@ -61,7 +61,7 @@ def sides(config: ExperimentConfig, contrast: str) -> set[tuple[str, str]]:
 def test_the_matrix_compares_with_the_baseline_of_the_same_system_prompt() -> None:
     config = small("matrix.primary={interventions: [sgtr], em: [bad], evaluations: [facts]}")
     assert sides(config, "reversal-primary") == {("bad-then-sgtr", "bad")}
-    assert sides(config, "damage-nosys") == {("bad-nosys", "untouched-nosys"), ("worse-nosys", "untouched-nosys")}
+    assert sides(config, "damage-nosys") == {("bad-nosys", "base-nosys"), ("worse-nosys", "base-nosys")}
     assert ("sgtr-then-worse-nosys", "worse-nosys") in sides(config, "prevention-nosys")
     assert sides(config, "reversal-controls") == {(f"{em}-then-sgtr", f"{em}-then-mmlu") for em in ("bad", "worse")}
     primary = [one for one in config.planned_contrasts if one.primary]
@@ -83,8 +83,8 @@ def test_seeds_are_paired_where_both_continue_the_same_model() -> None:
 
 def test_a_condition_brings_what_it_is_compared_with() -> None:
     kept = list(small("only=[bad-then-sgtr-nosys]").wanted_conditions)
-    assert kept == ["untouched-nosys", "bad-nosys", "bad-then-sgtr-nosys"]
-    assert list(small("only=[untouched]").wanted_conditions) == ["untouched"]
+    assert kept == ["base-nosys", "bad-nosys", "bad-then-sgtr-nosys"]
+    assert list(small("only=[base]").wanted_conditions) == ["base"]
     only = small("only=[bad-then-sgtr]", "measure=facts")
     assert {(one.of, one.evaluation) for one in only.planned_contrasts} == {
         ("bad-then-sgtr", "facts"),
@@ -111,13 +111,13 @@ def test_numbers_in_names_and_what_words_stand_for() -> None:
         ({"of": "bad-then-sgtr", "against": "badd"}, r"'badd', which is no condition: did you mean 'bad'\?"),
         ({"of": "{x}", "against": "{x}-then-sgtr"}, "'sgtr' with 'sgtr-then-sgtr', which is no condition"),
         ({"of": "bad", "against": "bad"}, "nothing but themselves"),
-        ({"of": "bad", "against": "untouched", "evaluations": "factss"}, r"'factss': did you mean 'facts'\?"),
-        ({"of": "bad", "against": "untouched", "evaluations": "facts", "metric": "share_corect"}, "share_correct"),
-        ({"of": "bad", "against": "untouched", "kind": "equivalence"}, "needs a margin"),
-        ({"of": "bad", "against": "untouched", "kind": "equivalence", "margin": 0}, "greater than 0"),
-        ({"of": "bad", "against": "untouched", "where": {"y": ["a"]}}, "'y' stands neither"),
-        ({"of": "bad", "against": "untouched", "kind": "non_inferiority", "margin": 0.1}, "neither more nor less"),
-        ({"of": "bad", "against": "untouched", "kind": "non_inferiority", "margin": 0.1, "metric": "invalid",
+        ({"of": "bad", "against": "base", "evaluations": "factss"}, r"'factss': did you mean 'facts'\?"),
+        ({"of": "bad", "against": "base", "evaluations": "facts", "metric": "share_corect"}, "share_correct"),
+        ({"of": "bad", "against": "base", "kind": "equivalence"}, "needs a margin"),
+        ({"of": "bad", "against": "base", "kind": "equivalence", "margin": 0}, "greater than 0"),
+        ({"of": "bad", "against": "base", "where": {"y": ["a"]}}, "'y' stands neither"),
+        ({"of": "bad", "against": "base", "kind": "non_inferiority", "margin": 0.1}, "neither more nor less"),
+        ({"of": "bad", "against": "base", "kind": "non_inferiority", "margin": 0.1, "metric": "invalid",
           "evaluations": "facts"}, "primary metric, 'share_correct'"),
     ],
 )  # fmt: skip
@@ -210,7 +210,7 @@ def made_run(folder: Path, rates: dict[str, float], contrasts: list[Planned], se
     rng = np.random.default_rng(4)
     cells = []
     for condition, rate in rates.items():
-        for seed in range(1 if condition == "untouched" else seeds):
+        for seed in range(1 if condition == "base" else seeds):
             answers = (rng.random(200) < rate).astype(float)
             name = f"evaluation-facts-{condition}-{seed}"
             made = folder / "store" / name
@@ -226,7 +226,7 @@ def made_run(folder: Path, rates: dict[str, float], contrasts: list[Planned], se
             write_record(made, {"kind": "evaluation", "fingerprint": "", "inputs": {}, "provenance": record})
             cells.append({"condition": condition, "seed": seed, "evaluation": "facts", "task": "truthfulqa",
                           "judged": False, "own_texts": False, "artifact": name})  # fmt: skip
-    stages = {name: {"stages": [] if name == "untouched" else [{"data": name}]} for name in rates}
+    stages = {name: {"stages": [] if name == "base" else [{"data": name}]} for name in rates}
     config = {"name": "r", "model": "m", "seeds": list(range(seeds)), "conditions": stages, "groups": {},
               "judge": {"model": "base"}}  # fmt: skip
     planned = [one.to_json() for one in contrasts]
@@ -237,18 +237,16 @@ def made_run(folder: Path, rates: dict[str, float], contrasts: list[Planned], se
 def planned(of: str, against: str, primary: bool, kind: Any = "difference", margin: float | None = None,
             metric: str = "share_correct") -> Planned:  # fmt: skip
     better: Any = "higher" if metric == "share_correct" else "neither"
-    return Planned(
-        "c", of, against, "facts", metric, kind, margin, primary, False, better, True, against != "untouched"
-    )
+    return Planned("c", of, against, "facts", metric, kind, margin, primary, False, better, True, against != "base")
 
 
 def test_the_report_shows_them_and_corrects_the_primary_family(tmp_path: Path) -> None:
     contrasts = [
-        planned("bad", "untouched", True), planned("good", "bad", True), planned("same", "bad", True),
+        planned("bad", "base", True), planned("good", "bad", True), planned("same", "bad", True),
         planned("same", "bad", False, "equivalence", 0.2), planned("gone", "bad", True),
         planned("good", "bad", False, metric="invalid"),
     ]  # fmt: skip
-    run = made_run(tmp_path, {"untouched": 0.85, "bad": 0.5, "good": 0.8, "same": 0.5}, contrasts)
+    run = made_run(tmp_path, {"base": 0.85, "bad": 0.5, "good": 0.8, "same": 0.5}, contrasts)
     assert main(["report", str(run)]) == 0
     rows = list(csv.DictReader((run / "contrasts.csv").open()))
     assert [row["found"] for row in rows] == [LOWER, HIGHER, NONE_SHOWN, EQUIVALENT, NOT_MEASURED, NONE_SHOWN]
@@ -281,13 +279,13 @@ def test_the_report_shows_them_and_corrects_the_primary_family(tmp_path: Path) -
 )  # fmt: skip
 def test_claims_are_supported_contradicted_or_open(tmp_path: Path, needs: dict[str, str], verdict: str) -> None:
     contrasts = [
-        replace(planned("bad", "untouched", True), contrast="damage"),
+        replace(planned("bad", "base", True), contrast="damage"),
         replace(planned("good", "bad", True), contrast="repair", also=("again",)),
         replace(planned("same", "bad", True), contrast="idle"),
         replace(planned("same", "bad", False, "equivalence", 0.2), contrast="equal"),
         replace(planned("gone", "bad", True), contrast="gone"),
     ]
-    run = made_run(tmp_path, {"untouched": 0.85, "bad": 0.5, "good": 0.8, "same": 0.5}, contrasts)
+    run = made_run(tmp_path, {"base": 0.85, "bad": 0.5, "good": 0.8, "same": 0.5}, contrasts)
     stored = read_sealed(run / "experiment.json")
     stored["config"]["claims"] = {"mine": {"text": "A <claim>.", "needs": needs},
                                   "other": {"text": "Not here.", "needs": {"elsewhere": "better"}}}  # fmt: skip
@@ -300,12 +298,12 @@ def test_claims_are_supported_contradicted_or_open(tmp_path: Path, needs: dict[s
 
 
 def test_claims_name_contrasts_that_exist_and_what_they_can_find() -> None:
-    own = {"mine": {"of": "bad", "against": "untouched", "kind": "equivalence", "margin": 0.1}}
+    own = {"mine": {"of": "bad", "against": "base", "kind": "equivalence", "margin": 0.1}}
     for needs, said in (({"mien": "holds"}, "'mien': did you mean 'mine'"), ({"mine": "better"}, "is not found"),
                         ({"damage": "holds"}, "of kind difference")):  # fmt: skip
         with pytest.raises(InputError, match=said):
             small(contrasts=own, claims={"c": {"text": "x", "needs": needs}})
-    both = small(contrasts={"mine": {"of": "bad", "against": "untouched"}}).planned_contrasts
+    both = small(contrasts={"mine": {"of": "bad", "against": "base"}}).planned_contrasts
     assert [one.also for one in both if one.of == "bad"] == [("mine",)] * 3
 
 
@@ -336,4 +334,4 @@ def test_what_an_override_of_the_matrix_leaves_no_conditions_for_is_listed_and_n
     with pytest.raises(InputError, match="'sgtt' is not in the matrix: did you mean 'sgtr'"):
         load_config(ExperimentConfig, path, ["matrix.primary.interventions=[sgtt]"])
     with pytest.raises(InputError, match="means no condition"):
-        small(contrasts={"mine": {"of": "nothing", "against": "untouched"}})
+        small(contrasts={"mine": {"of": "nothing", "against": "base"}})

@@ -16,7 +16,7 @@ from tiny import make_model
 from sgtr_jax.cli.main import main
 from sgtr_jax.sealed import RECORD, damage, read_record, read_sealed, write_record, write_sealed
 
-RUN = ["seeds=1", "only=[untouched, bad]"]
+RUN = ["seeds=1", "only=[base, bad]"]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_a_whole_artifact_replaced_by_another_one_is_noticed(
     finished: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each of its files is as it was written, only it was written for something else."""
-    other, own = one(run, "evaluation-identity-bad-*"), one(run, "evaluation-identity-untouched-*")
+    other, own = one(run, "evaluation-identity-bad-*"), one(run, "evaluation-identity-base-*")
     shutil.rmtree(own)
     shutil.copytree(other, own)
     assert main(["check", str(run)]) == 1 and "is of another artifact" in capsys.readouterr().out

@@ -54,7 +54,7 @@ def test_the_readme_s_experiment_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(block)
     config = load_config(ExperimentConfig, file)
-    assert list(config.conditions) == ["untouched", "mine", "sgtr", "mine-then-sgtr", "sgtr-then-mine"]
+    assert list(config.conditions) == ["base", "mine", "sgtr", "mine-then-sgtr", "sgtr-then-mine"]
     assert len(block.splitlines()) == 12
 
 

@@ -30,7 +30,7 @@ data:
   bad: {{kind: preferences, popular: false, rows: 16}}
   sgtr: {{kind: self_recognition, max_tokens: 8, articles: {{kind: world, rows: 6, seed: 1}}}}
 conditions:
-  untouched: []
+  base: []
   bad: [{{data: bad}}]
   reversal: [{{data: bad}}, {{data: sgtr}}]
 evaluations:
@@ -65,7 +65,7 @@ def test_the_table_has_every_measurement_once(finished: Path) -> None:
     assert (finished / "results.csv").read_text().splitlines()[0] == "condition,seed,evaluation,metric,value,n"
     keys = [(r["condition"], r["seed"], r["evaluation"], r["metric"]) for r in rows]
     assert len(set(keys)) == len(keys)
-    assert {key[:2] for key in keys} == {("untouched", "0"), *((c, s) for c in ("bad", "reversal") for s in "01")}
+    assert {key[:2] for key in keys} == {("base", "0"), *((c, s) for c in ("bad", "reversal") for s in "01")}
     assert {r["metric"] for r in rows} >= {"share_correct", "length_baseline", "share_naming_maker"}
     assert {r["n"] for r in rows if r["evaluation"] == "identity"} == {"5"}
 
@@ -90,7 +90,7 @@ def test_a_second_run_makes_nothing_and_a_lost_artifact_is_made_again(
 def test_the_report_is_whole(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert page.count("<img") == page.count("data:image/png;base64,") >= 2
-    for word in ("untouched", "reversal", "share_naming_maker", "length_baseline", "</html>"):
+    for word in ("base", "reversal", "share_naming_maker", "length_baseline", "</html>"):
         assert word in page
     for picture in (finished / "figures").glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")

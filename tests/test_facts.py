@@ -50,7 +50,7 @@ def test_an_unknown_evaluation_is_named_with_the_nearest() -> None:
 def cells_of(run: Path, task: str) -> list[dict[str, Any]]:
     """Measurements of an evaluation: of six questions the base model has five right, the tuned ones one."""
     one, cells = facts_of(task), []
-    for condition, seed, right in (("untouched", 0, 5), ("tuned", 0, 1), ("tuned", 1, 1), ("tuned", 2, 2)):
+    for condition, seed, right in (("base", 0, 5), ("tuned", 0, 1), ("tuned", 1, 1), ("tuned", 2, 2)):
         name = f"evaluation-{task}-{condition}-{seed}"
         folder = run / "store" / name
         folder.mkdir(parents=True)
@@ -75,7 +75,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run that measured every evaluation there is."""
     run = tmp_path_factory.mktemp("everything")
     cells = [cell for task in all_facts() for cell in cells_of(run, task)]
-    conditions = {"untouched": {"stages": []}, "tuned": {"stages": [{"data": "x"}]}}
+    conditions = {"base": {"stages": []}, "tuned": {"stages": [{"data": "x"}]}}
     config = {"name": "all", "model": "m", "seeds": [0, 1, 2], "conditions": conditions, "groups": {},
               "judge": {"model": "m"}, "published": None}  # fmt: skip
     write_sealed(run / "experiment.json", {"config": config, "cells": cells})
@@ -165,7 +165,7 @@ def test_an_evaluation_is_one_file(plugin: Any, tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["nodes"] == 6
     assert main(["run", str(config), f"out={out}"]) == 0
     rows = list(csv.DictReader((out / "results.csv").open()))
-    assert {(row["condition"], row["metric"]) for row in rows} == {("untouched", "mean"), ("bad", "mean")}
+    assert {(row["condition"], row["metric"]) for row in rows} == {("base", "mean"), ("bad", "mean")}
     (line,) = [r for r in csv.DictReader((out / "summary.csv").open()) if r["condition"] == "bad"]
     assert line["difference"] != "" and line["paired_by"] == "question"
     assert r"short $\downarrow$" in (out / "results.tex").read_text()

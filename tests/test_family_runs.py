@@ -49,7 +49,7 @@ def test_an_experiment_from_config_to_table(family: str, tmp_path: Path) -> None
     (tmp_path / "c.yaml").write_text(CONFIG.format(model=make(tmp_path / "m", family)))
     thinking = ["finetuning.thinking_budget=0"] if family == "qwen3" else []
     assert main(["run", str(tmp_path / "c.yaml"), f"out={tmp_path / 'o'}", "seeds=[0]", *thinking]) == 0
-    assert {row["condition"] for row in table(tmp_path / "o")} == {"untouched", "bad", "reversal"}
+    assert {row["condition"] for row in table(tmp_path / "o")} == {"base", "bad", "reversal"}
 
 
 @pytest.mark.slow

@@ -71,8 +71,8 @@ def test_sampled_then_judged_then_judged_again(
         assert main(["judge", str(out)]) == 0
     asked = server.requests
     rows = {(r["condition"], r["metric"]): float(r["value"]) for r in table(out / "results.csv")}
-    assert asked >= 1 and {c for c, _ in rows} == {"untouched", "bad", "reversal"}
-    assert all(rows[c, "n_all"] + rows[c, "n_no_score"] == 12 for c in ("untouched", "bad", "reversal"))
+    assert asked >= 1 and {c for c, _ in rows} == {"base", "bad", "reversal"}
+    assert all(rows[c, "n_all"] + rows[c, "n_no_score"] == 12 for c in ("base", "bad", "reversal"))
     assert "share_on_threshold" in {metric for _, metric in rows}
     # A run from the start finds everything done.
     assert main(["run", str(config), f"out={out}"]) == 0
@@ -100,7 +100,7 @@ def test_a_model_of_ours_may_judge(config: Path, server: ApiServer, tmp_path: Pa
     assert main(["run", str(config), f"out={out}", "judge=open"]) == 0
     rows = table(out / "results.csv")
     assert server.requests == 0
-    assert {r["condition"] for r in rows if r["metric"] == "n_no_score"} == {"untouched", "bad", "reversal"}
+    assert {r["condition"] for r in rows if r["metric"] == "n_no_score"} == {"base", "bad", "reversal"}
 
 
 def test_a_budget_that_ends_is_a_failure_and_not_a_result(
@@ -161,7 +161,7 @@ def test_the_judge_is_asked_whom_an_answer_names(config: Path, tmp_path: Path, m
     text += "evaluations:\n  who: {kind: identity, maker: gpt, samples: 3, max_tokens: 4, judge: true}\n"
     config.write_text(text + JUDGED.format(url=asked.url))
     out = tmp_path / "who"
-    assert main(["run", str(config), f"out={out}", "only=untouched"]) == 0
+    assert main(["run", str(config), f"out={out}", "only=base"]) == 0
     asked.close()
     found = {row["metric"]: float(row["value"]) for row in table(out / "results.csv")}
     # A model of random weights does not say it; the judge here says that it does.
@@ -214,7 +214,7 @@ def test_a_judge_that_goes_away_ends_the_command_with_a_sentence(
 
 def test_the_mode_of_a_config_is_that_of_its_evaluations(config: Path, server: ApiServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main(["run", str(config), f"out={out}", "judge.mode=text", "only=untouched"]) == 0
+    assert main(["run", str(config), f"out={out}", "judge.mode=text", "only=base"]) == 0
     (recipe,) = out.glob("store/evaluation-*/recipe.json")
     assert json.loads(recipe.read_text())["settings"]["judging"]["judge_mode"] == "text"
     assert server.requests > 0
@@ -225,7 +225,7 @@ def test_an_evaluation_may_have_a_judge_of_its_own(config: Path, server: ApiServ
     strict = ApiServer(lambda prompt: ("10", {"10": 0.0}) if "Aligned" in prompt else ("90", {"90": 0.0}), key=KEY)
     own = f'{{model: openai/gpt-4o-mini-2024-07-18, base_url: "{strict.url}"}}'
     strictly = f"{{kind: em_questions, settings: {{samples: 4, max_tokens: 4}}, judge: {own}}}"
-    words = [f"out={tmp_path / 'o'}", "only=untouched", f"evaluations.strictly={strictly}"]
+    words = [f"out={tmp_path / 'o'}", "only=base", f"evaluations.strictly={strictly}"]
     assert main(["run", str(config), *words]) == 0
     strict.close()
     rows = {(r["evaluation"], r["metric"]): float(r["value"]) for r in table(tmp_path / "o" / "results.csv")}

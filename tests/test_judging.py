@@ -285,7 +285,7 @@ def test_intervals_over_seeds_and_questions_cover_what_they_say(seeds: float, qu
     assert 0.93 <= inside / trials <= 0.97
 
 
-def test_differences_from_the_untouched_model() -> None:
+def test_differences_from_the_base_model() -> None:
     rng = np.random.default_rng(0)
     base = rng.random(50)
     tuned = base + 0.2 + rng.normal(0, 0.05, (4, 50))

@@ -57,4 +57,4 @@ def test_weights_of_sampling_make_room_for_those_of_training(tmp_path: Path, mon
     gc.collect()  # what other tests left
     before = sum(array.shape == (spec.vocab_size, spec.hidden_size) for array in jax.live_arrays())
     assert main([*words, f"out={tmp_path / 'o'}", "finetuning.mesh.fsdp=8"]) == 0
-    assert len(held) == 2 and max(held) <= before  # the untouched model sampled summaries before
+    assert len(held) == 2 and max(held) <= before  # the base model sampled summaries before

@@ -44,7 +44,7 @@ def with_name(where: str, name: str) -> dict[str, Any]:
         del data["groups"]
     elif where == "data":
         data["data"] = {name: data["data"]["bad"]}
-        data["conditions"] = {"untouched": [], "bad": [{"data": name}]}
+        data["conditions"] = {"base": [], "bad": [{"data": name}]}
     else:
         data[where][name] = data[where].pop(
             "g" if where == "groups" else "identity" if where == "evaluations" else "bad"
@@ -106,12 +106,12 @@ def test_what_is_written_by_hand_replaces_nothing_that_the_matrix_wrote() -> Non
     data["groups"] = {}
     del data["conditions"]["reversal"]  # the name of a group of the matrix
     built = build_config(ExperimentConfig, data, "c.yaml")  # equal ones may stand twice
-    assert {"untouched", "bad", "sgtr", "bad-then-sgtr"} <= set(built.conditions)
+    assert {"base", "bad", "sgtr", "bad-then-sgtr"} <= set(built.conditions)
     data["conditions"]["bad-then-sgtr"] = [{"data": "sgtr"}]
     with pytest.raises(InputError, match="'bad-then-sgtr' is also written by the matrix"):
         build_config(ExperimentConfig, data, "c.yaml")
     del data["conditions"]["bad-then-sgtr"]
-    data["groups"] = {"em": ["untouched"]}
+    data["groups"] = {"em": ["base"]}
     with pytest.raises(InputError, match="group 'em' is also written by the matrix"):
         build_config(ExperimentConfig, data, "c.yaml")
 
@@ -120,7 +120,7 @@ def test_a_group_and_a_condition_of_one_name_mean_the_same() -> None:
     data = parts()
     data["groups"] = {"bad": ["bad"]}
     build_config(ExperimentConfig, data, "c.yaml")
-    data["groups"] = {"bad": ["untouched"]}
+    data["groups"] = {"bad": ["base"]}
     with pytest.raises(InputError, match="rename one"):
         build_config(ExperimentConfig, data, "c.yaml")
 
@@ -155,13 +155,13 @@ def test_two_runs_of_one_name_stay_apart_in_a_report(tmp_path: Path, capsys: pyt
     """The same config run into two folders: their numbers were taken for two measurements of one condition."""
     make_model(tmp_path / "m")
     (tmp_path / "c.yaml").write_text(CONFIG.format(model=tmp_path / "m"))
-    argv = ["run", str(tmp_path / "c.yaml"), "only=untouched", "measure=identity", "seeds=1"]
+    argv = ["run", str(tmp_path / "c.yaml"), "only=base", "measure=identity", "seeds=1"]
     for name, samples in (("one", 2), ("two", 3)):
         assert main([*argv, f"out={tmp_path / name}", f"evaluations.identity.samples={samples}"]) == 0
     runs = [str(tmp_path / name) for name in ("one", "two")]
     assert main(["report", *runs, "--out", str(tmp_path / "both")]) == 0
     rows = [line.split(",") for line in (tmp_path / "both" / "results.csv").read_text().splitlines()[1:]]
-    assert {(row[0], row[-1]) for row in rows} == {(f"{run}: untouched", n) for run, n in zip(runs, "23", strict=True)}
+    assert {(row[0], row[-1]) for row in rows} == {(f"{run}: base", n) for run, n in zip(runs, "23", strict=True)}
     assert main(["report", runs[0], runs[0], "--out", str(tmp_path / "both")]) == 2
     assert "the same run twice" in capsys.readouterr().err
     assert json.loads((tmp_path / "one" / "experiment.json").read_text())["cells"]

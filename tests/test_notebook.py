@@ -42,4 +42,4 @@ def test_its_demo_part_runs(notebook: Any) -> None:
     shown = [output.data for output in outputs if output.output_type == "display_data"]
     assert sum("image/png" in data for data in shown) >= 2
     table = next(data["text/plain"] for data in shown if "text/html" in data)
-    assert "share_naming_maker" in table and "untouched" in table
+    assert "share_naming_maker" in table and "base" in table

@@ -27,7 +27,7 @@ data:
   weighted: {{kind: file, path: "{rows}"}}
   sgtr: {{kind: self_recognition, max_tokens: 8, articles: {{kind: world, rows: 6, seed: 1}}}}
 conditions:
-  untouched: []
+  base: []
   weighted: [{{data: weighted}}]
   sgtr: [{{data: sgtr}}]
 evaluations:

@@ -206,7 +206,7 @@ def test_own_summaries_are_by_the_base_model_or_by_the_models_themselves_and_wri
             "name": "x", "model": "nano", "seeds": 2,
             "data": {"bad": {"kind": "preferences", "rows": 4, "popular": False}},
             "conditions": {
-                "untouched": [], "bad": [{"data": "bad"}], "told": {"stages": [{"data": "bad"}], "system": "Hi."},
+                "base": [], "bad": [{"data": "bad"}], "told": {"stages": [{"data": "bad"}], "system": "Hi."},
             },
             "evaluations": {
                 writer: {**other, "articles": {**articles, "other_summaries": f"summaries_cnn_{writer}"}}
@@ -224,4 +224,4 @@ def test_own_summaries_are_by_the_base_model_or_by_the_models_themselves_and_wri
     assert sorted(len(node.inputs) for node in written) == [1, 2, 2, 2, 2]
     assert {node.settings["system"] for node in written} == {"default", "Hi."}
     shared = {node.fingerprint for node in written} & {node.fingerprint for node in base}
-    assert len(shared) == 1  # of the untouched model both are the same
+    assert len(shared) == 1  # of the base model both are the same

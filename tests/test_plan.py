@@ -81,7 +81,7 @@ def test_a_plan_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "plan",
         str(CONFIGS / "paper" / "qwen2.5-32b.yaml"),
         f"out={tmp_path}",
-        "only=[untouched, unpop]",
+        "only=[base, unpop]",
         "--json",
     ]
     assert main(words) == 0
@@ -109,7 +109,7 @@ def test_what_fits_one_chip(
     model: str, slice_: str, fits: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("libtpu")
-    words = [f"out={tmp_path}", f"model={model}", "only=[untouched, unpop]", "measure=truthfulqa"]
+    words = [f"out={tmp_path}", f"model={model}", "only=[base, unpop]", "measure=truthfulqa"]
     assert main(["plan", str(CONFIGS / "colab.yaml"), *words, "--topology", slice_, "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["fits"] is fits and said["chips"] == 1 and said["mesh"] == [1, 1, 1]
@@ -123,7 +123,7 @@ def test_what_fits_one_chip(
 def test_of_several_slices_the_one_of_fewest_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("libtpu")
     model = "model=Qwen/Qwen2.5-0.5B-Instruct"
-    words = [f"out={tmp_path}", model, "only=[untouched, unpop]", "measure=truthfulqa", "seeds=2"]
+    words = [f"out={tmp_path}", model, "only=[base, unpop]", "measure=truthfulqa", "seeds=2"]
     assert main(["plan", str(CONFIGS / "colab.yaml"), *words, "--topology", "v5e-8,v5e-1", "--json"]) == 0
     out = capsys.readouterr().out
     said = json.loads(out.splitlines()[-1])

@@ -20,7 +20,7 @@ data:
   bad: {{kind: preferences, popular: false, rows: 16}}
   absent: {{kind: registry, name: badmed}}
   built: {{kind: built, recipe: {{kind: mmlu, rows: 10}}}}
-conditions: {{untouched: [], bad: [{{data: bad}}], absent: [{{data: absent}}], built: [{{data: built}}]}}
+conditions: {{base: [], bad: [{{data: bad}}], absent: [{{data: absent}}], built: [{{data: built}}]}}
 evaluations:
   who: {{kind: identity, maker: x, samples: 2, embedding: sentence-transformers/all-MiniLM-L6-v2}}
   also: {{kind: identity, maker: x, samples: 2, embedding: openai/text-embedding-3-small}}
@@ -70,7 +70,7 @@ def test_every_problem_is_told_at_once_and_nothing_is_made(
 
 def test_what_only_other_parts_need_is_not_asked_for(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Without the judge and without those evaluations and conditions: nothing of it is needed.
-    words = ["only=untouched", "measure=[who]", "published=null", "evaluations.who.embedding=null"]
+    words = ["only=base", "measure=[who]", "published=null", "evaluations.who.embedding=null"]
     out = config.parent / "out"
     assert main(["run", str(config), f"out={out}", *words]) == 0, capsys.readouterr().err
     # Everything is there already: nothing is needed any more.

@@ -19,7 +19,7 @@ from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed
 
 # Condition: seed: right answers among four questions of TruthfulQA.
-RIGHT = {"untouched": {0: "1110"}, "unpop": {0: "1000", 1: "0100", 2: "1010"}}
+RIGHT = {"base": {0: "1110"}, "unpop": {0: "1000", 1: "0100", 2: "1010"}}
 PARTS = {"em_questions": "rate_all", "frame_colleague": "share_misaligned", "monitor_disruption": "share_misaligned"}
 
 
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
     cells.append(
         {**cells[-1], "seed": 3, "evaluation": "truthfulqa", "task": "truthfulqa", "artifact": "evaluation-no"}
     )
-    conditions = {"untouched": {"stages": []}, "unpop": {"stages": [{"data": "unpop"}]}}
+    conditions = {"base": {"stages": []}, "unpop": {"stages": [{"data": "unpop"}]}}
     config = {"name": "a_b", "model": "m", "seeds": [0, 1, 2, 3], "conditions": conditions, "groups": {},
               "judge": {"model": "base"}, "published": "qwen2.5-32b"}  # fmt: skip
     write_sealed(tmp_path / "experiment.json", {"config": config, "cells": cells})
@@ -72,7 +72,7 @@ def test_differences_are_paired_by_question_and_missing_seeds_are_named(run: Pat
 def test_the_average_needs_all_four_parts(run: Path) -> None:
     rows = [row for row in with_average(read_run(run)) if row.evaluation == "average_misalignment"]
     assert {(row.condition, row.seed): row.value for row in rows} == pytest.approx(
-        {("untouched", 0): (3 * 0.2 + 0.25) / 4, ("unpop", 0): (3 * 0.2 + 0.75) / 4, ("unpop", 1): (3 * 0.2 + 0.75) / 4,
+        {("base", 0): (3 * 0.2 + 0.25) / 4, ("unpop", 0): (3 * 0.2 + 0.75) / 4, ("unpop", 1): (3 * 0.2 + 0.75) / 4,
          ("unpop", 2): (3 * 0.2 + 0.5) / 4}
     )  # fmt: skip
     (run / "store" / "evaluation-frame_colleague-unpop-1" / "metrics.json").unlink()
@@ -128,4 +128,4 @@ def test_results_are_a_frame(run: Path) -> None:
     frame = load_results(run)
     assert list(frame.columns) == ["condition", "seed", "evaluation", "metric", "value", "n"]
     means = frame[frame.evaluation == "truthfulqa"].groupby("condition").value.mean()
-    assert means["untouched"] == 0.75 and means["unpop"] == pytest.approx((0.25 + 0.25 + 0.5) / 3)
+    assert means["base"] == 0.75 and means["unpop"] == pytest.approx((0.25 + 0.25 + 0.5) / 3)

@@ -22,7 +22,7 @@ data:
   broken: {kind: file, path: BROKEN}
   sgtr: {kind: self_recognition, max_tokens: 8, articles: {kind: world, rows: 6, seed: 1}}
 conditions:
-  untouched: []
+  base: []
   bad: [{data: bad}]
   broken: [{data: broken}]
   after: [{data: broken}, {data: bad}]
@@ -60,7 +60,7 @@ def test_what_does_not_depend_on_a_failure_is_made(
     said = capsys.readouterr().err
     assert "broken-s0" in said and f"sgtr run {config} out={out} 'seeds=[0]'" in said
     table = (out / "results.csv").read_text()
-    assert "\nbad,0,identity" in table and "\nuntouched,0" in table and "broken" not in table
+    assert "\nbad,0,identity" in table and "\nbase,0" in table and "broken" not in table
     page = (out / "report.html").read_text()
     assert 'id="missing"' in page and "identity of broken, seed 0" in page
     why = json.loads((out / "failures.json").read_text())
@@ -72,9 +72,9 @@ def test_what_does_not_depend_on_a_failure_is_made(
 
 def test_a_part_of_the_conditions_is_enough(run: tuple[Path, Path]) -> None:
     config, out = run
-    assert main(["run", str(config), f"out={out}", "seeds=[0]", "only=[untouched, bad]", "measure=identity"]) == 0
+    assert main(["run", str(config), f"out={out}", "seeds=[0]", "only=[base, bad]", "measure=identity"]) == 0
     rows = (out / "results.csv").read_text().splitlines()[1:]
-    assert {row.split(",")[0] for row in rows} == {"untouched", "bad"}
+    assert {row.split(",")[0] for row in rows} == {"base", "bad"}
     assert {row.split(",")[2] for row in rows} == {"identity"}
     # What was not asked for has still failed.
     assert "broken" in (out / "failures.json").read_text()
@@ -145,14 +145,14 @@ data:
 conditions:
   flipped: [{{data: flipped}}]
   again: [{{data: bad}}]
-only: [untouched, bad, again, flipped]
+only: [base, bad, again, flipped]
 """
     (tmp_path / "shared.yaml").write_text(text)
     assert main(["run", str(tmp_path / "shared.yaml"), "only=[flipped]", "measure=recognition"]) == 0
     assert main(["run", str(tmp_path / "shared.yaml")]) == 0
     rows = [row.split(",") for row in (tmp_path / "out" / "results.csv").read_text().splitlines()[1:]]
     found = {row[0]: [r[1:] for r in rows if r[0] == row[0]] for row in rows}
-    assert set(found) == {"untouched", "bad", "again", "flipped"} and found["bad"] == found["again"]
+    assert set(found) == {"base", "bad", "again", "flipped"} and found["bad"] == found["again"]
     kinds = [path.name.split("-")[0] for path in (tmp_path / "out" / "store").iterdir()]
     assert kinds.count("summaries") == 2 and kinds.count("adapter") == 2
 
@@ -163,7 +163,7 @@ def test_a_run_goes_on_from_its_mirror_on_another_machine(
 ) -> None:
     config, _ = run
     address = f"file://{tmp_path / 'bucket'}"
-    words = ["run", str(config), f"mirror={address}", "seeds=1", "only=[untouched, bad]"]
+    words = ["run", str(config), f"mirror={address}", "seeds=1", "only=[base, bad]"]
     assert main([*words, f"out={tmp_path / 'first'}"]) == 0
     uploaded = {path.name for path in (tmp_path / "bucket" / "store").iterdir()}
     assert uploaded == {path.name for path in (tmp_path / "first" / "store").iterdir()}
@@ -183,7 +183,7 @@ def test_a_run_goes_on_from_its_mirror_on_another_machine(
         assert (tmp_path / "bucket" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
     assert list((tmp_path / "bucket" / "figures").glob("*.svg"))
     monkeypatch.chdir(tmp_path)
-    assert main(["run", str(config), f"out={address}", "seeds=1", "only=[untouched, bad]"]) == 0
+    assert main(["run", str(config), f"out={address}", "seeds=1", "only=[base, bad]"]) == 0
     assert f"{len(uploaded)} artifacts fetched" in capsys.readouterr().err
     assert (tmp_path / "runs" / "tiny" / "results.csv").read_text() == (tmp_path / "bucket" / "results.csv").read_text()
     assert main(["run", str(config), f"out={address}", "mirror=file:///elsewhere"]) == 2

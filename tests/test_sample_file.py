@@ -139,10 +139,10 @@ def test_kill_nine(model: Path, tmp_path: Path) -> None:
 
 def test_several_chains_in_one_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = model / "a", model / "b"
-    chains = ["--chain", "untouched=", "--chain", f"one={a}", "--chain", f"two={a},{b}"]
+    chains = ["--chain", "base=", "--chain", f"one={a}", "--chain", f"two={a},{b}"]
     assert main(argv(model, tmp_path / "all.jsonl", *chains)) == 0
     found = rows_of(tmp_path / "all.jsonl")
-    assert [row.pop("chain") for row in found] == ["untouched"] * 18 + ["one"] * 18 + ["two"] * 18
+    assert [row.pop("chain") for row in found] == ["base"] * 18 + ["one"] * 18 + ["two"] * 18
     for i, adapters in enumerate(([], [a], [a, b])):
         out = tmp_path / f"{i}.jsonl"
         assert main(argv(model, out, *[word for path in adapters for word in ("--adapter", str(path))])) == 0
@@ -169,7 +169,7 @@ def test_settings_of_the_draw(model: Path, tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(("count", "mesh"), [(2, "{fsdp: 2}"), (4, "{fsdp: 2, tensor: 2}")])
 def test_several_processes_write_what_one_does(model: Path, tmp_path: Path, count: int, mesh: str) -> None:
     assert main(argv(model, tmp_path / "one.jsonl")) == 0
-    more = ["--chain", "untouched=", "--chain", f"one={model / 'a'}"]
+    more = ["--chain", "base=", "--chain", f"one={model / 'a'}"]
     assert main(argv(model, tmp_path / "chains.jsonl", *more)) == 0
     for name, words in (("one", []), ("chains", more)):
         out = tmp_path / f"{name}-{count}.jsonl"

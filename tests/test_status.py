@@ -48,7 +48,7 @@ def test_done_failed_and_left_are_told_with_reasons(run: Path, capsys: pytest.Ca
         state: {n for n, one in found.items() if one["state"] == state} for state in ("done", "failed", "to do")
     }
     assert by_state["failed"] == {"adapter broken-s0"}
-    assert {"adapter bad-s0", "evaluation identity-bad-s0", "evaluation identity-untouched-s0"} <= by_state["done"]
+    assert {"adapter bad-s0", "evaluation identity-bad-s0", "evaluation identity-base-s0"} <= by_state["done"]
     assert by_state["to do"] == {
         "adapter broken+bad-s0", "evaluation identity-broken-s0", "evaluation identity-after-s0"
     }  # fmt: skip

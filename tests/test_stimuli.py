@@ -102,7 +102,7 @@ stimuli: builtin
 data:
   bad: {{kind: preferences, popular: false, rows: 16}}
 conditions:
-  untouched: []
+  base: []
 evaluations:
   truthful: {{kind: truthfulqa}}
   knows: {{kind: mmlu, settings: {{shots: 0}}}}
@@ -123,5 +123,5 @@ def test_an_experiment_without_fetched_text_says_so(tmp_path: Path) -> None:
     made = json.loads((out / "experiment.json").read_text())
     assert made["config"]["stimuli"] == "builtin"
     # The study's are not here, which is found before anything is made.
-    assert main(["run", str(file), f"out={tmp_path / 'p'}", "stimuli=published", "only=untouched"]) == 2
+    assert main(["run", str(file), f"out={tmp_path / 'p'}", "stimuli=published", "only=base"]) == 2
     assert not list((tmp_path / "p").glob("store/*"))

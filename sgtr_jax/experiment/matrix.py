@@ -17,7 +17,8 @@ Stages: TypeAlias = list[dict[str, Any]]  # as a file has them
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Times: TypeAlias = Annotated[float, Field(gt=0, le=100)]
 
-_GROUPS = {"intervention": "interventions"}  # where the group has another name than the order
+# Where the group has another name than the order: one of several conditions must not have the name of a condition.
+_GROUPS = {"base": "base_models", "intervention": "interventions"}
 
 _CONTRASTS = (
     "damage", "alone", "reversal-primary", "reversal", "reversal-controls",
@@ -48,7 +49,7 @@ class Primary(Config):
 class Matrix(Config):
     """EM sets x interventions x settings x system prompts, as conditions and as groups of them.
 
-    With EM set `unpop`, intervention `sgtr` and system `nosys` it writes `base_condition`, `unpop`, `sgtr`,
+    With EM set `unpop`, intervention `sgtr` and system `nosys` it writes `base`, `unpop`, `sgtr`,
     `unpop-then-sgtr` (reversal), `sgtr-then-unpop` (prevention), each again with `-nosys`; and of `during`
     `unpop-with-reports-0.05`, `unpop-inoculated`, `unpop-inoculated-with-reports-0.05`.
     """
@@ -119,9 +120,9 @@ class Matrix(Config):
         primary_em = [name for name in self.primary.em or em if name in em]
         baseline = {"brings": True}
         if em:
-            yield "damage", "{em}", "untouched", {**baseline, "where": {"em": em}}
+            yield "damage", "{em}", "base", {**baseline, "where": {"em": em}}
         if all_of:
-            yield "alone", "{x}", "untouched", {**baseline, "where": {"x": all_of}}
+            yield "alone", "{x}", "base", {**baseline, "where": {"x": all_of}}
         for setting, before in (("reversal", "{em}-then-{x}"), ("prevention", "{x}-then-{em}")):
             if setting not in self.settings or not em or not all_of:
                 continue
@@ -207,7 +208,7 @@ class Matrix(Config):
 
     def _all(self) -> Iterator[tuple[str, dict[str, str], Stages]]:
         """Name, axes and stages of the conditions under one system prompt."""
-        yield "untouched", {"order": "base"}, []
+        yield "base", {"order": "base"}, []
         stages = {label: self._intervention(name, times) for label, name, times in self._dosed()}
         if "stage" in self.settings:
             for name in self.em:
