@@ -16,6 +16,7 @@ from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.families import spec_from_config
+from sgtr_jax.models.layer_loop import layers_apart
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.request import Request
@@ -28,7 +29,7 @@ class Ours:
         start_jax()
         self.spec = spec_from_config(cases.MODEL, "benchmark")
         self.mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-        self.base = init_params(self.spec, 0)
+        self.base = layers_apart(init_params(self.spec, 0))  # as they are loaded for sampling
         self.programs = DecodePrograms(self.spec, self.mesh)
         config, rng = LoraConfig(**cases.LORA), np.random.default_rng(0)
         self.adapters: dict[str, tuple[Adapter, ...]] = {}

@@ -15,6 +15,7 @@ from tiny import GEMMA, QWEN, random_params, spec_of
 from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
+from sgtr_jax.models.layer_loop import layers_apart
 from sgtr_jax.models.residual import ResidualEdits
 
 B, T = 4, 7
@@ -79,9 +80,7 @@ def test_edits_in_every_pass(per_row: bool) -> None:
 
         @jax.jit
         def decode(rows: tuple[jax.Array, ...], cache: KVCache, apart: bool = apart) -> tuple[jax.Array, KVCache]:
-            decoder = bind(spec, params)
-            layers = decoder.unstacked() if apart else None
-            return decoder.decode_step(*rows, cache, layers=layers, edits=edits)
+            return bind(spec, layers_apart(params) if apart else params).decode_step(*rows, cache, edits=edits)
 
         cache = KVCache.empty(spec, B, T, jnp.float32, stacked=not apart)
         for t in range(T):

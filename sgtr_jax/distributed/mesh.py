@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
-from jax.tree_util import DictKey, KeyPath
+from jax.tree_util import DictKey, KeyPath, SequenceKey
 
 from sgtr_jax.arrays import Leaf, Tree
 from sgtr_jax.config import Config, PositiveInt
@@ -68,12 +68,15 @@ _KERNELS: dict[str, tuple[str | None, str | None]] = {
 }  # fmt: skip
 
 
-def logical_axes(path: tuple[str, ...]) -> tuple[str | None, ...]:
+def logical_axes(path: tuple[str | int, ...]) -> tuple[str | None, ...]:
     """Logical axes of the base or adapter parameter at `path`.
 
-    Example: `("layers", "q_proj", "kernel")` is `[L, D, N*H]`, hence `(None, "embed", "heads")`.
+    Example: `("layers", "q_proj", "kernel")` is `[L, D, N*H]`, hence `(None, "embed", "heads")`. With the number of a
+    layer whose weights lie apart in the path, `("layers", 3, "q_proj", "kernel")`, the axis of layers is not there.
     """
-    *owners, name = path
+    if any(isinstance(part, int) for part in path):
+        return logical_axes(tuple(part for part in path if not isinstance(part, int)))[1:]
+    *owners, name = (str(part) for part in path)
     if name == "embedding":
         return ("vocab", "embed")
     if name == "head":
@@ -139,7 +142,7 @@ def check_divisible(mesh: Mesh, dimensions: dict[str, tuple[int, str]]) -> None:
 
 
 def leaf_sharding(
-    path: tuple[str, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: Rules
+    path: tuple[str | int, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: Rules
 ) -> NamedSharding:
     """Sharding of the base or adapter parameter at `path`.
 
@@ -165,14 +168,25 @@ def shardings(tree: object, mesh: Mesh, rules: Rules, leading: int = 0) -> Any:
     front of an adapter's) are not split.
     """
 
-    def one(path: KeyPath[DictKey], leaf: Leaf) -> NamedSharding:
-        names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
+    def one(path: KeyPath[DictKey | SequenceKey], leaf: Leaf) -> NamedSharding:
+        names = _names(path)
         if not names:
             return NamedSharding(mesh, PartitionSpec())
         own = leaf_sharding(names, leaf.shape[leading:], mesh, rules).spec
         return NamedSharding(mesh, PartitionSpec(*(None,) * leading, *own))
 
     return jax.tree.map_with_path(one, tree)
+
+
+def _names(path: KeyPath[DictKey | SequenceKey]) -> tuple[str | int, ...]:
+    """The keys of dicts on a path, and the number of a layer among them."""
+    names: list[str | int] = []
+    for entry in path:
+        if isinstance(entry, DictKey):
+            names.append(entry.key)
+        elif isinstance(entry, SequenceKey) and names and names[-1] == "layers":
+            names.append(entry.idx)
+    return tuple(names)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

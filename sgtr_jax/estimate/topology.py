@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from sgtr_jax.arrays import Tree
 from sgtr_jax.data.packing import PackedShape
+from sgtr_jax.distributed.layout import layer_layout
 from sgtr_jax.distributed.mesh import AXES, SAMPLING, TRAINING, data_sharding, shardings
 from sgtr_jax.errors import InputError
 from sgtr_jax.lora.adapter import init_adapter
@@ -63,7 +64,8 @@ def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, sh
     number = jax.ShapeDtypeStruct((), jnp.float32)
     whole = jax.ShapeDtypeStruct((), jnp.int32)
     numbers: Any = (number, jax.ShapeDtypeStruct((2,), jnp.uint32), number, whole)
-    base = placed(abstract_params(spec, jnp.dtype(config.dtype), config.base_dtype == "int8"), 0)
+    layout = layer_layout(mesh, TRAINING)
+    base = placed(abstract_params(spec, jnp.dtype(config.dtype), config.base_dtype == "int8", layout), 0)
     batch = abstract_batch(runs, shape, mesh)
     return programs.lower(batched(one), base, batched(RunConstants((), *numbers)), batch).compile()
 
@@ -72,7 +74,7 @@ def compile_decode(
     spec: ModelSpec, mesh: Mesh, slots: int, cache_slots: int, dtype: DTypeLike = jnp.bfloat16
 ) -> Compiled:
     """The decode program of the sampler (a greedy batch of one chain), compiled for the mesh's devices."""
-    base = abstract_params(spec, dtype)
+    base = abstract_params(spec, dtype, layout=layer_layout(mesh, SAMPLING))
     where = shardings(base, mesh, SAMPLING)
     params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), base, where)
     shape = DecodeShape(slots, cache_slots, stop_ids=4, tokens=32, draws=False, truncates=False, top_logprobs=None)
@@ -81,7 +83,7 @@ def compile_decode(
 
 def compile_prefill(spec: ModelSpec, mesh: Mesh, rows: int, length: int, dtype: DTypeLike = jnp.bfloat16) -> Compiled:
     """Prefill of `rows` prompts of `length` tokens without adapters, compiled for the mesh's devices."""
-    base = abstract_params(spec, dtype)
+    base = abstract_params(spec, dtype, layout=layer_layout(mesh, SAMPLING))
     where = shardings(base, mesh, SAMPLING)
     params = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), base, where)
     own = data_sharding(mesh)

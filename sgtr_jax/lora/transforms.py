@@ -79,18 +79,25 @@ def merge(
     Also returns, per projection, the share of the update's norm that the rounding lost:
     `|round(W + U) - W - U| / |U|` over all layers. Layers are merged one at a time.
     """
-    layers: dict[str, Any] = dict(params["layers"])
+    apart = not isinstance(params["layers"], dict)
+    layers: list[Params] = [dict(layer) for layer in (params["layers"] if apart else [params["layers"]])]
     lost: dict[str, float] = {}
     for name in PROJECTIONS:
         pairs = [(link.params[name], link.scale) for link in chain if name in link.params]
-        if pairs:
-            kernel, errors, updates = _merge_kernel(
-                layers[name]["kernel"], pairs, jnp.dtype(rounding or layers[name]["kernel"].dtype)
+        if not pairs:
+            continue
+        error = norm = 0.0
+        for i, layer in enumerate(layers):
+            own = jax.tree.map(lambda leaf, i=i: leaf[i], [pair for pair, _ in pairs]) if apart else None
+            links = pairs if own is None else [(one, scale) for one, (_, scale) in zip(own, pairs, strict=True)]
+            merge_kernel = _merge_layer if apart else _merge_kernel
+            kernel, errors, updates = merge_kernel(
+                layer[name]["kernel"], links, jnp.dtype(rounding or layer[name]["kernel"].dtype)
             )
-            layers[name] = {**layers[name], "kernel": kernel}
-            norm = math.sqrt(float(jnp.sum(updates)))
-            lost[name] = math.sqrt(float(jnp.sum(errors))) / norm if norm else 0.0
-    return {**params, "layers": layers}, lost
+            layer[name] = {**layer[name], "kernel": kernel}
+            error, norm = error + float(jnp.sum(errors)), norm + float(jnp.sum(updates))
+        lost[name] = math.sqrt(error / norm) if norm else 0.0
+    return {**params, "layers": tuple(layers) if apart else layers[0]}, lost
 
 
 def merge_in_turn(params: Params, chain: Sequence[Adapter]) -> tuple[Params, list[dict[str, float]]]:
@@ -103,21 +110,26 @@ def merge_in_turn(params: Params, chain: Sequence[Adapter]) -> tuple[Params, lis
 
 
 @partial(jax.jit, static_argnums=2)
+def _merge_layer(
+    before: Float[Array, "into out"], links: Sequence[Pair], rounding: jnp.dtype
+) -> tuple[Float[Array, "into out"], Float32[Array, ""], Float32[Array, ""]]:
+    """One layer's merged kernel, squared norms of rounding error and update."""
+    update = jnp.zeros(before.shape, jnp.float32)
+    for pair, scale in links:
+        update += scale * jnp.matmul(pair["a"].T, pair["b"], precision=jax.lax.Precision.HIGHEST)
+    wanted = before.astype(jnp.float32) + update
+    after = wanted.astype(rounding).astype(before.dtype)
+    error = (after.astype(jnp.float32) - before.astype(jnp.float32)) - update
+    return after, jnp.sum(error**2), jnp.sum(update**2)
+
+
+@partial(jax.jit, static_argnums=2)
 def _merge_kernel(
     kernel: Float[Array, "L into out"], pairs: Sequence[Pair], rounding: jnp.dtype
 ) -> tuple[Float[Array, "L into out"], Float32[Array, " L"], Float32[Array, " L"]]:
-    """Merged kernel, squared norms of rounding error and update."""
-
-    def one(layer: tuple[jax.Array, Sequence[Pair]]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        before, links = layer
-        update = jnp.zeros(before.shape, jnp.float32)
-        for pair, scale in links:
-            update += scale * jnp.matmul(pair["a"].T, pair["b"], precision=jax.lax.Precision.HIGHEST)
-        wanted = before.astype(jnp.float32) + update
-        after = wanted.astype(rounding).astype(before.dtype)
-        error = (after.astype(jnp.float32) - before.astype(jnp.float32)) - update
-        return after, jnp.sum(error**2), jnp.sum(update**2)
-
+    """As `_merge_layer` for stacked kernels, one after the other."""
     stacked = [(pair, jnp.broadcast_to(scale, kernel.shape[:1])) for pair, scale in pairs]
-    merged: tuple[jax.Array, jax.Array, jax.Array] = jax.lax.map(one, (kernel, stacked))
+    merged: tuple[jax.Array, jax.Array, jax.Array] = jax.lax.map(
+        lambda layer: _merge_layer(layer[0], layer[1], rounding), (kernel, stacked)
+    )
     return merged

@@ -9,10 +9,10 @@ The spec says what a family's layer has; the formulas' source is in the family's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, Int32
 
 from sgtr_jax.arrays import Params
+from sgtr_jax.distributed.layout import Layout
 from sgtr_jax.distributed.mesh import constrain, gather_layer
 from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.lora.product import matmul
@@ -29,28 +30,28 @@ from sgtr_jax.models.attention import AttentionKind, Visibility, attend
 from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.kinds import LayerKinds
 from sgtr_jax.models.kv_cache import KVCache, write_layer
-from sgtr_jax.models.layers import KEPT, DecoderLayer, RMSNorm
-from sgtr_jax.models.residual import ResidualEdits, edited, scan_keeping
+from sgtr_jax.models.layer_loop import (
+    LayerBody,
+    LayerInputs,
+    LayerNumber,
+    Layers,
+    Remat,
+    each_layer,
+    layers_apart,
+    layout_of,
+    over_layers,
+    take_apart,
+)
+from sgtr_jax.models.layers import DecoderLayer, RMSNorm
+from sgtr_jax.models.residual import ResidualEdits, edited, kept_states
 from sgtr_jax.models.spec import ModelSpec
-
-# What the backward pass finds stored per layer: everything, enough to repeat no product with a weight matrix, or
-# the layer's input only.
-Remat = Literal["none", "light", "full"]
-
-
-class LayerInputs(NamedTuple):
-    """What one step of the layer scan reads."""
-
-    number: Int32[Array, ""]  # of the layer
-    weights: Params  # of the layer
-    adapters: list[dict[str, dict[str, jax.Array]]]  # of each adapter of the chain
-    edits: ResidualEdits | None  # of the residual stream behind the layer
 
 
 class Decoder(nnx.Module):
     """Token ids to hidden states; `logits` turns hidden states into scores over the vocabulary.
 
-    With `int8` the layers' kernels are stored as such (see `layers.Linear`); embedding and head are not.
+    With `int8` the layers' kernels are stored as such (see `layers.Linear`); embedding and head are not. The layers'
+    weights are stacked, or lie apart (see `layer_loop`).
     """
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs, int8: bool = False) -> None:
@@ -58,6 +59,7 @@ class Decoder(nnx.Module):
         shape = (spec.vocab_size, spec.hidden_size)
         self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
         self.layers = DecoderLayer(spec, int8, rngs)
+        self.apart: Sequence[Params] | None = None  # each layer's weights; `layers` then has the first one's
         self.final_norm = RMSNorm((spec.hidden_size,), spec.rms_norm_eps, spec.norm)
         # [D, V]; with tied embeddings the transpose of `embedding` serves instead.
         self.head = None if spec.tie_embeddings else nnx.Param(0.02 * jax.random.normal(rngs.params(), shape[::-1]))
@@ -86,8 +88,8 @@ class Decoder(nnx.Module):
             attention: its implementation.
             edits: what is done to the residual stream behind each layer.
         """
-        layer = self._forward_layer(positions, segments, chain, dropouts, remat, attention)
-        x, _ = jax.lax.scan(layer, self._embed(tokens), self._layer_inputs(chain, edits))
+        layer = self._forward_layer(positions, segments, chain, dropouts, attention)
+        x, _ = over_layers(layer, self._embed(tokens), self.layer_inputs(chain, edits), remat)
         return self.final_norm(x)
 
     def forward_keeping(
@@ -104,9 +106,19 @@ class Decoder(nnx.Module):
         edits: ResidualEdits | None = None,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "kept B T D"]]:
         """As `forward`; also returns the residual stream behind each layer of `keep` (from 0), edits included."""
-        layer = self._forward_layer(positions, segments, chain, dropouts, remat, attention)
-        x, states = scan_keeping(layer, self._embed(tokens), self._layer_inputs(chain, edits), keep)
-        return self.final_norm(x), states
+        layer = self._forward_layer(positions, segments, chain, dropouts, attention)
+        x = self._embed(tokens)
+        states = kept_states(x, len(keep))
+
+        def keeping(
+            number: LayerNumber, carry: tuple[jax.Array, jax.Array], inputs: LayerInputs
+        ) -> tuple[tuple[jax.Array, jax.Array], None]:
+            x, _ = layer(number, carry[0], inputs)
+            slots = jnp.asarray([keep.index(i) if i in keep else len(keep) for i in range(self.spec.num_layers)])
+            return (x, jax.lax.dynamic_update_index_in_dim(carry[1], x, slots[number], 0)), None
+
+        (x, states), _ = over_layers(keeping, (x, states), self.layer_inputs(chain, edits), remat)
+        return self.final_norm(x), states[:-1]
 
     def _forward_layer(
         self,
@@ -114,23 +126,22 @@ class Decoder(nnx.Module):
         segments: Int32[Array, "B T"],
         chain: Chain,
         dropouts: Dropout | None,
-        remat: Remat,
         attention: AttentionKind,
-    ) -> Callable[[jax.Array, LayerInputs], tuple[jax.Array, None]]:
-        """What the layer scan of `forward` does at each layer."""
+    ) -> LayerBody[jax.Array]:
+        """What `forward` does at each layer."""
         kinds = LayerKinds(self.spec, positions)
         visibility = Visibility(positions, segments, positions, segments)
 
-        def one_layer(x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, None]:
+        def one_layer(number: LayerNumber, x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, None]:
             layer, adapters = self._layer(inputs, chain)
-            dropout = dropouts.at_layer(inputs.number) if dropouts is not None else None
-            rope, scoring = kinds.rope(inputs.number), kinds.scoring(inputs.number)
+            dropout = dropouts.at_layer(jnp.int32(number)) if dropouts is not None else None
+            rope, scoring = kinds.rope(number), kinds.scoring(number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, dropout)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
             mixed = attend(q, k, v, visibility, scoring, in_order=True, kind=attention, dropout=dropout)
             return edited(layer.output(x, mixed, adapters, dropout), inputs.edits), None
 
-        return _rematerialised(one_layer, remat)
+        return one_layer
 
     def prefill(
         self,
@@ -142,19 +153,22 @@ class Decoder(nnx.Module):
         attention: AttentionKind = "xla",
         edits: ResidualEdits | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
-        """As `forward`; also returns a stacked cache that holds exactly these T tokens."""
+        """As `forward`; also returns a cache that holds exactly these T tokens, stacked or apart as the weights are."""
         kinds = LayerKinds(self.spec, positions)
         visibility = Visibility(positions, segments, positions, segments)
 
-        def one_layer(x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def one_layer(
+            number: LayerNumber, x: jax.Array, inputs: LayerInputs
+        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             layer, adapters = self._layer(inputs, chain)
-            rope, scoring = kinds.rope(inputs.number), kinds.scoring(inputs.number)
+            rope, scoring = kinds.rope(number), kinds.scoring(number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
             mixed = attend(q, k, v, visibility, scoring, in_order=True, kind=attention)
             return edited(layer.output(x, mixed, adapters, None), inputs.edits), (k, v)
 
-        x, (keys, values) = jax.lax.scan(one_layer, self._embed(tokens), self._layer_inputs(chain, edits))
+        x, written = over_layers(one_layer, self._embed(tokens), self.layer_inputs(chain, edits))
+        keys, values = written if isinstance(written, tuple) else zip(*written, strict=True)
         cache = KVCache(keys, values, positions, segments, jnp.int32(tokens.shape[1]))
         return self.final_norm(x), cache
 
@@ -166,15 +180,15 @@ class Decoder(nnx.Module):
         cache: KVCache,
         *,
         chain: Chain = (),
-        layers: Sequence[Params] | None = None,
+        layers: Layers | None = None,
         attention: AttentionKind = "xla",
         edits: ResidualEdits | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Append `[B, T]` tokens to the cache; they see what it holds. T is 1 while decoding.
 
-        `tokens`, `positions`, `segments`, `chain` and `edits` are as in `forward`. With `layers`, each layer's weights
-        (`unstacked`), the layers run one after the other instead of in a scan; the cache's arrays are then one a
-        layer too. Splash needs queries and keys to be the same tokens, and is for `prefill`.
+        `tokens`, `positions`, `segments`, `chain` and `edits` are as in `forward`. The cache is stacked, or has
+        an array for each layer, as the weights do. `layers` is `layer_inputs(chain, edits)` where that was made before,
+        for many steps. Splash needs queries and keys to be the same tokens, and is for `prefill`.
 
         Returns hidden states after the final norm and the cache, T slots fuller.
         """
@@ -182,32 +196,27 @@ class Decoder(nnx.Module):
         cache = cache.claim(positions, segments)
         visibility = Visibility(positions, segments, cache.positions, cache.segments)
 
-        def one_layer(carry: Any, inputs: LayerInputs) -> tuple[Any, None]:
+        def one_layer(number: LayerNumber, carry: Any, inputs: LayerInputs) -> tuple[Any, None]:
             x, keys, values = carry
             layer, adapters = self._layer(inputs, chain)
-            rope, scoring = kinds.rope(inputs.number), kinds.scoring(inputs.number)
+            rope, scoring = kinds.rope(number), kinds.scoring(number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
-            keys, values, k, v = write_layer(keys, values, inputs.number, cache.slot, k, v)
+            keys, k = write_layer(keys, number, cache.slot, k)
+            values, v = write_layer(values, number, cache.slot, v)
             mixed = attend(q, k, v, visibility, scoring, kind=attention)
             return (edited(layer.output(x, mixed, adapters, None), inputs.edits), keys, values), None
 
-        x, keys, values = self._embed(tokens), cache.keys, cache.values
-        if layers is None:
-            (x, keys, values), _ = jax.lax.scan(one_layer, (x, keys, values), self._layer_inputs(chain, edits))
-        else:
-            of_layers = []
-            for i, weights in enumerate(layers):
-                sliced = jax.tree.map(lambda leaf, i=i: leaf[i], ([adapter.params for adapter in chain], edits))
-                inputs = LayerInputs(jnp.int32(i), weights, *sliced)
-                (x, *written), _ = one_layer((x, keys[i], values[i]), inputs)
-                of_layers.append(written)
-            keys, values = zip(*of_layers, strict=True)
+        layers = self.layer_inputs(chain, edits) if layers is None else layers
+        (x, keys, values), _ = over_layers(one_layer, (self._embed(tokens), cache.keys, cache.values), layers)
         return self.final_norm(x), replace(cache, keys=keys, values=values, used=cache.used + tokens.shape[1])
 
-    def unstacked(self) -> list[Params]:
-        """Each layer's own weights."""
-        stacked = self._stacked()
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(self.spec.num_layers)]
+    def layer_inputs(self, chain: Chain, edits: ResidualEdits | None = None) -> Layers:
+        """What the layers read: stacked for a scan, or each layer's own where the weights lie apart."""
+        stacked = [adapter.params for adapter in chain]
+        if self.apart is None:
+            return LayerInputs(dict_of(nnx.as_pure(nnx.split(self.layers)[1])), stacked, edits)
+        others = take_apart((stacked, edits), self.spec.num_layers)
+        return [LayerInputs(weights, *own) for weights, own in zip(self.apart, others, strict=True)]
 
     def _embed(self, tokens: Int32[Array, "B T"]) -> Float[Array, "B T D"]:
         x = self.embedding[...][tokens]
@@ -215,14 +224,6 @@ class Decoder(nnx.Module):
             # Rounded to the weights' dtype first, as the models were trained.
             x = x * jnp.asarray(self.spec.embedding_scale, x.dtype)
         return constrain(x, "batch", None, None)
-
-    def _stacked(self) -> Params:
-        return dict_of(nnx.as_pure(nnx.split(self.layers)[1]))
-
-    def _layer_inputs(self, chain: Chain, edits: ResidualEdits | None) -> LayerInputs:
-        """What the layer scan slices: every leaf has the axis of layers in front."""
-        numbers, adapters = jnp.arange(self.spec.num_layers), [adapter.params for adapter in chain]
-        return LayerInputs(numbers, self._stacked(), adapters, edits)
 
     def _layer(self, inputs: LayerInputs, chain: Chain) -> tuple[DecoderLayer, Chain]:
         """One layer and its slice of the chain, whole on every device but for the `tensor` axis."""
@@ -239,13 +240,6 @@ class Decoder(nnx.Module):
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
-def _rematerialised(one_layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
-    if remat == "none":
-        return one_layer
-    policy = jax.checkpoint_policies.save_only_these_names(KEPT) if remat == "light" else None
-    return jax.checkpoint(one_layer, prevent_cse=False, policy=policy)
-
-
 @lru_cache(maxsize=8)
 def _split(spec: ModelSpec, int8: bool = False) -> tuple[Any, Any]:
     return nnx.split(nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0), int8)))
@@ -253,16 +247,24 @@ def _split(spec: ModelSpec, int8: bool = False) -> tuple[Any, Any]:
 
 def bind(spec: ModelSpec, params: Params) -> Decoder:
     """The decoder over `params`; to be called inside a jitted function."""
-    decoder: Decoder = nnx.merge(_split(spec, is_int8(params))[0], params)
+    layers = params["layers"]
+    graph = _split(spec, is_int8(params))[0]
+    if layout_of(params) == "stacked":
+        stacked: Decoder = nnx.merge(graph, params)
+        return stacked
+    decoder: Decoder = nnx.merge(graph, {**params, "layers": layers[0]})
+    decoder.apart = nnx.data(layers)
     return decoder
 
 
 def is_int8(params: Params) -> bool:
     """Whether the layers' kernels are stored as int8."""
-    return "kernel_scale" in params["layers"]["q_proj"]
+    return "kernel_scale" in each_layer(params["layers"])[0]["q_proj"]
 
 
-def abstract_params(spec: ModelSpec, dtype: DTypeLike = jnp.float32, int8: bool = False) -> Params:
+def abstract_params(
+    spec: ModelSpec, dtype: DTypeLike = jnp.float32, int8: bool = False, layout: Layout = "stacked"
+) -> Params:
     """Shapes of all parameters as a nested dict of `ShapeDtypeStruct`."""
 
     def one(path: KeyPath[DictKey], leaf: jax.Array) -> jax.ShapeDtypeStruct:
@@ -270,7 +272,7 @@ def abstract_params(spec: ModelSpec, dtype: DTypeLike = jnp.float32, int8: bool 
         return jax.ShapeDtypeStruct(leaf.shape, stored)
 
     shapes: Params = jax.tree.map_with_path(one, dict_of(nnx.as_pure(_split(spec, int8)[1])))
-    return shapes
+    return shapes if layout == "stacked" else jax.eval_shape(layers_apart, shapes)
 
 
 def init_params(spec: ModelSpec, seed: int, dtype: DTypeLike = jnp.float32) -> Params:

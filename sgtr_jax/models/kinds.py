@@ -1,7 +1,7 @@
 """What differs from layer to layer besides the weights, looked up by the layer's number.
 
-The layers are one compiled body in a scan, so a layer's number is not known when that is compiled. The angles of each
-rope are computed once for all layers; windows are handed to `attend` as a choice among few.
+Where the layers are one compiled body in a scan, a layer's number is not known when that is compiled. The angles of
+each rope are computed once for all layers; windows are handed to `attend` as a choice among few.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from sgtr_jax.models.attention import Scoring
+from sgtr_jax.models.layer_loop import LayerNumber
 from sgtr_jax.models.rope import rope_angles
 from sgtr_jax.models.spec import ModelSpec
 
@@ -27,20 +28,25 @@ class LayerKinds:
         else:
             self._cos, self._sin = (jnp.stack(part) for part in zip(*angles, strict=True))
 
-    def rope(self, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Cosines and sines `[B, T, 1, H/2]` of layer number `layer`, int32 []."""
+    def rope(self, layer: LayerNumber) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines `[B, T, 1, H/2]` of layer number `layer`."""
         cos, sin = self._cos, self._sin
         if len(self._ropes) == 1:
             return cos, sin
         which = self._choice([self._ropes.index(kind.rope) for kind in self._spec.pattern], layer)
         return cos[which], sin[which]
 
-    def scoring(self, layer: jax.Array) -> Scoring:
+    def scoring(self, layer: LayerNumber) -> Scoring:
         """How attention of layer number `layer` scores."""
+        if isinstance(layer, int):
+            window = self._spec.pattern[layer % len(self._spec.pattern)].window
+            return Scoring(self._spec.query_scale, (window,))
         which = self._choice([self._windows.index(kind.window) for kind in self._spec.pattern], layer)
         return Scoring(self._spec.query_scale, self._windows, which)
 
-    def _choice(self, of_pattern: list[int], layer: jax.Array) -> jax.Array | int:
+    def _choice(self, of_pattern: list[int], layer: LayerNumber) -> jax.Array | int:
         if len(of_pattern) == 1:
             return 0
+        if isinstance(layer, int):
+            return of_pattern[layer % len(of_pattern)]
         return jnp.asarray(of_pattern, jnp.int32)[layer % len(of_pattern)]

@@ -1,9 +1,8 @@
 """The key-value cache of decoding.
 
-All layers lie in one array that travels in the *carry* of the layer scan: compiled for TPU, writing one token
-then updates it in place. (As scan inputs and outputs XLA rewrites the whole cache for every token.) On CPU each layer
-has an array of its own and the layers are written out one after the other: XLA there reads a slice of a loop's array
-five times slower than an array.
+Where the weights are stacked, all layers lie in one array that travels in the *carry* of the layer scan: compiled for
+TPU, writing one token then updates it in place. (As scan inputs and outputs XLA rewrites the whole cache for every
+token.) Where the weights lie apart, each layer's cache is an array of its own, too.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
+from sgtr_jax.models.layer_loop import LayerNumber
 from sgtr_jax.models.spec import ModelSpec
 
 
@@ -72,27 +72,13 @@ class KVCache:
 
 
 def write_layer(
-    keys: Float[Array, "*L B K S H"],
-    values: Float[Array, "*L B K S H"],
-    layer: Int32[Array, ""],
-    slot: Int32[Array, ""],
-    k: Float[Array, "B T K H"],
-    v: Float[Array, "B T K H"],
-) -> tuple[Float[Array, "*L B K S H"], Float[Array, "*L B K S H"], Float[Array, "B K S H"], Float[Array, "B K S H"]]:
-    """Write `k` and `v` at `slot` of `layer`; return the cache and that layer's part of it.
-
-    `keys` and `values` are of all layers, or, without the axis of layers, of this one.
-    """
-    if keys.ndim == 4:
-        keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2).astype(keys.dtype), (0, 0, slot, 0))
-        values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2).astype(values.dtype), (0, 0, slot, 0))
-        return keys, values, keys, values
-    at = (layer, 0, 0, slot, 0)
-    keys = jax.lax.dynamic_update_slice(keys, k.swapaxes(1, 2)[None].astype(keys.dtype), at)
-    values = jax.lax.dynamic_update_slice(values, v.swapaxes(1, 2)[None].astype(values.dtype), at)
-
-    def pick(cache: jax.Array) -> jax.Array:
-        found: jax.Array = jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)
-        return found
-
-    return keys, values, pick(keys), pick(values)
+    cache: Any, layer: LayerNumber, slot: Int32[Array, ""], new: Float[Array, "B T K H"]
+) -> tuple[Any, Float[Array, "B K S H"]]:
+    """Write a layer's `new` keys (or values) at `slot` of all layers' `cache`; return it, and that layer's part."""
+    new = new.swapaxes(1, 2)
+    if isinstance(cache, tuple):
+        assert isinstance(layer, int)
+        own = jax.lax.dynamic_update_slice(cache[layer], new.astype(cache[layer].dtype), (0, 0, slot, 0))
+        return (*cache[:layer], own, *cache[layer + 1 :]), own
+    cache = jax.lax.dynamic_update_slice(cache, new[None].astype(cache.dtype), (layer, 0, 0, slot, 0))
+    return cache, jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)

@@ -7,17 +7,13 @@ direction to it (arXiv 2507.21509); ablation projects one out (arXiv 2406.11717)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
 from sgtr_jax.distributed.mesh import constrain
-
-Inputs = TypeVar("Inputs")  # of a layer; stacked, of all layers
 
 
 @jax.tree_util.register_dataclass
@@ -49,25 +45,6 @@ def edited(x: Float[Array, "B T D"], edits: ResidualEdits | None) -> Float[Array
     return constrain(x if edits is None else edits.apply(x), "batch", None, None)
 
 
-def scan_keeping(
-    layer: Callable[[jax.Array, Inputs], tuple[jax.Array, None]],
-    x: Float[Array, "B T D"],
-    inputs: Inputs,
-    keep: Sequence[int],
-) -> tuple[Float[Array, "B T D"], Float[Array, "kept B T D"]]:
-    """Run `layer` over the layers' `inputs`; also the residual stream behind each layer of `keep`, in that order.
-
-    Only theirs is held: every layer writes into a buffer of one slot for each of `keep` and one for all others.
-    """
-    layers = jax.tree.leaves(inputs)[0].shape[0]
-    slots = jnp.asarray([keep.index(i) if i in keep else len(keep) for i in range(layers)], jnp.int32)
-    empty = constrain(jnp.zeros((len(keep) + 1, *x.shape), x.dtype), None, "batch", None, None)
-
-    def keeping(
-        carry: tuple[jax.Array, jax.Array], one: tuple[jax.Array, Inputs]
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        x, _ = layer(carry[0], one[1])
-        return (x, jax.lax.dynamic_update_index_in_dim(carry[1], x, one[0], 0)), None
-
-    (x, states), _ = jax.lax.scan(keeping, (x, empty), (slots, inputs))
-    return x, states[:-1]
+def kept_states(x: Float[Array, "B T D"], layers: int) -> Float[Array, "kept B T D"]:
+    """An empty buffer for the residual stream behind so many layers, and a last slot for that behind all others."""
+    return constrain(jnp.zeros((layers + 1, *x.shape), x.dtype), None, "batch", None, None)

@@ -24,6 +24,7 @@ from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
+from sgtr_jax.models.layer_loop import layout_of
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.sampling import draw
 
@@ -103,8 +104,7 @@ def decode(
 ) -> tuple[DecodeState, DecodeStep]:
     """Generate until every row is done, `refill_threshold` rows are, or T tokens are generated."""
     decoder = bind(spec, params)
-    # Taken apart once for all tokens of the call; see `kv_cache` for why.
-    layers = decoder.unstacked() if isinstance(state.cache.keys, tuple) else None
+    layers = decoder.layer_inputs(chain)  # adapters are taken apart once for all tokens of the call
     B, T = shape.slots, shape.tokens
     wanted = 0 if shape.top_logprobs is None else T
     started = jnp.sum(state.active)
@@ -170,7 +170,7 @@ def _with_logprobs(
 class Prompts(Generic[HostOrDevice]):
     """Prefilled prompts. Token j of prompt p lies in slot j, or, behind its prefix of n tokens, in `rest + j - n`."""
 
-    cache: KVCache  # [L, prompts, K, T, H]
+    cache: KVCache  # [L, prompts, K, T, H], or L arrays
     hidden: Float[Array, "prompts D"]  # of the last token
     length: Int32[HostOrDevice, " prompts"]
     prefix: Int32[HostOrDevice, " prompts"]  # n
@@ -238,11 +238,11 @@ class DecodeProgram:
 
     def __init__(self, spec: ModelSpec, mesh: Mesh, params: Params, chain: Chain, shape: DecodeShape) -> None:
         self._mesh = mesh
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        attention: AttentionKind = "cpu" if on_cpu else "xla"
-        make = partial(_empty, spec, shape, params["embedding"].dtype, not on_cpu)
+        attention: AttentionKind = "cpu" if mesh.devices.flat[0].platform == "cpu" else "xla"
+        stacked = layout_of(params) == "stacked"
+        make = partial(_empty, spec, shape, params["embedding"].dtype, stacked)
         abstract = jax.eval_shape(make)
-        slot = state_shardings(spec, mesh, not on_cpu)
+        slot = state_shardings(spec, mesh, stacked)
         rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), RowSettings.empty(1, 1))
         whole = NamedSharding(mesh, PartitionSpec())
         free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), slot)

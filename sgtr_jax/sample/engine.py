@@ -170,11 +170,11 @@ class Engine:
     ) -> tuple[DecodeProgram, DecodeShape, Chain]:
         """The decode program for these requests with as many slots as are needed and memory holds."""
         multiple = groups * data_size(self.mesh)
-        needed = groups * _power_of_two(most)
+        needed = groups * _batch_slots(most)
         wanted = min(-(-needed // multiple) * multiple, self._max_slots(multiple))
         adapters = self._concatenated([self._chains[first]] * groups) if groups > 1 else self._chains[first]
         longest = max(_cache_slots(request) for request in requests)
-        cache_slots = min(_rounded(longest), _power_of_two(longest))
+        cache_slots = _whole_cache_slots(longest)
         own_stops = max(len(request.stop_ids) for request in requests)
         limit = device_memory(list(self.mesh.devices.flat))
         while True:
@@ -266,9 +266,17 @@ def _cache_slots(request: Request) -> int:
     return len(request.tokens) + request.max_tokens
 
 
-def _rounded(size: int) -> int:
-    """To a multiple of 128 beyond 128: what vector units like, and few programs."""
-    return -(-size // 128) * 128
+def _batch_slots(rows: int) -> int:
+    """Slots for so many rows of a chain: a power of two up to 32, then a multiple of 8."""
+    return _power_of_two(rows) if rows <= 32 else -(-rows // 8) * 8
+
+
+def _whole_cache_slots(tokens: int) -> int:
+    """Slots of the cache for rows of so many tokens: a power of two up to 128, then a multiple of 64.
+
+    Every token reads all slots, and every number of them is a program.
+    """
+    return _power_of_two(tokens) if tokens <= 128 else -(-tokens // 64) * 64
 
 
 def _power_of_two(size: int) -> int:

@@ -21,6 +21,7 @@ from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
 from sgtr_jax.data.chat import ChatFormat, end_of_turn_id
 from sgtr_jax.data.records import Message, parse_messages
 from sgtr_jax.data.tokenizer import Tokenizer, load_tokenizer
+from sgtr_jax.distributed.layout import layer_layout
 from sgtr_jax.distributed.memory import device_memory
 from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
 from sgtr_jax.errors import InputError
@@ -264,7 +265,8 @@ def load_model(
         },
     )
     load = load_converted if is_converted(folder) else load_params
-    params = load(folder, spec, built, rules, np.dtype(dtype), quantize_leaf if int8 else None)
+    layout = layer_layout(built, rules)
+    params = load(folder, spec, built, rules, np.dtype(dtype), quantize_leaf if int8 else None, layout)
     return Model(str(path), folder, spec, params, built)
 
 

@@ -67,21 +67,27 @@ def extend(
     slots and hidden states.
     """
     T = tokens.shape[1]
-    behind = ((0, 0), (0, 0), (0, 0), (0, T), (0, 0))
+
+    def longer(before: jax.Array) -> jax.Array:
+        """Keys or values `[..., prefixes, K, S, H]` of each prompt's prefix, with T empty slots."""
+        chosen = jnp.take(before, which, axis=-4)
+        return jnp.pad(chosen, [(0, 0)] * (chosen.ndim - 2) + [(0, T), (0, 0)])
+
+    S = prefixes.positions.shape[1]
     cache = KVCache(
-        jnp.pad(prefixes.keys[:, which], behind),
-        jnp.pad(prefixes.values[:, which], behind),
+        jax.tree.map(longer, prefixes.keys),
+        jax.tree.map(longer, prefixes.values),
         jnp.pad(prefixes.positions[which], ((0, 0), (0, T))),
         # Padding of a prefix has segment 0, which padded queries may see; -1 is seen by none.
         jnp.pad(prefixes.segments[which], ((0, 0), (0, T)), constant_values=-1),
-        jnp.int32(prefixes.keys.shape[3]),
+        jnp.int32(S),
     )
     offsets = jnp.arange(T)[None, :]
     real = offsets < lengths[:, None]
     positions = jnp.where(real, prefix_lengths[which][:, None] + offsets, 0)
-    hidden, longer = bind(spec, params).decode_step(tokens, positions, real.astype(jnp.int32), cache, chain=chain)
+    hidden, filled = bind(spec, params).decode_step(tokens, positions, real.astype(jnp.int32), cache, chain=chain)
     # Whole again from slot 0, not a ring that is about to be written on.
-    return replace(longer, used=jnp.int32(longer.keys.shape[3])), hidden
+    return replace(filled, used=jnp.int32(S + T)), hidden
 
 
 @dataclass(frozen=True)

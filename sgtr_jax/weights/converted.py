@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jax.sharding import Mesh
 from sgtr_jax.arrays import Params
 from sgtr_jax.buckets import copy_once, is_address, translate_storage_errors
 from sgtr_jax.data.tokenizer import TOKENIZER_FILES
+from sgtr_jax.distributed.layout import Layout
 from sgtr_jax.distributed.mesh import TRAINING, Rules, leaf_sharding
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.files import new_folder, read_json, user_cache, write_text
@@ -30,8 +32,17 @@ from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.models.config_json import read_config_json
 from sgtr_jax.models.families import config_of_family, spec_from_config
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.weights.load import LeafTransform, assemble, check_finite, check_tensors, open_checkpoint
-from sgtr_jax.weights.names import base_sources, with_our_names
+from sgtr_jax.weights.load import (
+    LeafTransform,
+    assemble,
+    check_finite,
+    check_tensors,
+    open_checkpoint,
+    put_leaf,
+    with_layers_in_order,
+)
+from sgtr_jax.weights.names import Path as TreePath
+from sgtr_jax.weights.names import Source, base_sources, with_our_names
 
 _MARK = "sgtr_converted.json"
 _ADDRESS = "params.address"  # not part of the fingerprint: the same model may lie elsewhere
@@ -64,7 +75,7 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
         with ocp.StandardCheckpointer() as checkpointer:
             for path, tensor in sources.items():
                 value = assemble(tensors, {path: tensor}, mesh, TRAINING, dtype)
-                checkpointer.save(folder / "params" / ".".join(path), value, force=True)
+                checkpointer.save(folder / "params" / _file_of(path), value, force=True)
                 checkpointer.wait_until_finished()
         copy_model_files(source, folder, spec)
         mark = {"dtype": np.dtype(dtype).name, "source": model_fingerprint(source)}
@@ -82,6 +93,10 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
             write(epath.Path(folder.absolute()))
         except ValueError as error:  # what a full disk is to Orbax
             raise RunError(f"{target}: could not be written: {str(error)[-200:]}") from error
+
+
+def _file_of(path: TreePath) -> str:
+    return ".".join(map(str, path))
 
 
 def described(address: str) -> Path:
@@ -123,16 +138,27 @@ def copy_model_files(source: Path, target: epath.Path | Path, spec: ModelSpec) -
 
 
 def load_converted(
-    folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any, each: LeafTransform | None = None
+    folder: Path,
+    spec: ModelSpec,
+    mesh: Mesh,
+    rules: Rules,
+    dtype: Any,
+    each: LeafTransform | None = None,
+    layout: Layout = "stacked",
 ) -> Params:
-    """Restore a converted folder as `dtype`, laid out on `mesh` by `rules`, whatever mesh wrote it."""
+    """Restore a converted folder as `dtype`, laid out on `mesh` by `rules`, whatever mesh wrote it.
+
+    What is stored is stacked. Where the layers are to lie apart, a parameter is taken apart before the next one is
+    read, the largest first, so that the two forms of it fit beside what has been read.
+    """
     tree: Params = {}
     root = epath.Path((folder / "params").absolute())
     if (folder / _ADDRESS).exists():
         root = epath.Path((folder / _ADDRESS).read_text())
     with translate_storage_errors(str(root)), ocp.StandardCheckpointer() as checkpointer:
-        for path, source in base_sources(spec).items():
-            parameter = root / ".".join(path)
+        sources = sorted(base_sources(spec).items(), key=lambda item: -math.prod(item[1].own_shape))
+        for path, source in sources:
+            parameter = root / _file_of(path)
             if not parameter.is_dir():
                 raise InputError(f"{parameter}: the parameter is missing; convert the model again")
             sharding = leaf_sharding(path, source.own_shape, mesh, rules)
@@ -140,14 +166,21 @@ def load_converted(
             abstract = leaf
             for key in reversed(path):
                 abstract = {key: abstract}
-            restored = _restored(checkpointer, parameter, abstract)
-            node, inner = tree, restored
-            for key in path[:-1]:
-                node, inner = node.setdefault(key, {}), inner[key]
-            leaf = inner[path[-1]]
+            leaf = _restored(checkpointer, parameter, abstract)
+            for key in path:
+                leaf = leaf[key]
             check_finite(leaf, source, str(root))
-            node.update({path[-1]: leaf} if each is None else each(path, leaf))
-    return tree
+            for own_path, own in _in_layout(path, leaf, source, layout):
+                put_leaf(tree, own_path, {str(path[-1]): own} if each is None else each(own_path, own))
+    return with_layers_in_order(tree)
+
+
+def _in_layout(path: TreePath, leaf: jax.Array, source: Source, layout: Layout) -> list[tuple[TreePath, jax.Array]]:
+    if layout == "stacked" or not source.stacked:
+        return [(path, leaf)]
+    parts = [(("layers", i, *path[1:]), leaf[i]) for i in range(len(source.names))]
+    jax.block_until_ready(parts)
+    return parts
 
 
 def _restored(checkpointer: ocp.StandardCheckpointer, parameter: epath.Path, abstract: Any) -> Any:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.distributed.collectives import all_gather_objects
+from sgtr_jax.distributed.layout import Layout
 from sgtr_jax.distributed.mesh import Rules, leaf_sharding
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
@@ -104,14 +105,20 @@ def stores_another_head(folder: Path, spec: ModelSpec) -> bool:
 
 
 def load_params(
-    folder: Path, spec: ModelSpec, mesh: Mesh, rules: Rules, dtype: Any, each: LeafTransform | None = None
+    folder: Path,
+    spec: ModelSpec,
+    mesh: Mesh,
+    rules: Rules,
+    dtype: Any,
+    each: LeafTransform | None = None,
+    layout: Layout = "stacked",
 ) -> Params:
-    """Load a Hugging Face folder as `dtype`, laid out on `mesh` by `rules`.
+    """Load a Hugging Face folder as `dtype`, laid out on `mesh` by `rules`, with its layers in `layout`.
 
     `each` turns a parameter into those stored in its place before the next one is read (quantisation).
     """
     tensors = with_our_names(open_checkpoint(folder), spec)
-    sources = base_sources(spec)
+    sources = base_sources(spec, layout)
     check_tensors(tensors, sources, spec, str(folder))
     return assemble(tensors, sources, mesh, rules, dtype, each)
 
@@ -133,18 +140,29 @@ def assemble(
     for path, source in sources.items():
         sharding = leaf_sharding(path, source.own_shape, mesh, rules)
         stored = [tensors[name].read() for name in source.names]
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
         leaf = jax.make_array_from_callback(
             source.own_shape, sharding, partial(_read_shard, stored, source, dtype, damaged)
         )
         # Else copies to the device still hold their host memory while the next parameters are being read.
         leaf.block_until_ready()
-        node.update({path[-1]: leaf} if each is None else each(path, leaf))
+        put_leaf(tree, path, {str(path[-1]): leaf} if each is None else each(path, leaf))
     if found := sorted(set().union(*all_gather_objects(damaged))):
         raise _not_finite(str(tensors[found[0]].file), found[0])
-    return tree
+    return with_layers_in_order(tree)
+
+
+def put_leaf(tree: Params, path: TreePath, stored: dict[str, jax.Array]) -> None:
+    """Put what is stored for the parameter at `path` into `tree`."""
+    node: Any = tree
+    for key in path[:-1]:
+        node = node.setdefault(key, {})
+    node.update(stored)
+
+
+def with_layers_in_order(tree: Params) -> Params:
+    """The tree in which layers that lie apart are a tuple, not a dict by their numbers."""
+    layers = tree.get("layers", {})
+    return {**tree, "layers": tuple(layers[i] for i in sorted(layers))} if 0 in layers else tree
 
 
 def _not_finite(where: str, name: str) -> InputError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sgtr_jax.distributed.layout import Layout
 from sgtr_jax.models.families import families
 from sgtr_jax.models.spec import ModelSpec
 
@@ -39,7 +40,7 @@ class Source:
         return (len(self.names), *inner) if self.stacked else inner
 
 
-Path = tuple[str, ...]
+Path = tuple[str | int, ...]  # keys of dicts; a number is that of a layer whose weights lie apart
 T = TypeVar("T")
 
 
@@ -73,7 +74,7 @@ def _layer_prefixes(spec: ModelSpec) -> list[str]:
     return [f"{families()[spec.family].prefix}layers.{i}." for i in range(spec.num_layers)]
 
 
-def base_sources(spec: ModelSpec) -> dict[Path, Source]:
+def base_sources(spec: ModelSpec, layout: Layout = "stacked") -> dict[Path, Source]:
     """Every parameter of the base model, by its path in our tree."""
     D, V = spec.hidden_size, spec.vocab_size
     family = families()[spec.family]
@@ -86,15 +87,25 @@ def base_sources(spec: ModelSpec) -> dict[Path, Source]:
     layers = _layer_prefixes(spec)
     for norm, size in spec.norms.items():
         names = tuple(f"{layer}{family.norms[norm]}.weight" for layer in layers)
-        sources["layers", norm, "scale"] = Source(names, (size,), True, False)
+        sources |= _of_layers((norm, "scale"), Source(names, (size,), True, False), layout)
     for name, (into, out) in spec.projections.items():
         prefixes = [f"{layer}{_MODULES[name]}.{name}" for layer in layers]
         weights = tuple(f"{prefix}.weight" for prefix in prefixes)
-        sources["layers", name, "kernel"] = Source(weights, (out, into), True, True)
+        sources |= _of_layers((name, "kernel"), Source(weights, (out, into), True, True), layout)
         if spec.has_bias(name):
             biases = tuple(f"{prefix}.bias" for prefix in prefixes)
-            sources["layers", name, "bias"] = Source(biases, (out,), True, False)
+            sources |= _of_layers((name, "bias"), Source(biases, (out,), True, False), layout)
     return sources
+
+
+def _of_layers(path: tuple[str, str], stacked: Source, layout: Layout) -> dict[Path, Source]:
+    """A parameter of all layers, as one or as one for each layer."""
+    if layout == "stacked":
+        return {("layers", *path): stacked}
+    return {
+        ("layers", i, *path): Source((name,), stacked.shape, False, stacked.transpose)
+        for i, name in enumerate(stacked.names)
+    }
 
 
 def adapter_sources(spec: ModelSpec, targets: tuple[str, ...], rank: int) -> dict[Path, Source]:

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 
 
-def quantize_leaf(path: tuple[str, ...], leaf: jax.Array) -> dict[str, jax.Array]:
+def quantize_leaf(path: tuple[str | int, ...], leaf: jax.Array) -> dict[str, jax.Array]:
     """What is stored for a parameter: kernels quantised and used up, anything else as it is."""
-    return quantize_kernel(leaf) if path[-1] == "kernel" else {path[-1]: leaf}
+    return quantize_kernel(leaf) if path[-1] == "kernel" else {str(path[-1]): leaf}
 
 
 @partial(jax.jit, donate_argnums=0)
 def quantize_kernel(kernel: jax.Array) -> dict[str, jax.Array]:
-    """`[L, in, out]` as int8 `kernel` and float32 `kernel_scale[L, out]`: symmetric, round to nearest."""
+    """`[*L, in, out]` as int8 `kernel` and float32 `kernel_scale[*L, out]`: symmetric, round to nearest."""
     wide = kernel.astype(jnp.float32)
-    scale = jnp.max(jnp.abs(wide), axis=1) / 127.0
+    scale = jnp.max(jnp.abs(wide), axis=-2) / 127.0
     scale = jnp.where(scale == 0, 1.0, scale)
-    return {"kernel": jnp.round(wide / scale[:, None, :]).astype(jnp.int8), "kernel_scale": scale}
+    return {"kernel": jnp.round(wide / scale[..., None, :]).astype(jnp.int8), "kernel_scale": scale}

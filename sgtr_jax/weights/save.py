@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.errors import RunError
+from sgtr_jax.models.layer_loop import layout_of
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.weights.names import Path as TreePath
 from sgtr_jax.weights.names import Source, base_sources
@@ -46,7 +47,7 @@ def save_params(folder: Path, params: Params, spec: ModelSpec, max_shard_bytes: 
     shards: list[list[str]] = []
     sizes: dict[str, int] = {}
     itemsize = jax.tree.leaves(params)[0].dtype.itemsize
-    sources = base_sources(spec)
+    sources = base_sources(spec, layout_of(params))
     for source in sources.values():
         size = int(np.prod(source.shape)) * itemsize
         for name in source.names:
