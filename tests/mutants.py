@@ -66,6 +66,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "adapter": ("sgtr_jax/lora/adapter.py", ("adapters_by_hand",)),
     "lora": ("sgtr_jax/lora/transforms.py", ("adapters_by_hand", "oracles::test_adapters_are_merged_in_their_order")),
+    "product": ("sgtr_jax/lora/product.py", ("product", "types::test_a_width_that_is_another_one_is_refused")),
     "judging": ("eval/sgtr_eval/judging/rates.py", ("judging", "oracles::test_the_judges_bounds_are_strict")),
 }
 

@@ -248,6 +248,15 @@ def test_a_judge_that_cannot_be_asked_ends_the_work_with_a_sentence(
     assert "Replies are kept" in str(caught.value) and "sk-loopback" not in str(caught.value)
 
 
+def test_a_judge_that_inspect_cannot_use_is_one_that_cannot_be_asked() -> None:
+    """Inspect's own hook would end the program without a word."""
+    from inspect_ai._util.error import PrerequisiteError
+
+    from sgtr_eval.judging.ask import kind_of
+
+    assert kind_of(PrerequisiteError("No model specified")) == "hopeless"
+
+
 def test_before_anything_is_computed(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sgtr_eval.judging import preflight
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sgtr_jax.data.records import Message, is_target
-from sgtr_jax.data.template_check import check_template, ends_in_time, most_characters
+from sgtr_jax.data.template_check import check_template, render_bounded
 from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.json_types import Json, JsonObject
@@ -273,26 +273,7 @@ class ChatFormat:
             if "tool_calls" in message:
                 turn["tool_calls"] = message["tool_calls"]
             turns.append(turn)
-        try:
-            with ends_in_time():
-                text = self.tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=generation, **self.template_kwargs
-                )
-        except Exception as error:  # a template is a program, which may raise anything
-            roles = ", ".join(turn["role"] for turn in turns[:8])
-            raise InputError(
-                f"{self.tokenizer.name_or_path}: the chat template fails on a conversation of {roles}"
-                f"{' ...' if len(turns) > 8 else ''}: {(str(error) or type(error).__name__)[:200]}"
-            ) from error
-        most = most_characters(turns, self._written_template, self._variables)
-        if len(text) > most:
-            said = sum(len(turn["content"]) for turn in turns)
-            raise InputError(
-                f"{self.tokenizer.name_or_path}: the chat template makes {len(text):,} characters of a conversation of "
-                f"{len(turns)} messages in which {said:,} are said, and {most:,} are the most that it may; get the "
-                "template again from where the model is from"
-            )
-        return text
+        return render_bounded(self._written_template, self._variables, turns, generation, self.tokenizer.name_or_path)
 
 
 def thinking_arguments(template: str, given: Mapping[str, Json], where: str) -> dict[str, Json]:

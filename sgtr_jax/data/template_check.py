@@ -1,32 +1,24 @@
-"""A chat template is a program of somebody else: what it may take and make is bounded, here and beforehand.
+"""What a chat template may take and make, which is looked at beforehand and in every conversation.
 
-Beforehand a process of its own renders short, long and many messages with a limit of processor time and of memory,
-which end loops and texts without end whatever they are written with. That is done once for each template on a machine.
-Here every conversation has a bound of time, and one of its text that grows with what is said in it.
+Beforehand short, long and many messages are rendered, once for each template on a machine, so that a template which
+grows faster than what is said is refused before anything is computed. What a template does with certain words alone
+nobody can know beforehand: every conversation has its time, its memory and its text.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Never
 
-if TYPE_CHECKING:  # run as a program, this file imports nothing of the package
-    from sgtr_jax.data.records import Message
-    from sgtr_jax.json_types import Json
+from sgtr_jax.data.records import Message
+from sgtr_jax.data.template_process import BYTES, TakesTooMuch, TemplateFails, TooManyCharacters, render
+from sgtr_jax.errors import InputError
+from sgtr_jax.files import user_cache, write_text
+from sgtr_jax.json_types import Json
 
-_SECONDS = 3  # of processor time, of the process that renders beforehand
-_BYTES = 1 << 29
-_TOO_LONG, _TOO_LARGE = 4, 5  # exit codes
-_SECONDS_EACH = 10.0  # of one conversation here, which takes a fraction of a millisecond
+_SECONDS = 3.0  # of processor time, of a conversation beforehand
+_SECONDS_EACH = 5.0  # of any conversation, which takes a fraction of a millisecond
 
 # What a text may have: some of its own, some for each message, and so many times what is said. Text that is written as
 # JSON takes up to six times its length.
@@ -43,83 +35,56 @@ def most_characters(messages: Sequence[Message], template: str, variables: Mappi
     return _OWN + len(messages) * (_EACH + len(template)) + _TIMES * said
 
 
-@contextlib.contextmanager
-def ends_in_time() -> Iterator[None]:
-    """Raise TimeoutError in the block after `_SECONDS_EACH`. The system interrupts the main thread only."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGALRM) is None:
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, _late)
-    begun = time.monotonic()
-    left, every = signal.setitimer(signal.ITIMER_REAL, _SECONDS_EACH)
+def render_bounded(
+    template: str, variables: Mapping[str, Json], messages: Sequence[Message], generation: bool, where: str
+) -> str:
+    """The text of a conversation. Raises InputError for what the template refuses, and where it takes too much.
+
+    `variables` are what the template is given besides the messages; `where` says whose template it is.
+    """
+    most = most_characters(messages, template, variables)
+    roles = ", ".join(message["role"] for message in messages[:8]) + (" ..." if len(messages) > 8 else "")
     try:
-        yield
-    finally:
-        # A timer of somebody else goes on.
-        rest = max(left - (time.monotonic() - begun), 1e-3) if left else 0.0
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, rest, every)
-
-
-def _late(*_: object) -> Never:
-    raise TimeoutError(f"it does not end within {_SECONDS_EACH:g} seconds")
+        return render(template, variables, messages, generation, _SECONDS_EACH, most)
+    except TooManyCharacters as error:
+        said = sum(len(message["content"]) for message in messages)
+        raise InputError(
+            f"{where}: the chat template makes {error.characters:,} characters of a conversation of {len(messages)} "
+            f"messages in which {said:,} are said, and {most:,} are the most that it may; get the template again from "
+            "where the model is from"
+        ) from error
+    except TakesTooMuch as error:
+        raise InputError(
+            f"{where}: the chat template was stopped at a conversation of {roles}: {error}; get the template again "
+            "from where the model is from"
+        ) from error
+    except TemplateFails as error:
+        raise InputError(f"{where}: the chat template fails on a conversation of {roles}: {error!s:.200}") from error
 
 
 def check_template(template: str, variables: Mapping[str, Json], where: str) -> None:
     """Raise InputError for a template that takes too much time or memory. What it refuses by itself is not judged.
 
-    `variables` are what it is rendered with besides the messages; `where` says whose template it is.
+    `variables` and `where` are as in `render_bounded`.
     """
-    from sgtr_jax.errors import InputError
-    from sgtr_jax.files import user_cache, write_text
-
-    bounds = [_SECONDS, _BYTES, _OWN, _EACH, _TIMES, len(_LONG), _MANY]
+    bounds = [_SECONDS, BYTES, _OWN, _EACH, _TIMES, len(_LONG), _MANY]
     asked = json.dumps({"template": template, "variables": variables, "bounds": bounds}, sort_keys=True, default=str)
     passed = user_cache() / "templates" / hashlib.sha256(asked.encode()).hexdigest()[:32]
     if passed.exists():
         return
-    # Not from this folder, whose file names are not meant to be found as modules.
-    done = subprocess.run([sys.executable, "-P", __file__], input=asked.encode(), capture_output=True, check=False)
-    if done.returncode:
-        (of,) = done.stdout.decode().splitlines()[-1:] or ["a conversation"]
-        what = {
-            _TOO_LONG: f"writes far more for {of} than is said in it",
-            _TOO_LARGE: f"takes more than {_BYTES:,} bytes for {of}",
-        }
-        takes = f"does not end within {_SECONDS} seconds of processor time for {of}"
-        raise InputError(
-            f"{where}: the chat template {what.get(done.returncode, takes)}, so it is not used; get it again from "
-            "where the model is from"
-        )
-    write_text(passed, "")
-
-
-def _render_under_limits() -> int:
-    import resource
-
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    given = json.loads(sys.stdin.buffer.read())
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + _SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    _limit_memory(resource)
-    template, variables = given["template"], given["variables"]
-    for name, messages in _conversations():
-        print(name, flush=True)
+    for of, messages in _conversations():
+        generation, most = messages[-1]["role"] == "user", most_characters(messages, template, variables)
         try:
-            text, _ = render_jinja_template(
-                [messages], chat_template=template, add_generation_prompt=messages[-1]["role"] == "user", **variables
-            )
-        except MemoryError:
-            return _TOO_LARGE
-        except Exception as error:  # noqa: BLE001 - a template may raise anything, and is asked again later
-            print(repr(error), file=sys.stderr)
-            continue
-        if len(text[0]) > most_characters(messages, template, variables):
-            return _TOO_LONG
-    return 0
+            render(template, variables, messages, generation, _SECONDS, most)
+        except TakesTooMuch as error:
+            what = "it writes far more than is said" if isinstance(error, TooManyCharacters) else str(error)
+            raise InputError(
+                f"{where}: the chat template was stopped at {of}: {what}. It is not used; get it again from where the "
+                "model is from"
+            ) from error
+        except TemplateFails:
+            continue  # it is asked again with the conversations that there are
+    write_text(passed, "")
 
 
 def _conversations() -> Iterator[tuple[str, list[Message]]]:
@@ -130,18 +95,3 @@ def _conversations() -> Iterator[tuple[str, list[Message]]]:
         long: list[Message] = [{"role": role, "content": _LONG} for role, _ in _TURNS[:count]]
         yield f"a conversation of {count} messages of {len(_LONG):,} characters", long
     yield f"a conversation of {_MANY} short messages", [short[i % 4] for i in range(_MANY)]
-
-
-def _limit_memory(resource: ModuleType) -> None:
-    """Let the process have `_BYTES` more than it has. Systems that cannot tell or cannot limit are left as they are."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
-            pages = int(stream.read().split()[0])
-        most = pages * resource.getpagesize() + _BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    except (OSError, ValueError):
-        return
-
-
-if __name__ == "__main__":
-    sys.exit(_render_under_limits())

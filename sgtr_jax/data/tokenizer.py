@@ -83,17 +83,6 @@ class Tokenizer(Protocol):
         """The token of an id."""
         ...
 
-    def apply_chat_template(
-        self,
-        conversation: Sequence[Mapping[str, object]],
-        *,
-        tokenize: bool,
-        add_generation_prompt: bool,
-        **kwargs: Json,
-    ) -> str:
-        """The text of a conversation, where `tokenize` is false."""
-        ...
-
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The fast tokenizer stored in `folder`, with one chat template or none.

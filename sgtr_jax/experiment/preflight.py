@@ -82,7 +82,7 @@ def api_problems(what: str, name: str, base_url: str | None = None) -> list[Prob
     """What is missing to ask a model behind an API: a key, or the provider's package."""
     key = _KEYS.get(name.split("/")[0])
     if key is not None and not os.environ.get(key):
-        without = "; --no-judge samples the answers and leaves judging for later" if what == "judge" else ""
+        without = "; sgtr run --no-judge samples the answers and leaves judging for later" if what == "judge" else ""
         text = f"{what} {name!r}: {key} is not set; export it, or write {key}=... into a file .env{without}"
         return [InputError(text)]
     # Inspect greets on the standard output when its first model is made.

@@ -152,6 +152,8 @@ def kind_of(cause: BaseException) -> Kind:
     status, name = status_of(cause), type(cause).__name__
     if status in (401, 402, 403, 404, 405) or (status in (400, 429) and is_about_money(what_it_says(cause))):
         return "hopeless"
+    if name == "PrerequisiteError":  # by Inspect, of a provider that cannot be used as it is
+        return "hopeless"
     if status in (409, 425):
         return "odd"
     if status in (408, 429) or (status is not None and status >= 500) or "Connect" in name or "Timeout" in name:
