@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from sgtr_jax.arrays import Params
@@ -32,6 +33,7 @@ from sgtr_jax.lora.transforms import merge_in_turn
 from sgtr_jax.models.config_json import read_config_json, token_ids
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.sample.activations import StatePasses
 from sgtr_jax.sample.decode import DecodePrograms
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.folders import resolve_folder
@@ -172,6 +174,29 @@ class Model:
 
     def logits(self, tokens: ArrayLike, mask: ArrayLike | None = None) -> np.ndarray:
         """Logits float32 `[B, T, V]` for `tokens` int `[B, T]`; `mask` bool `[B, T]` marks real tokens."""
+        return np.asarray(all_logits(self.params, self.chain, *self._checked(tokens, mask), spec=self.spec))
+
+    def activations(
+        self,
+        tokens: ArrayLike,
+        mask: ArrayLike | None = None,
+        layers: Sequence[int] | None = None,
+        out: str | Path | None = None,
+    ) -> Float32[np.ndarray, "B kept T D"]:
+        """The residual stream behind each of `layers` (from 0; None for all), before the final norm.
+
+        `tokens` int `[B, T]`; `mask` bool `[B, T]` marks real tokens, and 0 stands at the others. Layer i is
+        transformers' `hidden_states[i + 1]`, but for the last layer, which transformers gives after the norm. With
+        `out` they are streamed into that `.npy` file, and the result is a map of it. Raises InputError.
+        """
+        given = self._checked(tokens, mask)
+        return self.states(layers).every_token(*given, None if out is None else Path(out))
+
+    def states(self, layers: Sequence[int] | None = None) -> StatePasses:
+        """Passes that keep the residual stream behind `layers`. Raises InputError for one that is not there."""
+        return StatePasses(self.spec, self.params, self.chain, self.mesh, layers)
+
+    def _checked(self, tokens: ArrayLike, mask: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
         tokens = np.asarray(tokens, np.int32)
         if tokens.ndim != 2:
             raise InputError(f"tokens have shape {tokens.shape}; expected [batch, length]")
@@ -182,7 +207,7 @@ class Model:
             raise InputError(
                 f"tokens range over {tokens.min()}..{tokens.max()}; the vocabulary has {self.spec.vocab_size}"
             )
-        return np.asarray(all_logits(self.params, self.chain, tokens, mask, spec=self.spec))
+        return tokens, mask
 
     def generate(
         self,
