@@ -59,7 +59,7 @@ def assert_close(found: jax.Array, wanted: np.ndarray, sees: np.ndarray, toleran
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
-@pytest.mark.parametrize("kind", ["xla", "splash_interpret"])
+@pytest.mark.parametrize("kind", ["xla", "splash_interpret", "flash_chunked"])
 @pytest.mark.parametrize(("T", "H"), [(128, 128), (384, 64), (640, 128)])
 def test_in_order_attention(kind: Any, T: int, H: int, dtype: Any, tolerance: float) -> None:
     arrays, visibility, sees = packed(T, H, dtype)
@@ -197,7 +197,7 @@ def test_dropout_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 70])
-@pytest.mark.parametrize("kind", ["xla", "splash_interpret"])
+@pytest.mark.parametrize("kind", ["xla", "splash_interpret", "flash_chunked"])
 def test_gradients(kind: Any, window: int | None) -> None:
     arrays, visibility, sees = packed(384, 128)
     sees = within(sees, window)
@@ -221,11 +221,12 @@ def test_gradients(kind: Any, window: int | None) -> None:
         np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
-def test_the_kernel_split_over_a_mesh() -> None:
+@pytest.mark.parametrize(("kind", "T"), [("splash_interpret", 128), ("flash_chunked", 320)])
+def test_the_kernel_split_over_a_mesh(kind: Any, T: int) -> None:
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2), jax.devices()[:4])
-    arrays, visibility, sees = packed(128, 128)
+    arrays, visibility, sees = packed(T, 128)
     with jax.set_mesh(mesh):
-        found = jax.jit(lambda *x: attend(*x, in_order=True, kind="splash_interpret"))(*arrays, visibility)
+        found = jax.jit(lambda *x: attend(*x, in_order=True, kind=kind))(*arrays, visibility)
     assert_close(found, plain(*arrays, sees), sees)
 
 

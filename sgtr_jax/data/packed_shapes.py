@@ -15,7 +15,6 @@ from sgtr_jax.data.packing import Example, PackedShape, bucket, measure
 
 MAX_SHAPES = 4
 _WORTH_A_SHAPE = 0.04  # share of all work that a further shape must save
-_ATTENTION = 4096.0  # tokens of row length at which attention costs about as much as the projections
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,14 @@ class PackedShapes:
         return next(shape for shape in self.all if all(shape.holds(examples) for examples in runs))
 
 
-def choose_shapes(steps: Sequence[Sequence[Sequence[Example]]], row_multiple: int) -> PackedShapes:
+def choose_shapes(
+    steps: Sequence[Sequence[Sequence[Example]]], row_multiple: int, attention_length: float = 4096.0
+) -> PackedShapes:
     """Choose shapes for `steps[t][i]`, the examples of run i at step t.
 
-    `row_multiple` divides every row count: data axes times accumulation passes. One long row is never better than
-    many short ones unless it saves padding, so rows spread over the data axes by themselves.
+    `attention_length` is the length of rows at which attention costs as much as the projections: a property of the
+    backend. `row_multiple` divides every row count: data axes times accumulation passes. One long row is never better
+    than many short ones unless it saves padding, so rows spread over the data axes by themselves.
     """
     lengths = _candidate_lengths([len(e.tokens) for step in steps for run in step for e in run])
     rows = np.full((len(steps), len(lengths)), np.inf)
@@ -49,7 +51,9 @@ def choose_shapes(steps: Sequence[Sequence[Sequence[Example]]], row_multiple: in
     shapes = sorted(found)
     column = [lengths.index(length) for _, length in shapes]
     fits = rows[:, column] <= np.array([count for count, _ in shapes])[None, :]
-    costs = np.where(fits, [_cost(count, length) for count, length in shapes], np.inf)  # [steps, shapes]
+    costs = np.where(
+        fits, [_cost(count, length, attention_length) for count, length in shapes], np.inf
+    )  # [steps, shapes]
     chosen = _choose(costs)
     best = np.argmin(costs[:, chosen], axis=1)
     made = []
@@ -59,7 +63,7 @@ def choose_shapes(steps: Sequence[Sequence[Sequence[Example]]], row_multiple: in
         members = range(len(steps)) if at == 0 else np.flatnonzero(best == at).tolist()
         loss_positions = max((measure(run, length)[1] for t in members for run in steps[t]), default=1)
         made.append(PackedShape(count, length, min(bucket(max(1, loss_positions)), length)))
-    return PackedShapes(tuple(sorted(made, key=lambda shape: _cost(shape.rows, shape.length))))
+    return PackedShapes(tuple(sorted(made, key=lambda shape: _cost(shape.rows, shape.length, attention_length))))
 
 
 def _choose(costs: np.ndarray) -> list[int]:
@@ -77,8 +81,8 @@ def _choose(costs: np.ndarray) -> list[int]:
     return chosen
 
 
-def _cost(rows: int, length: int) -> float:
-    return rows * length * (1 + length / _ATTENTION)
+def _cost(rows: int, length: int, attention_length: float) -> float:
+    return rows * length * (1 + length / attention_length)
 
 
 def _candidate_lengths(lengths: Sequence[int]) -> list[int]:

@@ -16,7 +16,9 @@ from sgtr_jax.estimate.fit import Fit, fit, meshes
 from sgtr_jax.estimate.slices import chip_of
 from sgtr_jax.finetune.jobs import Prepared
 from sgtr_jax.json_types import JsonObject
+from sgtr_jax.models.attention_choice import equal_cost_length
 from sgtr_jax.models.spec import ModelSpec
+from sgtr_jax.train.program import attention_kind
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ def resolve_mesh(group: Sequence[Prepared], spec: ModelSpec) -> tuple[list[Prepa
     plans = [one.plan for one in group]
     steps = [[plan[t] for plan in plans if t < plan.num_steps] for t in range(max(plan.num_steps for plan in plans))]
     found: list[Candidate] = []
+    length = equal_cost_length(attention_kind(config, make_mesh(MeshConfig())), devices[0].platform)
     for shape in meshes(spec, len(devices)):
         mesh = make_mesh(MeshConfig(replica=shape[0], fsdp=shape[1], tensor=shape[2]))
-        largest = choose_shapes(steps, shape[0] * shape[1] * config.accumulate).all[-1]
+        largest = choose_shapes(steps, shape[0] * shape[1] * config.accumulate, length).all[-1]
         for runs in dict.fromkeys((min(len(group), config.runs_at_once or len(group)), 1)):
             one = Candidate(fit(spec, config, chip, mesh, runs, largest), runs)
             found.append(one)

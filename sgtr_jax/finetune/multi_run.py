@@ -77,7 +77,7 @@ class MultiRunTrainer:
         plans = [one.plan for one in self._members]
         longest = max(plan.num_steps for plan in plans)
         steps = [[plan[t] for plan in plans if t < plan.num_steps] for t in range(longest)]
-        return choose_shapes(steps, self._programs.row_multiple)
+        return choose_shapes(steps, self._programs.row_multiple, self._programs.attention_length)
 
     def _frozen_chain(self, one: Prepared) -> Chain:
         return tuple(load_adapter(path, self._spec, self._mesh, TRAINING)[0] for path in one.job.chain)

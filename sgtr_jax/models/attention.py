@@ -7,6 +7,7 @@ reference without its callers knowing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -17,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from sgtr_jax.models.dropout import Dropout
 
-# "xla" is the reference and runs everywhere; "splash" is the TPU kernel, also runnable in Pallas's interpret mode.
+# "xla" is the reference and runs everywhere; "splash" is the TPU kernel, also runnable in Pallas's interpret mode;
+# "flash" are the GPU kernels, and "flash_chunked" the same call without them.
 # "cpu" is the reference but for single queries, whose few rows XLA multiplies four times slower than it sums products.
-AttentionKind = Literal["xla", "cpu", "splash", "splash_interpret"]
+AttentionKind = Literal["xla", "cpu", "splash", "splash_interpret", "flash", "flash_chunked"]
 
 _DROPOUT_SITE = 99  # in the dropout key path; see layers._DROPOUT_SITES
 _QUERY_BLOCK = 256
@@ -95,18 +97,15 @@ def attend(
     Scores and softmax are float32. Query head n reads
     key-value head n // (N / K), as in `transformers/models/qwen2/modeling_qwen2.py::repeat_kv`. `in_order` promises
     that queries and keys are the same tokens and that none sees a later place of its row (packed rows, not a cache):
-    the upper triangle is then never computed. Splash needs that promise; rows not a multiple of 128 long and attention
-    dropout are left to the reference.
+    the upper triangle is then never computed. Splash and flash need that promise; rows whose length is not a multiple
+    of 128 (flash: of 64, and more than 256, below which the reference's scores are one small block), float32 where
+    flash is asked for, and attention dropout are left to the reference.
     """
     T = q.shape[1]
     scale = q.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
-    if kind.startswith("splash") and in_order and T % 128 == 0 and (dropout is None or dropout.attention == 0.0):
-        from sgtr_jax.models.splash import splash_attend
-
-        kernels = [
-            partial(splash_attend, scale=scale, window=size, interpret=kind == "splash_interpret")
-            for size in scoring.windows
-        ]
+    kernel = _kernel(kind, T, q.dtype) if in_order and (dropout is None or dropout.attention == 0.0) else None
+    if kernel is not None:
+        kernels = [partial(kernel, scale=scale, window=size) for size in scoring.windows]
         if len(kernels) == 1:
             return kernels[0](q, k, v, visibility)
         chosen: jax.Array = jax.lax.switch(scoring.which, kernels, q, k, v, visibility)
@@ -121,6 +120,21 @@ def attend(
         part = visibility.block(queries, keys)
         blocks.append(run(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries))
     return jnp.concatenate(blocks, axis=1)
+
+
+def _kernel(kind: AttentionKind, length: int, dtype: jnp.dtype) -> Callable[..., jax.Array] | None:
+    """The kernel for rows of so many tokens; None where the reference is to run."""
+    if kind.startswith("splash") and length % 128 == 0:
+        from sgtr_jax.models.splash import splash_attend
+
+        return partial(splash_attend, interpret=kind == "splash_interpret")
+    if kind.startswith("flash") and length > _QUERY_BLOCK:
+        from sgtr_jax.models.flash import FLASH_LENGTH, flash_attend
+
+        chunked = kind == "flash_chunked"
+        if length % FLASH_LENGTH == 0 and (chunked or dtype == jnp.bfloat16):
+            return partial(flash_attend, chunked=chunked)
+    return None
 
 
 def _reference(

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import jax
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int32
 
-from sgtr_jax.distributed.mesh import DATA_AXES
+from sgtr_jax.models.kernel_shards import on_own_shards
 
 if TYPE_CHECKING:
     from sgtr_jax.models.attention import Visibility
@@ -36,14 +35,7 @@ def splash_attend(
     A segment's positions rise by one along the row, so a window of positions is one of columns.
     """
     run = partial(_on_one_device, scale=scale, window=window, interpret=interpret)
-    mesh = jax.sharding.get_abstract_mesh()
-    if not mesh.empty:
-        # XLA cannot split a custom call: rows go over the data axes and heads over `tensor` by hand.
-        queries = PartitionSpec(DATA_AXES, None, "tensor", None)
-        keys = PartitionSpec(DATA_AXES, "tensor", None, None)
-        rows = PartitionSpec(DATA_AXES, None)
-        run = jax.shard_map(run, in_specs=(queries, keys, keys, rows), out_specs=queries, check_vma=False)
-    return run(q, k, v, visibility.query_segments)
+    return on_own_shards(run, q, k, v, visibility.query_segments)
 
 
 def _on_one_device(

@@ -16,8 +16,9 @@ from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import bucket
 from sgtr_jax.distributed.mesh import data_sharding, data_size, put
 from sgtr_jax.lora.adapter import Chain
-from sgtr_jax.models.attention import AttentionKind
+from sgtr_jax.models.attention_choice import attention_for
 from sgtr_jax.models.decoder import bind
+from sgtr_jax.models.flash import FLASH_LENGTH
 from sgtr_jax.models.kv_cache import KVCache
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import Prompts
@@ -39,7 +40,7 @@ class PromptPasses:
 
     def __init__(self, spec: ModelSpec, params: Params, mesh: Mesh, share_prefixes: bool) -> None:
         self._spec, self._params, self._mesh, self._share = spec, params, mesh, share_prefixes
-        self._kind: AttentionKind = "splash" if mesh.devices.flat[0].platform == "tpu" else "xla"
+        self._kind = attention_for(mesh.devices.flat[0].platform)
 
     def prefill(self, chain: Chain, prompts: Sequence[Tokens]) -> list[tuple[PrefilledBatch, int]]:
         """For each prompt where its keys, values and last hidden state are: (pass, row)."""
@@ -129,7 +130,8 @@ class PromptPasses:
         B = -(-bucket(len(prompts)) // multiple) * multiple
         T = max(16, bucket(max(map(len, prompts))))
         if T > 128:
-            T = -(-T // 32) * 32
+            step = FLASH_LENGTH if self._kind == "flash" and T > 256 else 32
+            T = -(-T // step) * step
         tokens, lengths = np.zeros((B, T), np.int32), np.ones(B, np.int32)
         for i, prompt in enumerate(prompts):
             tokens[i, : len(prompt)], lengths[i] = prompt, len(prompt)

@@ -88,8 +88,9 @@ class TrainConfig(Config):
     # What is recomputed in the backward pass: nothing, all but the large products, or everything. It changes speed and
     # memory only.
     remat: Literal["none", "light", "full"] = "full"
-    # The implementation of attention. auto: splash on TPU, xla elsewhere. It changes speed and memory only.
-    attention: Literal["auto", "xla", "splash"] = "auto"
+    # The implementation of attention. auto: splash on TPU, flash on GPU, xla elsewhere. It changes speed and memory
+    # only.
+    attention: Literal["auto", "xla", "splash", "flash"] = "auto"
     # The number of runs that are trained at once. null: as many as fit into memory. It changes speed and memory only.
     runs_at_once: PositiveInt | None = None
     # The mesh for training. auto: the fastest one that fits, from programs that are compiled for each. It changes speed

@@ -13,6 +13,7 @@ from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.memory import MEMORY_SHARE, device_memory, peak_bytes
 from sgtr_jax.distributed.mesh import TRAINING, data_sharding, data_size, shardings
 from sgtr_jax.models.attention import AttentionKind
+from sgtr_jax.models.attention_choice import attention_for, equal_cost_length
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.step import RunConstants, TrainState, make_step
@@ -24,7 +25,7 @@ def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
     """The implementation that `config.attention` stands for on these devices."""
     if config.attention != "auto":
         return config.attention
-    return "splash" if mesh.devices.flat[0].platform == "tpu" else "xla"
+    return attention_for(mesh.devices.flat[0].platform)
 
 
 class Programs:
@@ -33,7 +34,8 @@ class Programs:
     def __init__(self, spec: ModelSpec, config: TrainConfig, mesh: Mesh) -> None:
         self.mesh = mesh
         self._config = config
-        self._step = make_step(spec, config, attention_kind(config, mesh))
+        self._attention = attention_kind(config, mesh)
+        self._step = make_step(spec, config, self._attention)
         self._compiled: dict[tuple[int, PackedShape], Compiled] = {}
         self.compile_seconds = 0.0
 
@@ -46,6 +48,11 @@ class Programs:
     def row_multiple(self) -> int:
         """What the number of rows of a step must be a multiple of."""
         return data_size(self.mesh) * self._config.accumulate
+
+    @property
+    def attention_length(self) -> float:
+        """See `choose_shapes`."""
+        return equal_cost_length(self._attention, self.mesh.devices.flat[0].platform)
 
     @property
     def peak_bytes(self) -> int:
