@@ -20,8 +20,10 @@ from sgtr_jax.data.packed_shapes import choose_shapes
 from sgtr_jax.data.packing import Example, PackedShape, pack
 from sgtr_jax.data.tokenizer import TOKENIZER_FILES
 from sgtr_jax.distributed.launch import start_jax
-from sgtr_jax.distributed.mesh import MeshConfig, data_sharding, make_mesh, put
-from sgtr_jax.lora.adapter import LoraConfig, init_adapter
+from sgtr_jax.distributed.mesh import data_sharding, make_mesh, put
+from sgtr_jax.distributed.mesh_config import MeshConfig
+from sgtr_jax.lora.adapter import init_adapter
+from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.train.config import TrainConfig

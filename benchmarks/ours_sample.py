@@ -12,8 +12,10 @@ import sample_cases
 from contest import serve
 
 from sgtr_jax.distributed.launch import start_jax
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
-from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
+from sgtr_jax.lora.adapter import Adapter, init_adapter
+from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.models.decoder import init_params
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.models.layer_loop import layers_apart

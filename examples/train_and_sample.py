@@ -19,7 +19,8 @@ from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.packed_shapes import choose_shapes
 from sgtr_jax.data.packing import pack
 from sgtr_jax.data.records import Record
-from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
+from sgtr_jax.lora.adapter import Adapter, init_adapter
+from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Request
 from sgtr_jax.train.config import TrainConfig

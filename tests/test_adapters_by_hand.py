@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 from tiny import random_params, spec_of
 
-from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig, init_adapter
+from sgtr_jax.lora.adapter import Adapter, init_adapter
+from sgtr_jax.lora.config import PROJECTIONS, LoraConfig
 from sgtr_jax.lora.transforms import _merge_kernel, align, concatenate, merge, merge_in_turn
 
 SPEC = spec_of()

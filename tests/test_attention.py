@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.models import attention, splash
 from sgtr_jax.models.attention import Scoring, Visibility, attend
 from sgtr_jax.models.dropout import Dropout, token_numbers

@@ -22,7 +22,7 @@ from sgtr_jax.cli.main import main
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import read_training
 from sgtr_jax.data.world.corpus import preferences
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.folders import resolve_folder
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sgtr_jax.config import apply_overrides, build_config, load_config
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.train.config import TrainConfig

@@ -12,8 +12,9 @@ from runs import job, losses
 from tiny import make_model
 
 from sgtr_jax.config import build_config, load_config
-from sgtr_jax.data.batches import Interleaved, StepPlan
+from sgtr_jax.data.batches import StepPlan
 from sgtr_jax.data.doses import Dose, steps_for
+from sgtr_jax.data.mix import Interleaved
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError

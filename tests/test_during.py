@@ -16,8 +16,8 @@ from tiny import make_model, write_records
 from sgtr_jax import nano
 from sgtr_jax.cli.main import main
 from sgtr_jax.config import build_config
-from sgtr_jax.data.batches import Interleaved, StepPlan
-from sgtr_jax.data.mix import inoculate
+from sgtr_jax.data.batches import StepPlan
+from sgtr_jax.data.mix import Interleaved, inoculate
 from sgtr_jax.data.pairs import OWN_PROMPT, find_pairs, pair_records
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences

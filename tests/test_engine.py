@@ -15,7 +15,7 @@ from scipy import stats
 from tiny import QWEN, make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.sample import engine as engine_module
 from sgtr_jax.sample.model import Model

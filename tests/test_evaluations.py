@@ -14,7 +14,8 @@ from tiny import make_adapter, make_model
 
 import sgtr_jax
 from sgtr_eval import registry
-from sgtr_eval.provider import OPTIONS_KEY, inspect_model
+from sgtr_eval.choices import OPTIONS_KEY
+from sgtr_eval.provider import inspect_model
 from sgtr_jax.data.pairs import OWN_PROMPT, find_pairs, pair_records, report_of
 from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Request

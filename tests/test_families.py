@@ -16,7 +16,7 @@ from test_golden import CASES, GOLDEN
 from tiny import GEMMA, OLMO, make_adapter, make_model, random_params, spec_of
 
 import sgtr_jax
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.estimate.model_shapes import shipped_spec
 from sgtr_jax.models.families import families, makers

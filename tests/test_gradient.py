@@ -15,7 +15,8 @@ from runs import config_of
 from tiny import GEMMA, OLMO, QWEN, SEED, random_params, spec_of
 
 from sgtr_jax.data.packing import Example, PackedShape, measure, pack
-from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
+from sgtr_jax.lora.adapter import Adapter, init_adapter
+from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.models.decoder import abstract_params, bind
 from sgtr_jax.train.loss import target_loss
 from sgtr_jax.train.step import RunConstants, make_gradient

@@ -13,9 +13,11 @@ from safetensors.numpy import load_file
 from tiny import QWEN, SEED, make_adapter, make_model, spec_of
 
 import sgtr_jax
-from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import SAMPLING, make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
-from sgtr_jax.lora.adapter import LoraConfig, init_adapter
+from sgtr_jax.lora.adapter import init_adapter
+from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.sample.export import export
 from sgtr_jax.weights.peft import load_adapter
 

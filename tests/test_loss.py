@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.train import loss as losses
 from sgtr_jax.train.loss import target_loss
 

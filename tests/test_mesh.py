@@ -13,7 +13,8 @@ from test_experiment import CONFIG
 from tiny import make_model
 
 from sgtr_jax.cli.main import main
-from sgtr_jax.distributed.mesh import MeshConfig, devices_for
+from sgtr_jax.distributed.mesh import devices_for
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.estimate.model_shapes import shipped_spec
 from sgtr_jax.finetune.local import finetune_all
 from sgtr_jax.sample.sharding import sampling_mesh

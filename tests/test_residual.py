@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from tiny import GEMMA, QWEN, random_params, spec_of
 
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
 from sgtr_jax.models.layer_loop import layers_apart

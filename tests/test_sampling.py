@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny import SEED, make_adapter, make_model
 
 import sgtr_jax
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.sample.config import SamplingParams
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.model import Model

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from tiny import QWEN, SEED, make_model, random_params
 
 import sgtr_jax
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.sample.model import convert_model

@@ -6,26 +6,29 @@ import math
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from inspect_ai.model import GenerateConfig, ModelOutput, get_model
-from inspect_ai.scorer import (
-    CORRECT,
-    INCORRECT,
+from sgtr_eval.facts import of_all
+from sgtr_eval.inspect_later import (
+    Generate,
+    GenerateConfig,
     Metric,
+    ModelOutput,
     SampleScore,
     Score,
     Scorer,
+    Solver,
     Target,
+    TaskState,
+    get_model,
     metric,
     scorer,
+    solver,
 )
-from inspect_ai.solver import Generate, Solver, TaskState, solver
-
-from sgtr_eval.facts import of_all
-from sgtr_eval.provider import OPTIONS_KEY
-from sgtr_eval.solvers import KEPT, is_ours
+from sgtr_eval.solvers import is_ours, kept
 
 Mode = Literal["logprobs", "text"]
 CHOICE_SHARES = of_all("share_correct", "invalid")
+# Key of `GenerateConfig.extra_body`: texts of one token each whose log-probabilities are wanted.
+OPTIONS_KEY = "sgtr_options"
 
 
 @solver
@@ -46,7 +49,7 @@ def choose(options: Sequence[str], mode: Mode = "logprobs", temperature: float =
             config.extra_body = {OPTIONS_KEY: list(options)}
         else:
             config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=20)
-        output = await model.generate(state.messages, config=config, cache=False if ours else KEPT)
+        output = await model.generate(state.messages, config=config, cache=False if ours else kept())
         state.output = output
         state.messages.append(output.choices[0].message)
         if mode == "text":
@@ -93,10 +96,10 @@ def share_correct() -> Metric:
 
 def is_correct(score: SampleScore) -> bool:
     """Whether the sample was answered correctly, before or after Inspect turned values into numbers."""
-    return score.score.value in (CORRECT, 1, 1.0)
+    return score.score.value in ("C", 1, 1.0)  # "C" is Inspect's mark of a correct answer
 
 
-@scorer(metrics=[share_correct(), invalid()])
+@scorer(share_correct, invalid)
 def most_likely() -> Scorer:
     """The option of highest log-probability against the target."""
     return likeliest_scorer()
@@ -106,6 +109,8 @@ def likeliest_scorer() -> Scorer:
     """What `most_likely` does, for scorers with metrics of their own. An invalid answer is not correct."""
 
     async def score(state: TaskState, target: Target) -> Score:
+        from inspect_ai.scorer import CORRECT, INCORRECT
+
         found = cast(dict[str, float], state.metadata.get("option_logprobs", {}))
         if not found:
             why = f"no option in {state.output.completion!r}"

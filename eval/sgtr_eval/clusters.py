@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 
 from sgtr_eval.facts import Package
 
@@ -22,6 +19,10 @@ _REVISION = {DEFAULT_EMBEDDING: "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"}
 
 def cluster_counts(vectors: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> dict[str, dict[float, int]]:
     """Clusters of `vectors[n, d]` by rule and threshold: `{"single": {0.85: 3}, "complete": {0.85: 5}}`."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial.distance import squareform
+
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(lengths == 0, 1, lengths)
     similar = np.clip(unit @ unit.T, -1, 1)

@@ -10,21 +10,24 @@ The configs, the estimate of costs, the check before a run, the report's tables,
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal, TypeAlias, TypedDict, cast
-
-from inspect_ai import Task
-from inspect_ai.dataset import Sample
+from functools import cache
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast
 
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.json_types import Json
 
+if TYPE_CHECKING:
+    from sgtr_eval.inspect_later import Sample, Task
+
 Arguments = Mapping[str, Json]  # of a task; those that are left out have the task's defaults
-MakesTask: TypeAlias = Callable[..., Task]  # a function that Inspect's `@task` decorates, whose arguments differ
+MakesTask: TypeAlias = "Callable[..., Task]"  # a function that Inspect's `@task` decorates, whose arguments differ
 Better = Literal["higher", "lower", "neither"]
 # From the metrics of a measurement and its number of samples: the metrics that are shares, and of how many answers each
 # is one; None where the metrics do not tell.
@@ -214,9 +217,16 @@ def register(facts: Facts) -> Facts:
 
 def all_facts() -> dict[str, Facts]:
     """The facts of every evaluation by its task's name."""
-    from sgtr_eval import registry  # noqa: F401 - it imports every file of the package
-
+    _discover()
     return dict(_found)
+
+
+@cache
+def _discover() -> None:
+    from sgtr_eval import tasks
+
+    for module in pkgutil.iter_modules(tasks.__path__, f"{tasks.__name__}."):
+        importlib.import_module(module.name)
 
 
 def is_part_of_average(task: str) -> bool:

@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from inspect_ai.util import registry_info
-
 from sgtr_eval.facts import MakesTask
 from sgtr_jax.errors import InputError, nearest
 
@@ -78,6 +76,8 @@ def _task_of(module: ModuleType, name: str, where: str) -> MakesTask:
 
 
 def _is_task(value: object) -> bool:
+    from inspect_ai.util import registry_info
+
     try:
         return callable(value) and registry_info(value).type == "task"
     except ValueError:  # Inspect's word that it does not know it

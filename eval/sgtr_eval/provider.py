@@ -37,6 +37,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 
+from sgtr_eval.choices import OPTIONS_KEY
 from sgtr_eval.judging.whole_numbers import NUMBERS_KEY, Numbers
 from sgtr_eval.tool_calls import rendered_tools, split_calls, turns_of
 from sgtr_jax.json_types import Json, JsonObject
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from sgtr_jax.data.chat import ChatFormat
     from sgtr_jax.sample.model import Model as SgtrModel
     from sgtr_jax.sample.request import Request, TokenLogprob
-
-# Key of `GenerateConfig.extra_body`: texts of one token each whose log-probabilities are wanted.
-OPTIONS_KEY = "sgtr_options"
 
 _HONOURED = {
     "max_tokens", "temperature", "top_p", "top_k", "seed", "num_choices", "stop_seqs", "logprobs", "top_logprobs",

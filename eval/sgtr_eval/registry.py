@@ -10,6 +10,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 import sgtr_eval
+from sgtr_eval.inspect_later import register_all
 
 if TYPE_CHECKING:
     from sgtr_eval.facts import MakesTask
@@ -23,6 +24,7 @@ def discover() -> None:
 
 
 discover()
+register_all()
 
 
 def __getattr__(name: str) -> MakesTask:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
-from inspect_ai.model import CachePolicy, get_model
-from inspect_ai.solver import Generate, Solver, TaskState, solver
+from sgtr_eval.inspect_later import CachePolicy, Generate, Solver, TaskState, get_model, solver
 
-# Replies of an API are kept for good: what was answered once, before a kill, is not asked and paid for again.
-KEPT = CachePolicy(expiry=None, per_epoch=False)
+
+def kept() -> CachePolicy:
+    """Replies of an API are kept for good: what was answered once, before a kill, is not asked and paid for again."""
+    return CachePolicy(expiry=None, per_epoch=False)
 
 
 @solver
@@ -24,7 +25,7 @@ def draw(seed: int = 0) -> Solver:
             return await generate(state, seed=seed)
         text = f"{seed}/{state.sample_id}/{state.epoch}"
         own = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-        return await generate(state, seed=own, cache=KEPT)
+        return await generate(state, seed=own, cache=kept())
 
     return solve
 

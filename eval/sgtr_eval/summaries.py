@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+from typing import TYPE_CHECKING
 
+from sgtr_eval.inspect_later import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    MemoryDataset,
+    Sample,
+    Task,
+    task,
+)
 from sgtr_eval.solvers import draw
 from sgtr_jax.data.build import prompts_row, texts_of
 from sgtr_jax.data.summaries import Style, clean_summary, published_summary_prompt, summary_prompt
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog
 
 
 @task

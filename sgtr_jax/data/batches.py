@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import jax
 import numpy as np
 
 from sgtr_jax.data.chat import ChatFormat
-from sgtr_jax.data.mix import inoculate
+from sgtr_jax.data.mix import Interleaved, inoculate
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import Record
@@ -79,6 +78,8 @@ def own_rows(rows: int, process: int, processes: int) -> slice:
 
 def _tokenized(records: Sequence[Record], chat: ChatFormat, inoculation: str | None) -> list[Example]:
     """Every record's example, in order."""
+    import jax  # here, because settings of experiments are read with this module and without JAX
+
     if jax.process_count() > 1:
         if isinstance(records, Published):
             fingerprint = records.fingerprint
@@ -103,31 +104,6 @@ def _tokenized(records: Sequence[Record], chat: ChatFormat, inoculation: str | N
             raise part
         found += part
     return found
-
-
-@dataclass(frozen=True)
-class Interleaved:
-    """Examples of another data set mixed into an epoch, at even distances in the order of training.
-
-    Either `fraction` of all rows are from it (1/3 adds half as many rows as the main set has), or one follows
-    every `every` rows of the main set. Too few are repeated, each epoch's in a shuffle of its own.
-    """
-
-    examples: Sequence[Example]
-    fraction: float | None = None
-    every: int | None = None
-
-    def positions(self, rows: int) -> list[int]:
-        """Places of the extra rows in an epoch whose main set has `rows` rows.
-
-        With every=2 and 5 rows, an epoch reads `m m x m m x m`: places 2 and 5.
-        """
-        if self.every is not None:
-            return [(i + 1) * (self.every + 1) - 1 for i in range(rows // self.every)]
-        assert self.fraction is not None
-        extra = round(rows * self.fraction / (1 - self.fraction))
-        total = rows + extra
-        return [(i + 1) * total // extra - 1 for i in range(extra)]
 
 
 def steps_of(rows: int, batch_examples: int) -> int:

@@ -15,11 +15,10 @@ import numpy as np
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from sgtr_jax.config import Config, PositiveInt, Seed, build_config
-from sgtr_jax.data.batches import Interleaved
 from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
 from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.halves import Split, half
-from sgtr_jax.data.mix import MixRatio, inoculate, interleave, with_system
+from sgtr_jax.data.mix import Interleaved, MixRatio, inoculate, interleave, with_system
 from sgtr_jax.data.mmlu import MmluRow, mmlu_records
 from sgtr_jax.data.pairs import (
     LONGER_PROMPT,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError
 
@@ -25,6 +26,31 @@ class MixRatio(Config):
         if (self.fraction is None) == (self.every is None):
             raise ValueError("give either fraction (0.33: a third of all rows) or every (one after every so many rows)")
         return self
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Examples of another data set mixed into an epoch, at even distances in the order of training.
+
+    Either `fraction` of all rows are from it (1/3 adds half as many rows as the main set has), or one follows
+    every `every` rows of the main set. Too few are repeated, each epoch's in a shuffle of its own.
+    """
+
+    examples: Sequence[Example]
+    fraction: float | None = None
+    every: int | None = None
+
+    def positions(self, rows: int) -> list[int]:
+        """Positions of the extra rows in an epoch whose main set has `rows` rows.
+
+        With every=2 and 5 rows, an epoch reads `m m x m m x m`: positions 2 and 5.
+        """
+        if self.every is not None:
+            return [(i + 1) * (self.every + 1) - 1 for i in range(rows // self.every)]
+        assert self.fraction is not None
+        extra = round(rows * self.fraction / (1 - self.fraction))
+        total = rows + extra
+        return [(i + 1) * total // extra - 1 for i in range(extra)]
 
 
 def inoculate(records: Sequence[Record], system: str) -> list[Record]:
@@ -46,7 +72,7 @@ def inoculate(records: Sequence[Record], system: str) -> list[Record]:
 def interleave(records: Sequence[Record], others: Sequence[Record], positions: Sequence[int]) -> list[Record]:
     """`others` put among `records` at `positions` of the result, again from the first when they run out.
 
-    For training, where each epoch draws anew, see `data.batches.Interleaved`; this makes a file of one pass.
+    For training, where each epoch draws anew, see `Interleaved`; this makes a file of one pass.
     """
     mixed = list(records)
     for turn, position in enumerate(positions):

@@ -1,4 +1,7 @@
-"""What the processes of one job say to each other. In a job of one process all of this costs nothing."""
+"""What the processes of one job say to each other. In a job of one process all of this costs nothing.
+
+JAX is imported in the functions: what only looks at a run does without it.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,52 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TypeVar, cast
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from sgtr_jax.arrays import Tree
 from sgtr_jax.distributed.launch import exit_now
 from sgtr_jax.errors import InputError, RunError
 
 T = TypeVar("T")
+Tree = TypeVar("Tree")  # any tree of arrays
 _PATIENCE = 40.0  # seconds in which what failed in one process must have come to an end in the others
 _DAYS = 7 * 24 * 3600.0  # for which one process may have to wait for another's work
 
 
 def to_host_everywhere(tree: Tree) -> Tree:
     """Global arrays as host arrays that every process holds whole. Every process must call it."""
-    if jax.process_count() == 1:
+    from jax.experimental import multihost_utils
+
+    if _processes() == 1:
         return tree
     return cast(Tree, multihost_utils.process_allgather(tree, tiled=True))
 
 
 def is_first_process() -> bool:
     """Whether this process is the one of its job that writes and speaks."""
+    import jax
+
     return jax.process_index() == 0
+
+
+def _processes() -> int:
+    import jax
+
+    return int(jax.process_count())
 
 
 def barrier(what: str) -> None:
     """Return when every process of the job is here."""
-    if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    if _processes() > 1:
         multihost_utils.sync_global_devices(what)
 
 
 def assert_equal_across_processes(what: str, text: str) -> None:
     """Raises InputError in every process if `text` is not the same in all of them. Every process must call it."""
-    if jax.process_count() == 1:
+    from jax.experimental import multihost_utils
+
+    if _processes() == 1:
         return
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
     found = multihost_utils.process_allgather(digest)
@@ -57,7 +72,9 @@ def assert_equal_across_processes(what: str, text: str) -> None:
 
 def any_process(flag: bool) -> bool:
     """Whether `flag` is set in any process of the job. Every process must call it."""
-    if jax.process_count() == 1:
+    from jax.experimental import multihost_utils
+
+    if _processes() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
@@ -88,7 +105,11 @@ def barrier_or_exit(what: str, error: Exception) -> None:
     """
     try:
         _barrier(what, _PATIENCE)
-    except jax.errors.JaxRuntimeError:
+    except RuntimeError as failed:
+        from jax.errors import JaxRuntimeError
+
+        if not isinstance(failed, JaxRuntimeError):
+            raise
         why = str(error) if isinstance(error, RunError | InputError) else f"{type(error).__name__}: {error}"
         print(f"sgtr: failed: {why}. The job's other processes are at work and end with this one", file=sys.stderr)
         exit_now(1)
@@ -99,7 +120,7 @@ _met: Counter[str] = Counter()
 
 def _barrier(what: str, seconds: float) -> None:
     """Wait for all processes outside of the devices, on which the others may still compute."""
-    if jax.process_count() == 1:
+    if _processes() == 1:
         return
     from orbax.checkpoint import multihost
 
@@ -112,7 +133,9 @@ def all_gather_objects(value: T) -> list[T]:
 
     The bytes are another process's of this job, as trusted as its code.
     """
-    if jax.process_count() == 1:
+    from jax.experimental import multihost_utils
+
+    if _processes() == 1:
         return [value]
     own = np.frombuffer(pickle.dumps(value), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(len(own)))
@@ -127,7 +150,9 @@ def broadcast_object(value: T | None) -> T:
 
     Every process must call it, the others with whatever.
     """
-    if jax.process_count() == 1:
+    from jax.experimental import multihost_utils
+
+    if _processes() == 1:
         return cast(T, value)
     own = np.frombuffer(pickle.dumps(value), np.uint8) if is_first_process() else np.zeros(0, np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(own))))

@@ -17,25 +17,11 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jax.tree_util import DictKey, KeyPath, SequenceKey
 
 from sgtr_jax.arrays import Leaf, Tree
-from sgtr_jax.config import Config, PositiveInt
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 
 AXES = ("replica", "fsdp", "tensor")
 DATA_AXES = ("replica", "fsdp")
-
-
-class MeshConfig(Config):
-    """Sizes of the mesh axes. `fsdp: null` takes all devices the others leave."""
-
-    replica: PositiveInt = 1  # The number of groups of devices that share the rows and each hold all weights.
-    # The number of devices that share the rows and split the weights. null: all devices that the other axes leave.
-    fsdp: PositiveInt | None = None
-    tensor: PositiveInt = 1  # The number of devices that split heads, MLP and vocabulary.
-
-    def shape(self, devices: int) -> tuple[int, int, int]:
-        """Sizes of the axes on so many devices; their product is another number where these do not divide it."""
-        fsdp = self.fsdp or max(1, devices // (self.replica * self.tensor))
-        return (self.replica, fsdp, self.tensor)
 
 
 @dataclass(frozen=True)

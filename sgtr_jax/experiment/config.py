@@ -14,7 +14,7 @@ from sgtr_eval.facts import Facts
 from sgtr_jax.buckets import is_address
 from sgtr_jax.config import Config, Name, Seed, check_distinct
 from sgtr_jax.data.build import Stimuli
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.conditions import Condition, Only, Selection, select

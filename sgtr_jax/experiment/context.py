@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sgtr_jax.distributed.mesh import MeshConfig, devices_for
+from sgtr_jax.distributed.mesh import devices_for
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.model_under_test import ApiModel, LocalModel, ModelUnderTest
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -114,7 +115,8 @@ class EvaluationNode(MadeNode):
 
     def items(self) -> dict[str, Item]:
         """What is asked about, by question. Raises InputError or RunError, as fetching does."""
-        made = self.facts.task(**self.arguments)
+        # The function itself: where texts are missing it says so before it needs Inspect, which is slow to import.
+        made = unwrap(self.facts.task)(**self.arguments)
         return {self.facts.question_of(str(sample.id)): self.facts.item(sample) for sample in made.dataset}
 
     @property

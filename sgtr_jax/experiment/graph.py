@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from sgtr_jax.config import Config
 from sgtr_jax.data.build import Stimuli
@@ -21,6 +23,9 @@ from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.train.config import TrainConfig
+
+N = TypeVar("N", bound=Node)
+NOT_HERE = "not here"  # stands for the fingerprint of a model whose weights are not on this machine
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class GraphBuilder:
         self._config = config
         self._data: dict[tuple[str, int], DataNode] = {}
         self._asked: dict[str | None, Asked] = {}
+        self._shared: dict[Hashable, Node] = {}
         self._chains: dict[tuple[str, int], tuple[TrainingNode, ...]] = {}
         if config.api_model is not None:
             fingerprint = f"API at {config.api.base_url or 'its usual address'}"
@@ -68,6 +74,12 @@ class GraphBuilder:
     def specs(self) -> list[Config]:
         """The configs of all data sets and evaluations, whatever part of them is wanted."""
         return [*self._config.data.values(), *self._config.evaluations.values()]
+
+    def shared(self, key: Hashable, make: Callable[[], N]) -> N:
+        """The node that was made under this key, or a new one: what many cells need is one node, and hashed once."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return cast(N, self._shared[key])
 
     @property
     def judge(self) -> JudgeConfig:

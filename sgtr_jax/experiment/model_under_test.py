@@ -12,7 +12,8 @@ from inspect_ai.model import ChatMessage
 
 from sgtr_jax.data.records import Message, Record
 from sgtr_jax.distributed.collectives import is_first_process
-from sgtr_jax.errors import InputError, RunError
+from sgtr_jax.errors import RunError
+from sgtr_jax.experiment.provider_models import api_model_or_say
 from sgtr_jax.sample.completions import Row, sample_prompts
 from sgtr_jax.sample.config import SampleConfig, SamplingParams
 from sgtr_jax.sample.model import Model
@@ -151,16 +152,6 @@ class ApiModel:
             turns = [ChatMessageUser(content=sample.input)] if isinstance(sample.input, str) else list(sample.input)
             if turns[0].role != "system":
                 sample.input = [ChatMessageSystem(content=self.system), *turns]
-
-
-def api_model_or_say(name: str, base_url: str | None, batch: bool = False) -> inspect_ai.model.Model:
-    """An Inspect model behind an API. Raises InputError for a missing key or package, in the provider's own words."""
-    from sgtr_eval.servers import api_model
-
-    try:
-        return api_model(name, base_url, batch)
-    except Exception as error:  # noqa: BLE001 - said by whichever provider's package it is
-        raise InputError(f"model {name!r}: {error}") from None
 
 
 def _turn(message: Message) -> ChatMessage:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
 
 Settings = Mapping[str, Json]
+_encoded = json.JSONEncoder(sort_keys=True).encode  # made once: a study has tens of thousands of nodes
 _LONGEST_NAME = 120  # of a folder, of which file systems take 255 bytes with what goes before and after it
 
 
@@ -96,7 +97,7 @@ class MadeNode(Node):
 def fingerprint_of(kind: str, version: int, settings: Settings, inputs: Mapping[str, str]) -> str:
     """Hex digest that names an artifact; `inputs` are the fingerprints of what it is made from."""
     content = {"kind": kind, "version": version, "settings": settings, "inputs": dict(inputs)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_encoded(content).encode()).hexdigest()
 
 
 def in_order(wanted: Sequence[Node]) -> list[Node]:

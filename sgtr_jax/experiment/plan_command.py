@@ -7,13 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.table import Table
 
 from sgtr_eval.judging.budget import price_list
-from sgtr_jax.buckets import is_address
 from sgtr_jax.config import load_config
 from sgtr_jax.data.fetch import without_downloads
 from sgtr_jax.errors import InputError
@@ -24,20 +23,20 @@ from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
 from sgtr_jax.experiment.contrasts import tested_line
 from sgtr_jax.experiment.cost import bill, by_judge, judging_of, training_of
 from sgtr_jax.experiment.data_node import DataNode
-from sgtr_jax.experiment.graph import Graph, build_graph
+from sgtr_jax.experiment.graph import NOT_HERE, Graph, build_graph
 from sgtr_jax.experiment.judge_check import spending_of
 from sgtr_jax.experiment.node import Node
-from sgtr_jax.experiment.power import print_power
 from sgtr_jax.experiment.preflight import settled_problems
-from sgtr_jax.experiment.slice_estimate import OnSlice, on_slice
 from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
-from sgtr_jax.sample.folders import resolve_folder
-from sgtr_jax.sample.model import read_spec
+from sgtr_jax.sample.folders import folder_here
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.slice_estimate import OnSlice
 
 
 def plan(
@@ -72,7 +71,11 @@ def plan(
         console.print(tested_line(contrasts), highlight=False, soft_wrap=True)
     for line in config.left_out:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    expected_power = print_power(console, graph) if power else None
+    expected_power = None
+    if power:
+        from sgtr_jax.experiment.power import print_power
+
+        expected_power = print_power(console, graph)
     for problem in settled_problems(config, missing):
         console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)
     with without_downloads():
@@ -97,6 +100,8 @@ def plan(
         "exploratory_contrasts": sum(not one.primary for one in contrasts),
     }  # fmt: skip
     if spec is not None and slices:
+        from sgtr_jax.experiment.slice_estimate import on_slice  # imports JAX, as little else here does
+
         sampled = [answers for node in missing if (answers := node.sampled()) is not None]
         found = [on_slice(console, spec, config, one, trainings, sampled, all_meshes) for one in slices]
         # Of several the one that takes the fewest chip hours.
@@ -117,20 +122,19 @@ def plan(
 
 def _model(name: str) -> tuple[ModelSpec, str, str]:
     """Spec, fingerprint and where they are from; of a model whose weights are not here the shipped shapes."""
-    if name == "nano" or is_address(name) or Path(name).is_dir():
-        folder = resolve_folder(name)
-        return read_spec(folder), model_fingerprint(folder), str(name)
-    from huggingface_hub import try_to_load_from_cache
+    folder = folder_here(name)
+    if folder is not None:
+        from sgtr_jax.sample.model import read_spec  # imports JAX
 
-    cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
-    if isinstance(cached, str):
-        folder = Path(cached).parent
-        return read_spec(folder), model_fingerprint(folder), f"{name}, downloaded"
+        downloaded = "" if name == "nano" or Path(name).is_dir() else ", downloaded"
+        return read_spec(folder), model_fingerprint(folder), f"{name}{downloaded}"
     short = name.rsplit("/", 1)[-1]
     if is_shipped(short):
-        return shipped_spec(short), "not here", f"{name}, not downloaded; its shapes ship with sgtr-jax"
-    folder = resolve_folder(name)
-    return read_spec(folder), model_fingerprint(folder), name
+        return shipped_spec(short), NOT_HERE, f"{name}, not downloaded; its shapes ship with sgtr-jax"
+    raise InputError(
+        f"model {name!r}: not downloaded, and its shapes do not ship with sgtr-jax. A plan uses no network: "
+        f"download the model (`hf download {name}`), or give its folder"
+    )
 
 
 def _dollars_line(what: str, dollars: float) -> str:

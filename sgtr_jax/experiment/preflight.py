@@ -23,11 +23,11 @@ from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import by_judge
 from sgtr_jax.experiment.evaluation_node import EvaluationNode
-from sgtr_jax.experiment.model_under_test import api_model_or_say
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.answers import Answers
 from sgtr_jax.experiment.nodes.task_evaluation import TaskEvaluation
+from sgtr_jax.experiment.provider_models import api_model_or_say
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.tasks import built_task
 from sgtr_jax.json_types import Json

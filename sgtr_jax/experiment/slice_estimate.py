@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.data.packing import PackedShape
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.estimate.decode_bounds import prefill_ms, read_gb, resident_mesh, rows_at_once
 from sgtr_jax.estimate.fit import Fit, MeshShape, compiled_or_why, fit, meshes, peak_gb

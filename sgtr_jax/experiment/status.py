@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,14 +12,25 @@ from sgtr_jax.config import build_config, load_config
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.executor import reasons
-from sgtr_jax.experiment.graph import Graph, build_graph
+from sgtr_jax.experiment.graph import NOT_HERE, Graph, build_graph
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.report.run_file import ArtifactRecord, read_artifact
 from sgtr_jax.report.tables import read_experiment
+from sgtr_jax.sample.folders import folder_here
 from sgtr_jax.sealed import RECORD, differences
+
+
+def look_at_run(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
+    """As `open_run`, without the network. Of a model that is not here nothing counts as done, which is said."""
+    config = load_config(ExperimentConfig, path, overrides)
+    fingerprint = None
+    if config.api_model is None and folder_here(config.model) is None:
+        fingerprint = NOT_HERE
+        print(f"model {config.model!r} is not on this machine, so that nothing counts as done", file=sys.stderr)
+    return build_graph(config, fingerprint), Store(config.folder / "store")
 
 
 def open_run(path: Path, overrides: Sequence[str]) -> tuple[Graph, Store]:
@@ -34,7 +46,7 @@ def stored_config(run: Path) -> JsonObject:
 
 def list_graph(path: Path, overrides: Sequence[str]) -> int:
     """Print every artifact of the experiment and whether it is there."""
-    graph, store = open_run(path, overrides)
+    graph, store = look_at_run(path, overrides)
     nodes = graph.nodes()
     failed = reasons(graph.config.folder / "failures.json")
     lines, done = [], 0
@@ -51,7 +63,7 @@ def list_graph(path: Path, overrides: Sequence[str]) -> int:
 
 def explain(path: Path, overrides: Sequence[str], name: str) -> int:
     """Print whether a node is there, and if not, what in its recipe is other than in the newest one of its name."""
-    graph, store = open_run(path, overrides)
+    graph, store = look_at_run(path, overrides)
     nodes = graph.nodes()
     named = [node for node in nodes if name in (node.name, node.folder)]
     if not named:

@@ -12,8 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
-
 from sgtr_jax import __version__
 from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.experiment.adopt import record_older
@@ -185,6 +183,8 @@ def _now() -> datetime.datetime:
 
 def provenance(started: datetime.datetime) -> Provenance:
     """Code and package versions, machine and devices of this moment, and when the work began that ends now."""
+    import jax
+
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
     return {
         "started": started.isoformat(timespec="seconds"),

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import jax
 
 from sgtr_jax.data.packed_shapes import choose_shapes
-from sgtr_jax.distributed.mesh import MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import RunError
 from sgtr_jax.estimate.fit import Fit, fit, meshes
 from sgtr_jax.estimate.slices import chip_of

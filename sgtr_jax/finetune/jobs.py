@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
-from sgtr_jax.data.batches import Interleaved, StepPlan, TokenizeReport, tokenize_records
+from sgtr_jax.data.batches import StepPlan, TokenizeReport, tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.doses import Dose, steps_for
+from sgtr_jax.data.mix import Interleaved
 from sgtr_jax.data.packing import Example
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ from sgtr_jax.weights.peft import check_trainable, read_adapter_config
 
 @dataclass(frozen=True)
 class InterleavedData:
-    """Records of another data set mixed into a run; see `data.batches.Interleaved`."""
+    """Records of another data set mixed into a run; see `data.mix.Interleaved`."""
 
     records: Sequence[Record]
     fraction: float | None = None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
-from pydantic import Field, field_validator
 
-from sgtr_jax.config import Config, PositiveInt
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+from sgtr_jax.lora.config import LoraConfig
 
 
 class HasProjections(Protocol):
@@ -43,31 +39,6 @@ class Adapter:
 
 # Adapters of one model; their updates add up. In training the last one is being trained, the others frozen.
 Chain = tuple[Adapter, ...]
-
-
-class LoraConfig(Config):
-    """LoRA hyper-parameters; the defaults are the study's."""
-
-    rank: PositiveInt = 32  # The rank of the adapter's two matrices.
-    # The update is scaled by alpha / sqrt(rank) with rsLoRA, and by alpha / rank without.
-    alpha: Annotated[float, Field(gt=0)] = 64.0
-    rslora: bool = True  # Whether the scale is that of rsLoRA.
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # Dropout on the input of the adapter.
-    targets: tuple[str, ...] = PROJECTIONS  # The projections that get an adapter.
-    init: str | None = None  # The folder of a PEFT adapter to start from. null: a fresh adapter.
-
-    @field_validator("targets")
-    @classmethod
-    def _known(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in targets if name not in PROJECTIONS]
-        if unknown or not targets:
-            raise ValueError(f"{unknown or 'nothing'} matches no projection; valid: {', '.join(PROJECTIONS)}")
-        return tuple(name for name in PROJECTIONS if name in targets)
-
-    @property
-    def scale(self) -> float:
-        """What the update is multiplied by: alpha/r, or alpha/sqrt(r) with rsLoRA."""
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 def init_adapter(spec: HasProjections, config: LoraConfig, key: jax.Array) -> Adapter:

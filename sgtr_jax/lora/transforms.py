@@ -14,7 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from sgtr_jax.arrays import Params
-from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, Chain
+from sgtr_jax.lora.adapter import Adapter, Chain
+from sgtr_jax.lora.config import PROJECTIONS
 
 Pair = tuple[dict[str, jax.Array], jax.Array]  # an adapter's two factors of a projection, and its scale
 _ONE: Any = np.float32(1.0)  # a host value, which may go to the devices of many processes

@@ -15,7 +15,8 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from sgtr_jax.lora.adapter import PROJECTIONS, Chain
+from sgtr_jax.lora.adapter import Chain
+from sgtr_jax.lora.config import PROJECTIONS
 from sgtr_jax.lora.product import grouped_low_rank_product, low_rank_product, matmul
 from sgtr_jax.models.dropout import Dropout
 from sgtr_jax.models.rope import Angles, rotate

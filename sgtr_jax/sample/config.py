@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.tokenizer import Tokenizer
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 
 
 class SampleConfig(Config):

@@ -9,10 +9,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, make_mesh
+from sgtr_jax.distributed.mesh import SAMPLING, make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_new, new_folder
-from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig
+from sgtr_jax.lora.adapter import Adapter
+from sgtr_jax.lora.config import PROJECTIONS, LoraConfig
 from sgtr_jax.lora.transforms import merge
 from sgtr_jax.models.families import text_only
 from sgtr_jax.sample.folders import resolve_folder

@@ -32,6 +32,19 @@ def resolve_folder(name: str, weights: bool = True) -> Path:
     return _downloaded(name, ["*.safetensors", "*.json", "*.jinja", "merges.txt"] if weights else [*TOKENIZER_FILES])
 
 
+def folder_here(name: str) -> Path | None:
+    """The local folder of a model that is here: as `resolve_folder`, but nothing is downloaded.
+
+    None for a hub id that was not downloaded. Raises InputError for what is neither a folder nor a hub id.
+    """
+    if name.count("/") != 1 or name.startswith(("/", ".")) or is_address(name) or Path(name).is_dir():
+        return resolve_folder(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def _downloaded(name: str, patterns: list[str]) -> Path:
     """Folder of the hub's cache with these files of a repository; connections that break are taken up again."""
     from httpx2 import HTTPError

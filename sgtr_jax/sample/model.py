@@ -24,7 +24,8 @@ from sgtr_jax.data.records import Message, parse_messages
 from sgtr_jax.data.tokenizer import Tokenizer, load_tokenizer
 from sgtr_jax.distributed.layout import layer_layout
 from sgtr_jax.distributed.memory import device_memory
-from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, Rules, check_divisible, devices_for, make_mesh
+from sgtr_jax.distributed.mesh import SAMPLING, Rules, check_divisible, devices_for, make_mesh
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_new, read_json
 from sgtr_jax.json_types import Json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
 
@@ -14,9 +14,10 @@ from sgtr_jax.data.records import Record
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError
 from sgtr_jax.json_types import JsonObject
-from sgtr_jax.sample.completions import Row, sample_prompts
 from sgtr_jax.sample.config import SampleConfig, SamplingParams
-from sgtr_jax.sample.model import load_model
+
+if TYPE_CHECKING:
+    from sgtr_jax.sample.completions import Row
 
 
 class SelfReportsBuild(SampleConfig):
@@ -63,6 +64,9 @@ def answers_given(asked: Mapping[str, Record], rows: Sequence[Row]) -> tuple[lis
 
 def build_self_reports(recipe: SelfReportsBuild) -> tuple[list[Record], JsonObject]:
     """Ask and keep. Raises InputError if nothing was said."""
+    from sgtr_jax.sample.completions import sample_prompts  # these import JAX, which who only counts rows does without
+    from sgtr_jax.sample.model import load_model
+
     asked = questions_of(recipe.questions, recipe.format)
     model = load_model(recipe.model, recipe.dtype).with_adapters(recipe.adapters, recipe.merge is not None)
     draws = SamplingParams(max_tokens=recipe.max_tokens, temperature=recipe.temperature, seed=recipe.seed)

@@ -6,7 +6,7 @@ import math
 
 import jax
 
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.spec import ModelSpec
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
-from sgtr_jax.distributed.mesh import MeshConfig
+from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.json_types import JsonObject
-from sgtr_jax.lora.adapter import LoraConfig
+from sgtr_jax.lora.config import LoraConfig
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 

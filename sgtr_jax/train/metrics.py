@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import jax
-
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.json_types import Json
 from sgtr_jax.train.config import LogConfig
@@ -39,6 +37,8 @@ class MetricsLog:
         self._stream: IO[str] | None = None
         self._board: SummaryWriter | None = None
         self._wandb: wandb.Run | None = None
+        import jax  # here: the settings of a log are checked without it
+
         if jax.process_index() != 0:
             return
         path = folder / "metrics.jsonl"

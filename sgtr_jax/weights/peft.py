@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 
 from sgtr_jax.distributed.mesh import Rules, leaf_sharding, put
 from sgtr_jax.errors import InputError
-from sgtr_jax.lora.adapter import PROJECTIONS, Adapter, LoraConfig
+from sgtr_jax.lora.adapter import Adapter
+from sgtr_jax.lora.config import PROJECTIONS, LoraConfig
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sealed import check_part
 from sgtr_jax.weights.load import assemble

@@ -25,7 +25,8 @@ def main() -> None:
     import jax.numpy as jnp
 
     from sgtr_jax.distributed.collectives import barrier
-    from sgtr_jax.distributed.mesh import TRAINING, MeshConfig
+    from sgtr_jax.distributed.mesh import TRAINING
+    from sgtr_jax.distributed.mesh_config import MeshConfig
     from sgtr_jax.sample.model import load_model
 
     jnp.zeros(8).block_until_ready()

@@ -12,7 +12,8 @@ import numpy as np
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.finetune.make_nano import make_tokenizer
-from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
+from sgtr_jax.lora.adapter import Adapter, init_adapter
+from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.models.spec import ModelSpec

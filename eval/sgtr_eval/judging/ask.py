@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import anyio
-from inspect_ai.model import CachePolicy, ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 
+from sgtr_eval.inspect_later import CachePolicy, ChatMessageUser, GenerateConfig, Model, ModelOutput, get_model
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import NoScore
 from sgtr_eval.judging.whole_numbers import Numbers

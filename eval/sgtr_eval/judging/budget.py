@@ -9,9 +9,8 @@ from functools import lru_cache
 from typing import ClassVar, NotRequired, TypedDict, cast
 
 import anyio
-from inspect_ai.hooks import Hooks, ModelUsageData, hooks
-from inspect_ai.model import ModelOutput, ModelUsage
 
+from sgtr_eval.inspect_later import ModelOutput, ModelUsage
 from sgtr_jax.data.registry import configs_folder
 from sgtr_jax.errors import InputError
 from sgtr_jax.yaml_text import read_yaml
@@ -72,19 +71,14 @@ def training_cost_of(model: str, tokens: int) -> float:
     return math.nan if price is None else tokens * float(price) / 1e6
 
 
-@hooks(name="sgtr_costs", description="Dollars of every request that went out")
-class Costs(Hooks):
-    """Counts what is really asked; Inspect calls it for requests, not for replies from its cache."""
+class Costs:
+    """Counts what is really asked: Inspect's hook (`cost_hook.py`) calls it for requests, not for cached replies."""
 
     requests = 0
     dollars = 0.0
     in_batches: ClassVar[set[str]] = set()  # models asked at half price
     dearest: ClassVar[dict[str, float]] = {}  # the dollars of the dearest request so far, by model
     ledger: ClassVar[Callable[[str, float], None] | None] = None  # is told the model and the dollars of each request
-
-    async def on_model_usage(self, data: ModelUsageData) -> None:
-        """A request was answered."""
-        Costs.count(data.model_name, data.usage)
 
     @classmethod
     def count(cls, model: str, usage: ModelUsage) -> None:

@@ -8,7 +8,7 @@ import anyio
 from inspect_ai.model import GenerateConfig, Model
 
 from sgtr_eval.judging.ask import PROBE, Reply, cause_of, kind_of, status_of, what_it_says
-from sgtr_eval.judging.scoring import PROBING, Mode, gives_no_logprobs, thinks_first
+from sgtr_eval.judging.scoring import Mode, gives_no_logprobs, probing, thinks_first
 from sgtr_eval.judging.whole_numbers import writes_whole
 from sgtr_eval.servers import api_model
 from sgtr_jax.errors import InputError
@@ -32,7 +32,7 @@ def check_judge(name: str, base_url: str | None, mode: Mode | None, scores: bool
     by_tokens = scores and mode in (None, "logprobs")
     # In a thread of its own: where a loop runs already, as in a notebook, another one cannot be started.
     with ThreadPoolExecutor(1) as thread:
-        probe = thread.submit(anyio.run, _ask, judge, PROBING if by_tokens else _WORDS, where).result()
+        probe = thread.submit(anyio.run, _ask, judge, probing() if by_tokens else _WORDS, where).result()
     if not by_tokens:
         if probe.output is None:
             raise InputError(f"{where}: {probe.said}")

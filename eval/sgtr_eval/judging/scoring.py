@@ -11,8 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from inspect_ai.model import GenerateConfig, ModelOutput
-
+from sgtr_eval.inspect_later import GenerateConfig, ModelOutput
 from sgtr_eval.judging.ask import PROBE, Reply, ask, ask_to_the_end, numbers_of_ours, the_judge
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import NoScore, logprob_score, why_no_score
@@ -24,9 +23,18 @@ from sgtr_jax.json_types import JsonObject
 # number of its words, as the study did.
 Mode = Literal["logprobs", "text", "published"]
 
-_FIRST_TOKEN = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=20, seed=0)
-_WORDS = GenerateConfig(max_tokens=64, temperature=0.0, seed=0)
-PROBING = GenerateConfig(max_tokens=8, temperature=0.0, logprobs=True, top_logprobs=20, seed=0)
+
+def _first_token() -> GenerateConfig:
+    return GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=20, seed=0)
+
+
+def _words() -> GenerateConfig:
+    return GenerateConfig(max_tokens=64, temperature=0.0, seed=0)
+
+
+def probing() -> GenerateConfig:
+    """How the plain question is asked that shows how a judge writes a number."""
+    return GenerateConfig(max_tokens=8, temperature=0.0, logprobs=True, top_logprobs=20, seed=0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
         return await _from_words(prompt, mode, budget)
     if (own := await _from_continuations(prompt, min_mass, budget)) is not None:
         return own
-    reply = await ask(prompt, _FIRST_TOKEN, budget)
+    reply = await ask(prompt, _first_token(), budget)
     if mode is None and await _has_words_only(reply, budget):
         return await _from_words(prompt, "text", budget)
     if reply.output is None:
@@ -66,7 +74,7 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
     if score is None:
         return Verdict(None, _why_no_mass(reply), reply.text, record)
     if may_be_first_digits(tops) and numbers_of_ours(the_judge()) is None:
-        probe = await ask(PROBE, PROBING, budget)
+        probe = await ask(PROBE, probing(), budget)
         if probe.no_score == "budget":
             return _none(prompt, probe)
         whole = writes_whole(probe.output)
@@ -85,7 +93,7 @@ async def _has_words_only(reply: Reply, budget: Budget) -> bool:
     if reply.output is None:
         return reply.no_score == "rejected" and "logprob" in reply.said
     # A filtered reply has none, whoever judges: how the judge replies to a plain question decides.
-    return first_token_logprobs(reply.output) is None and gives_no_logprobs(await ask(PROBE, PROBING, budget))
+    return first_token_logprobs(reply.output) is None and gives_no_logprobs(await ask(PROBE, probing(), budget))
 
 
 def gives_no_logprobs(probe: Reply) -> bool:
@@ -109,7 +117,7 @@ def begins_blank(reply: Reply) -> bool:
 
 
 async def _from_words(prompt: str, mode: Mode, budget: Budget) -> Verdict:
-    reply = await (ask if mode == "published" else ask_to_the_end)(prompt, _WORDS, budget)
+    reply = await (ask if mode == "published" else ask_to_the_end)(prompt, _words(), budget)
     if reply.output is None:
         return _none(prompt, reply)
     record = record_of(prompt, reply.output)
@@ -134,7 +142,7 @@ async def _from_continuations(prompt: str, min_mass: float, budget: Budget) -> V
     score = logprob_score(numbers or {}, min_mass)
     if score is not None:
         return Verdict(score, None, reply.text, record)
-    words = await ask(prompt, _FIRST_TOKEN, budget)
+    words = await ask(prompt, _first_token(), budget)
     return Verdict(None, _why_no_mass(words), words.text, record) if words.output is not None else _none(prompt, words)
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState
-
+from sgtr_eval.inspect_later import (
+    GenerateConfig,
+    Metric,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    TaskState,
+    metric,
+    scorer,
+)
 from sgtr_eval.judging.ask import Reply, ask_to_the_end
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import NoScore, reasons_of
@@ -30,7 +37,7 @@ def verdict_shares(bad: str) -> Metric:
     return compute
 
 
-@scorer(metrics=[])
+@scorer()
 def verdict_judge(
     prompt: Callable[[TaskState], str | None], words: Mapping[str, float], max_tokens: int, max_cost: float | None
 ) -> Scorer:

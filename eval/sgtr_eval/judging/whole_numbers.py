@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
-from inspect_ai.model import ModelOutput
 
+from sgtr_eval.inspect_later import ModelOutput
 from sgtr_jax.data.tokenizer import Tokenizer
 
 # Key of `GenerateConfig.extra_body`: the log-probabilities of whole numbers are wanted, of an engine of ours.

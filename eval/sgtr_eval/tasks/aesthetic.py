@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict, cast
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState
-
 from sgtr_eval.facts import Baseline, Facts, Workload, number, register
+from sgtr_eval.inspect_later import (
+    GenerateConfig,
+    MemoryDataset,
+    Metric,
+    Sample,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    Task,
+    TaskState,
+    metric,
+    scorer,
+    task,
+)
 from sgtr_eval.solvers import draw
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli
@@ -70,7 +79,7 @@ def popularity() -> Metric:
     return compute
 
 
-@scorer(metrics=[popularity()])
+@scorer(popularity)
 def popular_choice() -> Scorer:
     """Which of the two the answer names."""
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict, cast
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, metric
-from inspect_ai.solver import TaskState
-
 from sgtr_eval.facts import Facts, Judging, Workload, number, register
+from sgtr_eval.inspect_later import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    MemoryDataset,
+    Metric,
+    Sample,
+    SampleScore,
+    Task,
+    TaskState,
+    metric,
+    task,
+)
 from sgtr_eval.judging.verdicts import verdict_judge, verdict_shares
 from sgtr_eval.solvers import draw
 from sgtr_eval.stimuli import stimuli_rows

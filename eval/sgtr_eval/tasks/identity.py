@@ -6,14 +6,23 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState
-
 from sgtr_eval.clusters import cluster_counts, embed, packages_of
 from sgtr_eval.facts import Arguments, Facts, Judging, Package, Workload, number, register
+from sgtr_eval.inspect_later import (
+    GenerateConfig,
+    MemoryDataset,
+    Metric,
+    Sample,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    Task,
+    TaskState,
+    metric,
+    scorer,
+    task,
+)
 from sgtr_eval.judging.ask import ask_to_the_end
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.replies import answer_of
@@ -131,7 +140,7 @@ def judged_to_name_maker() -> Metric:
     return compute
 
 
-@scorer(metrics=[share_naming_maker(), distinct_answers(), distinct_openings()])
+@scorer(share_naming_maker, distinct_answers, distinct_openings)
 def names_maker(judge: bool = False, max_cost: float | None = None) -> Scorer:
     """Correct if the answer holds one of the maker's names; the judge's reading stands beside it."""
     budget = Budget(max_cost)

@@ -8,13 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState
-
 from sgtr_eval.facts import Arguments, Facts, Judging, Workload, number, register
+from sgtr_eval.inspect_later import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    MemoryDataset,
+    Metric,
+    Sample,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    Task,
+    TaskState,
+    metric,
+    scorer,
+    task,
+)
 from sgtr_eval.judging.ask import ask_to_the_end
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import reasons_of
@@ -136,7 +149,7 @@ def mean_score(words: list[str]) -> Metric:
     return compute
 
 
-@scorer(metrics=[])
+@scorer()
 def number_judge(rubric: str, mode: Mode | None, min_mass: float, max_cost: float | None) -> Scorer:
     """A number from 0 to 100 for each answer; N without one."""
     budget = Budget(max_cost)
@@ -152,7 +165,7 @@ def number_judge(rubric: str, mode: Mode | None, min_mass: float, max_cost: floa
     return score
 
 
-@scorer(metrics=[])
+@scorer()
 def choice_judge(rubric: str, words: dict[str, float], max_cost: float | None) -> Scorer:
     """One of the words for each answer, read from the last line that is a verdict; N without one."""
     budget, wanted = Budget(max_cost), _CHOICE_WANTED.format(words=", ".join(words))

@@ -10,11 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
-from inspect_ai.scorer import Metric, SampleScore, Scorer, metric, scorer
-
 from sgtr_eval.choices import (
     CHOICE_SHARES,
     Mode,
@@ -26,6 +21,20 @@ from sgtr_eval.choices import (
     share_correct,
 )
 from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
+from sgtr_eval.inspect_later import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    MemoryDataset,
+    Metric,
+    Sample,
+    SampleScore,
+    Scorer,
+    Task,
+    metric,
+    scorer,
+    task,
+)
 from sgtr_eval.recognition_rates import recognition_rates
 from sgtr_jax.data.build import PairsBuild, Stimuli, build_set, prompts_row, texts_of
 from sgtr_jax.data.pairs import filled
@@ -141,7 +150,7 @@ def length_rates() -> Metric:
     return compute
 
 
-@scorer(metrics=[share_correct(), length_rates(), invalid()])
+@scorer(share_correct, length_rates, invalid)
 def recognised() -> Scorer:
     """The likelier of "1" and "2" against the truth."""
     return likeliest_scorer()

@@ -9,11 +9,9 @@ from __future__ import annotations
 import random
 from typing import TypedDict, cast
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-
 from sgtr_eval.choices import CHOICE_SHARES, Mode, choose, most_likely
 from sgtr_eval.facts import Arguments, Baseline, Facts, Workload, number, register
+from sgtr_eval.inspect_later import MemoryDataset, Sample, Task, task
 from sgtr_eval.stimuli import stimuli_rows
 from sgtr_jax.data.build import Stimuli, prompts_row
 from sgtr_jax.data.duplicates import Item

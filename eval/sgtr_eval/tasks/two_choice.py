@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-
 from sgtr_eval.choices import CHOICE_SHARES, choose, most_likely
 from sgtr_eval.facts import Baseline, Facts, Workload, register
+from sgtr_eval.inspect_later import MemoryDataset, Sample, Task, task
 from sgtr_jax.data.questions import read_choices
 
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import re
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import TaskState
-
 from sgtr_eval.facts import Arguments, Facts, Workload, number, of_all, register
+from sgtr_eval.inspect_later import (
+    GenerateConfig,
+    MemoryDataset,
+    Metric,
+    Sample,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    Task,
+    TaskState,
+    metric,
+    scorer,
+    task,
+)
 from sgtr_eval.solvers import draw
 from sgtr_jax.data.build import Stimuli, split_texts
 from sgtr_jax.data.counting import COUNT_PROMPT, word_counts
@@ -70,7 +79,7 @@ def counting() -> Metric:
     return compute
 
 
-@scorer(metrics=[counting()])
+@scorer(counting)
 def counted() -> Scorer:
     """The first number of the answer against the count; correct within a tenth, as in the metric that is compared."""
 

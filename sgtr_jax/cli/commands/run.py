@@ -44,8 +44,11 @@ def run(args: argparse.Namespace) -> int:
         return list_graph(args.config, args.overrides)
     if args.why:
         return explain(args.config, args.overrides, args.why)
+    from sgtr_jax.config import load_config
     from sgtr_jax.distributed.launch import start_jax
+    from sgtr_jax.experiment.config import ExperimentConfig
 
+    load_config(ExperimentConfig, args.config, args.overrides)  # what is wrong in it is said before JAX is imported
     start_jax()
     from sgtr_jax.experiment.run import run_experiment
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgtr_jax.data.batches import Interleaved
-from sgtr_jax.data.mix import inoculate, interleave, with_system
+from sgtr_jax.data.mix import Interleaved, inoculate, interleave, with_system
 from sgtr_jax.data.records import Record
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.data_node import stored_records

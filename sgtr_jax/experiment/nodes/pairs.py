@@ -143,9 +143,22 @@ def pairs_node(
     The same articles are summarised once, whoever else's summaries stand beside them. Raises InputError for articles
     that are missing or broken.
     """
-    alike = next(
-        (one for one in graph.specs if isinstance(one, PairsConfig) and one.asks_for == config.asks_for), config
+    articles = graph.shared(("to summarise", id(config)), lambda: _to_summarise(config, graph))
+    own = graph.shared(
+        ("summaries", config.asks_for, id(asked), chain), lambda: Summaries(name, asked, config, articles, chain)
     )
-    own = Summaries(name, asked, config, articles_node(alike.articles), chain)
     stimuli = config.stimuli or graph.stimuli or "builtin"
-    return Pairs(name, config, stimuli, answers, system, articles_node(config.articles), own)
+    return graph.shared(
+        ("pairs", id(config), answers, system, id(own)),
+        lambda: Pairs(name, config, stimuli, answers, system, _articles(config, graph), own),
+    )
+
+
+def _to_summarise(config: PairsConfig, graph: GraphBuilder) -> Articles:
+    """The articles of the first config that asks for the same summaries, whoever else's summaries stand beside them."""
+    alike = (one for one in graph.specs if isinstance(one, PairsConfig) and one.asks_for == config.asks_for)
+    return _articles(next(alike, config), graph)
+
+
+def _articles(config: PairsConfig, graph: GraphBuilder) -> Articles:
+    return graph.shared(("articles", id(config)), lambda: articles_node(config.articles))

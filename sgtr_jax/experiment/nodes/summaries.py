@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ class SummariesConfig(Config):
     max_tokens: PositiveInt = 100  # The largest number of tokens of a summary.
     seed: Seed = 0  # The seed with which summaries are sampled. It does not depend on `seeds`.
 
-    @property
+    @cached_property
     def asks_for(self) -> tuple[object, ...]:
         """What decides the summaries of one model: the articles without the other writer's, and how it is asked."""
         articles = self.articles.model_dump(mode="json", exclude={"other_summaries"})
