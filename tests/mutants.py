@@ -46,6 +46,14 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "optimizer": ("sgtr_jax/train/optimizer.py", ("optimizer", "oracles")),
     "packing": ("sgtr_jax/data/packing.py", ("packing",)),
     "statistics": ("eval/sgtr_eval/statistics.py", ("statistics_by_hand",)),
+    "few_seeds": (
+        "eval/sgtr_eval/few_seeds.py",
+        (
+            "few_seeds",
+            "statistics_by_hand::test_shares_at_the_ends_reach_them",
+            "statistics_by_hand::test_rounding_takes_no_bound_past_the_ends",
+        ),
+    ),
     "node": ("sgtr_jax/experiment/node.py", ("node",)),
     "draw": ("sgtr_jax/sample/sampling.py", ("draw",)),
     "pairs": ("sgtr_jax/data/pairs.py", ("pairs",)),
@@ -67,6 +75,15 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "adapter": ("sgtr_jax/lora/adapter.py", ("adapters_by_hand",)),
     "lora": ("sgtr_jax/lora/transforms.py", ("adapters_by_hand", "oracles::test_adapters_are_merged_in_their_order")),
     "product": ("sgtr_jax/lora/product.py", ("product", "types::test_a_width_that_is_another_one_is_refused")),
+    "replies": (
+        "eval/sgtr_eval/judging/replies.py",
+        ("replies", "judging::test_the_published_rule_reads_the_first_number"),
+    ),
+    "whole_numbers": (
+        "eval/sgtr_eval/judging/whole_numbers.py",
+        ("first_digits", "numbering", "manners::test_the_mean_of_numbers_is_not_that_of_their_first_digits"),
+    ),
+    "budget": ("eval/sgtr_eval/judging/budget.py", ("budget",)),
     "judging": ("eval/sgtr_eval/judging/rates.py", ("judging", "oracles::test_the_judges_bounds_are_strict")),
 }
 

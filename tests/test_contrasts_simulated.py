@@ -19,8 +19,9 @@ ERROR = 2 * math.sqrt(0.05 * 0.95 / TRIALS)
 @pytest.mark.parametrize("manner", ["independent", "paired", "base"])
 def test_error_rates_are_those_declared(evaluation: str, seeds: int, between: float, manner: str) -> None:
     found = rates(evaluation, seeds, between, manner, TRIALS, seed=10)
-    strict = manner == "base" and seeds == 3  # three seeds that agree say less than three that do not
-    assert (0 if strict else 0.03 - ERROR) <= found.type_one <= 0.07 + ERROR
-    assert 0.93 - ERROR <= found.coverage <= (1 if strict else 0.97 + ERROR)
+    # Three seeds against one run: 2.2 % of 1,000. The widest holds of what seeds vary by and of drawing answers.
+    least = 0 if manner == "base" and seeds == 3 else 0.03 - ERROR
+    assert least <= found.type_one <= 0.07 + ERROR
+    assert 0.93 - ERROR <= found.coverage <= 0.97 + ERROR
     for rate in (found.equivalent, found.not_inferior):
         assert rate <= 0.07 + ERROR

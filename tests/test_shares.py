@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sgtr_eval.facts import facts_of
-from sgtr_eval.statistics import wilson
+from sgtr_eval.few_seeds import wilson
 from sgtr_jax.report.comparisons import Line, compare
 from sgtr_jax.report.contrasts import all_tested
 from sgtr_jax.report.tables import CellData, Measurement, RunData, measurements_of

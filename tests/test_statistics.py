@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sgtr_eval.few_seeds import wilson
 from sgtr_eval.statistics import (
     difference_of_seeds,
     paired_difference,
     seeds_and_questions,
     share_interval,
     t_interval,
-    wilson,
 )
 
 TRIALS = 400
@@ -74,7 +74,7 @@ def test_nothing_is_concluded_from_nothing() -> None:
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5])
-@pytest.mark.parametrize("between", [0.0, 0.04])
+@pytest.mark.parametrize("between", [0.0, 0.04, 0.1])
 def test_intervals_of_shares_cover(seeds: int, rate: float, between: float) -> None:
     """At least 93 %. More than 97 % only where few seeds or rare answers leave no narrower interval that holds."""
     if rate < 0.1 and between:
@@ -89,8 +89,10 @@ def test_intervals_of_shares_cover(seeds: int, rate: float, between: float) -> N
             inside[i] += found.low <= rate <= found.high
     assert (inside / TRIALS >= 0.93).all()
     if seeds == 5 and rate == 0.5:
-        # Two standard errors of the simulation are 0.015. Over both, few seeds that agree are not taken at their word.
-        assert inside[0] / TRIALS <= 0.99 and (not between or inside[1] / TRIALS <= 0.995)
+        # Two standard errors are 0.017. Seeds that vary less than the sampling of their answers cannot be told from
+        # some that agree by chance, and Student's quantile is held against what is sampling only.
+        assert inside[0] / TRIALS <= (0.97 + 0.017 if between == 0.1 else 0.995)
+        assert between < 0.1 or inside[1] / TRIALS <= 0.97 + 0.017
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from sgtr_eval.facts import all_facts
+from sgtr_eval.few_seeds import FewSeeds, quantile, wilson
 from sgtr_eval.statistics import (
     Difference,
     Interval,
@@ -22,12 +23,10 @@ from sgtr_eval.statistics import (
     difference_of_seeds,
     holm,
     paired_difference,
-    quantile,
     seeds_and_questions,
     share_interval,
     t_interval,
     two_way_variance,
-    wilson,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")  # no mean of nothing, no variance of one
@@ -128,14 +127,16 @@ def test_one_seed_or_one_question_leaves_what_the_other_varies_by() -> None:
 
 
 @pytest.mark.parametrize("level", [0.95, 0.8])
-def test_the_wider_of_two_wilson_intervals_holds(level: float) -> None:
+def test_the_widest_of_several_intervals_holds(level: float) -> None:
     given: dict[str, Any] = {} if level == 0.95 else {"level": level}
     for answers, rates in ((50, [0.2, 0.24, 0.3]), (50, [0.1, 0.5]), (4000, [0.1, 0.5, 0.9]), (1, [0.0, 1.0, 1.0])):
         k, m = len(rates), mean(rates)
         first = wilson_by_roots(m, k * answers, student(math.inf, level))
         spread = sum((r - m) ** 2 for r in rates) / (k - 1) / k
-        other = wilson_by_roots(m, m * (1 - m) / spread, student(k - 1, level))
+        other = FewSeeds(tuple(rates), answers, 0.0).bounds(level)
         same(share_interval(rates, answers, **given), min(first[0], other[0]), max(first[1], other[1]), rates)
+        unknown = wilson_by_roots(m, m * (1 - m) / spread, student(k - 1, level))
+        same(share_interval(rates, math.nan, **given), *unknown, rates)
     for rates in ([0.3], [0.3, 0.3]):
         same(
             share_interval(rates, 20, **given), *wilson_by_roots(0.3, 20 * len(rates), student(math.inf, level)), rates
@@ -147,7 +148,7 @@ def test_the_wider_of_two_wilson_intervals_holds(level: float) -> None:
         first = wilson_by_roots(mean(rows), len(rows) * answers, student(math.inf, level))
         other = wilson_by_roots(mean(rows), mean(rows) * (1 - mean(rows)) / value, student(freedom, level))
         _, of_questions, of_answers = squares(table)
-        below, above = reach_of(rows, answers, max(0.0, of_questions - of_answers))(level)
+        below, above = reach_of(rows, answers, max(0.0, of_questions - of_answers), len(table[0]) - 1)(level)
         found = seeds_and_questions(table, answers, **given)
         low, high = min(first[0], other[0], mean(rows) - below), max(first[1], other[1], mean(rows) + above)
         same(found, max(0.0, low), min(1.0, high), rows)
@@ -194,17 +195,14 @@ def test_students_interval_at_a_level() -> None:
 Reach = Callable[[float], tuple[float, float]]
 
 
-def reach_of(rates: list[float], answers: float, rest: float, other: float = 0.5) -> Reach:
-    """How far bounds are below and above at a level: Wilson's of the seeds' share, put together with the rest's."""
-    k, m = len(rates), mean(rates)
-    spread = sum((rate - m) ** 2 for rate in rates) / (k - 1) / k
-    effective = min(k * answers, m * (1 - m) / spread) if spread else k * answers
+def reach_of(rates: list[float], answers: float, rest: float, freedom: float = math.inf) -> Reach:
+    """How far bounds are below and above at a level: those of the seeds' share, put together with the rest's."""
+    few, m = FewSeeds(tuple(rates), answers, 0.0), mean(rates)  # `test_few_seeds.py` has its bounds by other means
 
     def reach(level: float) -> tuple[float, float]:
-        low, high = wilson_by_roots(m, effective, student(k - 1, level))
-        middle = all(0.2 <= share <= 0.8 for share in (m, other))
-        others = student(math.inf if middle else k - 1, level) * math.sqrt(rest)
-        return math.hypot(m - low, others), math.hypot(high - m, others)
+        low, high = few.bounds(level)
+        others = student(freedom, level) * math.sqrt(rest)
+        return math.hypot(max(0.0, m - low), others), math.hypot(max(0.0, high - m), others)
 
     return reach
 
@@ -327,14 +325,14 @@ def test_paired_differences_by_hand(seeds: int, questions: int, answers: int | N
     gap, reach = mean(columns), None
     if answers is not None and seeds > 1:
         _, of_questions, of_answers = squares(deltas)
-        reach = reach_of([mean(row) for row in tuned], answers, max(0.0, of_questions - of_answers), mean(base))
+        reach = reach_of([mean(row) for row in tuned], answers, max(0.0, of_questions - of_answers), questions - 1)
     wanted = wider(gap, known, seeds, answers is not None, reach)
     agrees(paired_difference(tuned, base, answers), gap, wanted, seeds, questions)
 
 
 def test_paired_shares_that_do_not_differ_have_the_least_variance() -> None:
     found = paired_difference([[1.0, 0.0, 1.0]] * 2, [1.0, 0.0, 1.0], 3)
-    agrees(found, 0.0, wider(0.0, [(2 / 5 / 5, math.inf)], 2, True, reach_of([2 / 3, 2 / 3], 3, 0.0, 2 / 3)), 2, 3)
+    agrees(found, 0.0, wider(0.0, [(2 / 5 / 5, math.inf)], 2, True, reach_of([2 / 3, 2 / 3], 3, 0.0)), 2, 3)
     one = paired_difference([[0.9], [0.1]], [0.2])  # one question: what seeds vary by
     agrees(one, 0.3, wider(0.3, [(0.8**2 / 2 / 2, 1)], 2, False), 2, 1)
     alone = paired_difference([[1.0]], [0.0])
@@ -359,7 +357,7 @@ def test_differences_of_shares_by_hand(tuned: list[float], base: list[float], an
     k, gap = len(tuned), mean(tuned) - mean(base)
     below = smoothed(mean(base), answers) / len(base)
     known = [(smoothed(mean(tuned), answers) / k + below, math.inf)]
-    reach = reach_of(tuned, answers, below, mean(base)) if k > 1 else None
+    reach = reach_of(tuned, answers, below) if k > 1 else None
     found = difference_of_seeds(tuned, base, answers)
     agrees(found, gap, wider(gap, known, k, True, reach), k, 0)
     if reach is not None:

@@ -17,8 +17,7 @@ import numpy as np
 import scipy
 
 from sgtr_eval.facts import all_facts
-
-_NEAR = 0.2  # of 0 or 1, shares of seeds are skewed
+from sgtr_eval.few_seeds import FewSeeds, few_seeds, quantile, wilson
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,6 @@ class Variance:
         return math.sqrt(self.value) * quantile(self.freedom, level)
 
 
-def quantile(freedom: float, level: float) -> float:
-    """Student's two-sided quantile; the normal one at infinite degrees of freedom."""
-    upper = 0.5 + level / 2
-    return float(scipy.special.ndtri(upper) if math.isinf(freedom) else scipy.special.stdtrit(freedom, upper))
-
-
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's interval of the mean over seeds; none where they are fewer than two, or happen to agree."""
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
@@ -59,78 +52,27 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def share_interval(shares: Sequence[float], answers: float, level: float = 0.95) -> Interval:
-    """Interval of a share over seeds, `answers` to each: Wilson's (1927) with an effective number of answers.
+    """Interval of a share over seeds, `answers` to each.
 
-    That number is what gives the variance between seeds; it is never larger than the number of answers, which gives
-    the variance of drawing them. Of the two intervals the wider one holds, so that seeds which happen to agree are not
-    taken for certainty. For one seed the interval holds for that run alone. Where the number of answers is not known
-    (NaN) the variance between seeds is all that there is.
+    The wider one holds of what drawing the answers gives (Wilson 1927) and of what few seeds say of others
+    (`few_seeds.py`), so that seeds which happen to agree are not taken for certainty. For one seed the interval holds
+    for that run alone. Where the number of answers is not known (NaN) the variance between seeds is all that there is:
+    Wilson's interval with as many answers as would vary so.
     """
     k, mean = len(shares), float(np.mean(shares)) if len(shares) else math.nan
     if k == 0 or answers < 1 or math.isnan(mean):
         return Interval(mean, math.nan, math.nan, k)
-    low, high = (mean, mean) if math.isnan(answers) else wilson(mean, k * answers, quantile(math.inf, level))
-    between = float(np.var(shares, ddof=1)) / k if k > 1 else 0.0
-    if between > 0 and 0 < mean < 1:
-        wider = wilson(mean, mean * (1 - mean) / between, quantile(k - 1, level))
-        low, high = min(low, wider[0]), max(high, wider[1])
-    elif math.isnan(answers):
-        return Interval(mean, math.nan, math.nan, k)
+    if math.isnan(answers):
+        between = float(np.var(shares, ddof=1)) / k if k > 1 else 0.0
+        if between == 0:
+            return Interval(mean, math.nan, math.nan, k)
+        return Interval(mean, *wilson(mean, mean * (1 - mean) / between, quantile(k - 1, level)), k)
+    low, high = wilson(mean, k * answers, quantile(math.inf, level))
+    few = few_seeds(shares, answers, 0.0)
+    if few is not None and np.ptp(shares) > 0:
+        below, above = few.bounds(level)
+        low, high = min(low, below), max(high, above)
     return Interval(mean, low, high, k)
-
-
-def wilson(share: float, answers: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share, for a number of answers that need not be whole."""
-    centre = (share + z * z / (2 * answers)) / (1 + z * z / answers)
-    half = z / (1 + z * z / answers) * math.sqrt(share * (1 - share) / answers + z * z / (4 * answers**2))
-    # Exactly 0 and 1 where the share is, which rounding would miss.
-    return 0.0 if share == 0 else max(0.0, centre - half), 1.0 if share == 1 else min(1.0, centre + half)
-
-
-@dataclass(frozen=True)
-class FewSeeds:
-    """A share over few seeds, apart from all else that a mean or a difference varies by, whose variance is known well.
-
-    The two parts are put together as intervals (Newcombe 1998; Zou and Donner 2008), and not as variances: where few
-    seeds agree by chance, the sum of variances has more degrees of freedom than there are, and near 0 and 1 the spread
-    of seeds grows with their mean, which Wilson's interval allows for. There it is skewed, too, and seeds that all lie
-    on the crowded side tell little of the others: then the rest has no more degrees of freedom than the seeds.
-    """
-
-    share: float
-    effective: float  # number of answers that would vary as the seeds' mean does
-    freedom: int
-    rest: float
-    rest_freedom: float
-
-    def reach(self, level: float) -> tuple[float, float]:
-        """How far the bounds of the interval lie below and above."""
-        low, high = wilson(self.share, self.effective, quantile(self.freedom, level))
-        others = quantile(self.rest_freedom, level) ** 2 * self.rest
-        return math.sqrt((self.share - low) ** 2 + others), math.sqrt((high - self.share) ** 2 + others)
-
-    def tail(self, gap: float, side: int) -> float:
-        """One-sided p-value of lying `gap` from a bound that is below (side 0) or above (1): at most one half."""
-
-        def too_far(p: float) -> float:
-            return self.reach(1 - 2 * p)[side] - gap
-
-        least, most = 1e-12, 0.5 - 1e-9
-        if too_far(most) >= 0:
-            return 0.5
-        return least if too_far(least) <= 0 else float(scipy.optimize.brentq(too_far, least, most))
-
-
-def few_seeds(table: np.ndarray, answers: float, rest: float, other: float = 0.5) -> FewSeeds | None:
-    """The seeds' part of the mean of `table[seeds, questions]`, or of its difference from `other`; None of one seed."""
-    k, share = len(table), min(1.0, max(0.0, float(table.mean())))
-    if k < 2:
-        return None
-    spread = float(table.mean(axis=1).var(ddof=1)) / k
-    seen = share * (1 - share) / spread if spread > 0 else math.inf
-    near_an_end = min(share, 1 - share, other, 1 - other) < _NEAR
-    freedom = k - 1 if near_an_end else math.inf
-    return FewSeeds(share, min(k * answers, seen) if seen > 0 else k * answers, k - 1, rest, freedom)
 
 
 def _questions_alone(table: np.ndarray, by_questions: np.ndarray) -> float:
@@ -230,7 +172,8 @@ def seeds_and_questions(
     if variance.value > 0 and 0 < mean < 1:
         effective = mean * (1 - mean) / variance.value
         wider = wilson(mean, effective, quantile(variance.freedom, level))
-        few = few_seeds(scores, answers, _questions_alone(scores, scores.mean(axis=0)))
+        alone = _questions_alone(scores, scores.mean(axis=0))
+        few = few_seeds(scores.mean(axis=1).tolist(), answers, alone, scores.shape[1] - 1)
         below, above = (0.0, 0.0) if few is None else few.reach(level)
         low, high = max(0.0, min(low, wider[0], mean - below)), min(1.0, max(high, wider[1], mean + above))
     return Interval(mean, low, high, k)
@@ -263,7 +206,7 @@ class Difference:
         """The difference the other way round."""
         found, few = self.difference, self.few
         turned = Interval(-found.mean, -found.high, -found.low, found.n)
-        return replace(self, difference=turned, few=None if few is None else replace(few, share=1 - few.share))
+        return replace(self, difference=turned, few=None if few is None else few.negated())
 
     def _one_sided(self, gap: float, side: int) -> float:
         if math.isnan(self.p_value):
@@ -290,7 +233,8 @@ def paired_difference(
     if answers is None:
         return _difference(float(deltas.mean()), variances, None, len(table), len(below), answers)
     least = _paired_floor(by_questions, answers)
-    few = few_seeds(table, answers, _questions_alone(deltas, by_questions), float(below.mean()))
+    alone = _questions_alone(deltas, by_questions)
+    few = few_seeds(table.mean(axis=1).tolist(), answers, alone, max(1, len(below) - 1))
     return _difference(float(deltas.mean()), variances, least, len(table), len(below), answers, few)
 
 
@@ -312,7 +256,7 @@ def difference_of_seeds(
         return Difference(Interval(gap, float(bounds.low), float(bounds.high), k), float(found.pvalue), 0)
     base_error = _smoothed(float(np.mean(base)), answers if of_base is None else of_base) / len(base)
     least = Variance(_smoothed(float(np.mean(tuned)), answers) / k + base_error, math.inf)
-    few = few_seeds(np.asarray(tuned, float)[:, None], answers, base_error, float(np.mean(base)))
+    few = few_seeds(tuned, answers, base_error)
     return _difference(gap, [], least, k, 0, answers, few)
 
 

@@ -118,7 +118,7 @@ def attend(
         end = min(start + _QUERY_BLOCK, T)
         queries, keys = slice(start, end), slice(0, end if in_order else k.shape[2])
         part = visibility.block(queries, keys)
-        blocks.append(run(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries))
+        blocks.append(run(q[:, queries], k[:, :, keys], v[:, :, keys], part, dropout, queries, by_sums=False))
     return jnp.concatenate(blocks, axis=1)
 
 
@@ -144,8 +144,8 @@ def _reference(
     visibility: Visibility,
     dropout: Dropout | None,
     queries: slice,
-    by_sums: bool = False,
     *,
+    by_sums: bool,
     scale: float,
     window: int | Int32[Array, ""] | None,
 ) -> Float[Array, "B T N H"]:

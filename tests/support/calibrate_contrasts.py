@@ -1,6 +1,7 @@
 """How often contrasts of known effects are told rightly: `python tests/support/calibrate_contrasts.py 1000`.
 
-`base 1000` instead of 1000 gives type I error and coverage of differences from the base model over a grid of shares.
+`base 1000` instead of 1000 gives type I error and coverage of differences from the base model over a grid of shares,
+`logit 1000` where the logits of seeds' shares are normal instead: no model of the statistics, with longer tails.
 
 Each setting is simulated with no difference, and with one of exactly the margin, where neither equivalence nor
 non-inferiority holds and each may be found in 5 % of trials.
@@ -8,12 +9,18 @@ non-inferiority holds and each may be found in 5 % of trials.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from unittest import mock
+
+import numpy as np
+import scipy
 
 from sgtr_jax.report.contrasts import p_values
-from sgtr_jax.report.simulated import Condition, Questions, Size, simulated
+from sgtr_jax.report.simulated import Condition, Questions, Size, _shares, simulated
 
 # The study's sizes: questions, draws, share, how much questions decide, margin.
 EVALUATIONS = {
@@ -70,6 +77,29 @@ def from_base(evaluation: str, seeds: int, share: float, between: float, trials:
     return sum(d.p_value < 0.05 for d in found) / trials, covered / trials
 
 
+def logit_normal(condition: Condition, quantiles: np.ndarray) -> np.ndarray:
+    """Shares of seeds whose logits are normal, with the mean and the standard deviation of the condition."""
+    share, between = condition.share, condition.between
+    if not condition.trained or between == 0 or share in (0, 1):
+        return np.full(len(quantiles), share)
+    middle, spread = _logits_of(share, between)
+    return np.asarray(scipy.special.expit(middle + spread * scipy.stats.norm.ppf(quantiles)))
+
+
+@lru_cache
+def _logits_of(share: float, between: float) -> tuple[float, float]:
+    at, weights = np.polynomial.hermite_e.hermegauss(80)
+
+    def off(logits: np.ndarray) -> list[float]:
+        shares = scipy.special.expit(logits[0] + logits[1] * at)
+        mean = float((weights * shares).sum() / weights.sum())
+        return [mean - share, math.sqrt(float((weights * (shares - share) ** 2).sum() / weights.sum())) - between]
+
+    start = [scipy.special.logit(share), between / share / (1 - share)]
+    middle, spread = scipy.optimize.fsolve(off, start)
+    return float(middle), float(spread)
+
+
 def grid(trials: int, evaluations: Sequence[str]) -> None:
     """Print the table of differences from the base model: percent of type I error and of coverage."""
     print("| evaluation | share | sd between seeds | 2 seeds | 3 seeds | 5 seeds |")
@@ -96,7 +126,8 @@ def main(trials: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "base":
-        grid(int(sys.argv[2]), sys.argv[3:] or list(SIZES))
+    if sys.argv[1] in ("base", "logit"):
+        with mock.patch("sgtr_jax.report.simulated._shares", logit_normal if sys.argv[1] == "logit" else _shares):
+            grid(int(sys.argv[2]), sys.argv[3:] or list(SIZES))
     else:
         main(int(sys.argv[1]))
