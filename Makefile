@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/sgtr run configs/demo.yaml
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
