@@ -23,6 +23,7 @@ from sgtr_jax.data.packing import Example, pack
 from sgtr_jax.distributed.launch import start_jax
 from sgtr_jax.distributed.layout import layer_layout
 from sgtr_jax.distributed.mesh import SAMPLING, MeshConfig, data_sharding, make_mesh, put
+from sgtr_jax.distributed.rates import copy_bandwidth, least_seconds, matrix_rate
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.models.decoder import abstract_params
 from sgtr_jax.models.families import spec_from_config
@@ -49,7 +50,8 @@ class Ours:
         leaves = [_random(i, leaf.shape, path[-1].key) for i, (path, leaf) in enumerate(paths)]
         self.base = jax.block_until_ready(jax.tree.unflatten(structure, leaves))
         self.programs = DecodePrograms(self.spec, self.mesh)
-        self.flops, self.bandwidth = matrix_rate(shape.tiny), copy_bandwidth(shape.tiny)
+        tiny = shape.tiny
+        self.flops, self.bandwidth = matrix_rate(256 if tiny else 8192), copy_bandwidth(1 << 16 if tiny else 1 << 30)
 
     def measure(self, case: str) -> Measured:
         """Run a case; compiling is not counted."""
@@ -112,7 +114,7 @@ class Ours:
                 for chain in made or [None] for i, prompt in enumerate(ac.prompts(self.shape, count, length))
                 for n in range(samples)]  # fmt: skip
         engine = Engine(self.spec, self.base, self.mesh, made or None, programs=self.programs)
-        return _least(lambda: engine.sample(rows), 3)
+        return least_seconds(lambda: engine.sample(rows), 3)
 
     def _decode(self, rows: int, chains: int) -> Measured:
         """Tokens alone: two lengths in caches of the same slots, and the difference."""
@@ -145,7 +147,7 @@ class Ours:
         if shared:
             asked = [(*asked[i - i % 24][:shared], *prompt[shared:]) for i, prompt in enumerate(asked)]
         engine = Engine(self.spec, self.base, self.mesh, programs=self.programs)
-        seconds = _least(lambda: engine.next_token_logprobs(asked, [(5, 6)] * count), 2)
+        seconds = least_seconds(lambda: engine.next_token_logprobs(asked, [(5, 6)] * count), 2)
         whole, groups = self.shape.prompt_flops(count, length), -(-count // 24)
         saved = self.shape.prompt_flops(count - groups, shared) if shared else 0.0
         return count, seconds, (whole - saved) / self.flops
@@ -157,31 +159,6 @@ def adapter_of(spec: Any, seed: int) -> Adapter:
     fill = partial(jax.random.normal, jax.random.key(100 + seed))
     params = {name: {"a": pair["a"], "b": 0.01 * fill(pair["b"].shape)} for name, pair in adapter.params.items()}
     return Adapter(params, adapter.scale)
-
-
-def matrix_rate(tiny: bool) -> float:
-    """FLOP/s of a large bfloat16 product."""
-    size = 256 if tiny else 8192
-    x = jnp.ones((size, size), jnp.bfloat16)
-    product = jax.jit(lambda a, b: a @ b)
-    return 20 * 2 * size**3 / _least(lambda: [product(x, x) for _ in range(20)], 3)
-
-
-def copy_bandwidth(tiny: bool) -> float:
-    """Bytes/s read and written by a copy of an array that no cache holds."""
-    x = jnp.ones((1 << 16) if tiny else (1 << 30), jnp.float32)
-    copy = jax.jit(lambda a: a + 1)
-    return 5 * 2 * x.nbytes / _least(lambda: [copy(x) for _ in range(5)], 3)
-
-
-def _least(work: Callable[[], Any], times: int) -> float:
-    jax.block_until_ready(work())
-    seconds = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        jax.block_until_ready(work())
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds)
 
 
 def _random(number: int, shape: tuple[int, ...], name: str) -> jax.Array:

@@ -247,7 +247,7 @@ def test_as_many_rows_as_memory_holds(model: Model, monkeypatch: pytest.MonkeyPa
         seen.append(1)
         return 100 if len(seen) > 2 else 10_000  # the first two programs are too large
 
-    monkeypatch.setattr(engine_module, "device_memory", lambda mesh: 1000)
+    monkeypatch.setattr(engine_module, "usable_memory", lambda mesh: 900)
     monkeypatch.setattr(engine_module, "peak_bytes", peak)
     assert model.engine_for({"base": ()}).sample(rows) == wanted and len(seen) == 3
     monkeypatch.setattr(engine_module, "peak_bytes", lambda compiled: 10_000)

@@ -103,10 +103,34 @@ def test_how_many_at_once_follows_from_memory_or_is_set(
     monkeypatch.setattr(program, "peak_bytes", spy)
     at_once("seen")
     # A device that has room for two of the four runs' program, and not for four.
-    monkeypatch.setattr(program, "device_memory", lambda mesh: int(0.6 * needed[0] / memory.MEMORY_SHARE))
+    monkeypatch.setattr(program, "usable_memory", lambda mesh: int(0.6 * needed[0]))
     assert at_once("tight") in (1, 2)
     for i in range(4):
         assert distance(tmp_path / f"free{i}", tmp_path / f"tight{i}") < 1e-4
+
+
+def test_remat_auto_takes_the_fastest_that_fits(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sgtr_jax.train.program import Programs
+
+    asked: list[tuple[str, int]] = []
+    room: set[tuple[str, int]] = set()
+
+    def fits(self: Programs, runs: int, *_: object) -> bool:
+        asked.append((self.remat, runs))
+        return (self.remat, runs) in room
+
+    monkeypatch.setattr(Programs, "fits", fits)
+    found = []
+    for fitting in ({("light", 2), ("none", 1)}, {("full", 1)}):
+        asked.clear()
+        room.clear()
+        room.update(fitting)
+        list(finetune_all([job(model, tmp_path / f"{len(found)}{i}", f"seed={i}", "remat=auto") for i in range(2)]))
+        report = json.loads((tmp_path / f"{len(found)}0" / "report.json").read_text())
+        found.append((report["remat"], report["runs_at_once"], len(asked)))
+    # More runs at once come before less to compute again; what was asked first was the fastest.
+    assert found == [("light", 2, 2), ("full", 1, 6)] and asked[0] == ("none", 2)
+    assert distance(tmp_path / "00", tmp_path / "10") < 1e-4
 
 
 def test_places_shrink_as_runs_end() -> None:

@@ -122,6 +122,7 @@ ALLOWED: dict[str, set[str]] = {
         "files",
         "finetune",
         "json_types",
+        "models",
         "near",
         "progress",
         "report",

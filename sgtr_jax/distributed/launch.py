@@ -18,7 +18,7 @@ _FAREWELL_SECONDS = 10.0
 
 
 def start_jax() -> None:
-    """Join the other processes of the job, if any, and switch on the persistent compilation cache.
+    """Join the other processes of the job, if any, switch on the persistent compilation cache, and use all of a GPU.
 
     A process is one of several where `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` say so, or
     where `SGTR_DISTRIBUTED=auto` asks JAX to find out by itself (TPU pods, Slurm). All must have started within
@@ -29,6 +29,9 @@ def start_jax() -> None:
     """
     import jax
 
+    from sgtr_jax.distributed.memory import reserve_gpu_memory
+
+    reserve_gpu_memory()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

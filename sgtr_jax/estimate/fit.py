@@ -62,6 +62,7 @@ def meshes(spec: ModelSpec, chips: int) -> Iterator[MeshShape]:
 
 def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: int, shape: PackedShape) -> Fit:
     """Compile a step of `runs` runs packed into `shape` for a mesh of such chips, which need not be here."""
+    config = config.remat_to_try()[-1]  # `auto` comes to the last where nothing else fits
     mesh = (devices.shape["replica"], devices.shape["fsdp"], devices.shape["tensor"])
     limit = chip.memory_gb
     weights = spec.projection_parameters

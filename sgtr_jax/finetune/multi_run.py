@@ -40,7 +40,7 @@ class MultiRunTrainer:
         self._members, self._folder, self._considered = members, folder, considered
         self._config = members[0].config
         self._spec, self._mesh = base.spec, base.mesh
-        self._programs = Programs(self._spec, self._config, self._mesh)
+        self._programs = Programs(self._spec, self._config.remat_to_try()[-1], self._mesh)
         self._merge_lost: list[dict[str, float]] | None = None
         # What is frozen below all runs, and what full mode starts from.
         self._base: Params | None = base.params
@@ -55,7 +55,7 @@ class MultiRunTrainer:
         shapes = self._shapes()
         merged = self._config.merge is not None
         chains = align([() if merged else self._frozen_chain(one) for one in self._members])
-        at_once = self._max_runs(shapes, chains)
+        at_once = self._fit_memory(shapes, chains)
         for at in range(0, len(self._members), at_once):
             batch = list(zip(self._members, chains, strict=True))[at : at + at_once]
             members = {self._run(one, chain): one for one, chain in batch}
@@ -82,18 +82,26 @@ class MultiRunTrainer:
     def _frozen_chain(self, one: Prepared) -> Chain:
         return tuple(load_adapter(path, self._spec, self._mesh, TRAINING)[0] for path in one.job.chain)
 
-    def _max_runs(self, shapes: PackedShapes, chains: list[Chain]) -> int:
+    def _fit_memory(self, shapes: PackedShapes, chains: list[Chain]) -> int:
+        """The number of runs at once. Where `remat` is auto, the programs become the fastest kind that fits."""
         wanted = min(self._config.runs_at_once or len(self._members), len(self._members))
-        if self._config.runs_at_once is not None or wanted == 1:
+        fixed = self._config.runs_at_once is not None
+        candidates = [Programs(self._spec, config, self._mesh) for config in self._config.remat_to_try()]
+        self._programs = candidates[-1]
+        if len(candidates) == 1 and (fixed or wanted == 1):
             return wanted
         make, given = self._begin(self._members[0])
         state = jax.eval_shape(make, *given)
         constants = self._constants(self._members[0], chains[0])
-        while wanted > 1:
-            if self._programs.fits(wanted, shapes.all[-1], *self._batched(state, constants, wanted)):
-                break
+        while True:
+            arguments = self._batched(state, constants, wanted)
+            for programs in candidates if len(candidates) > 1 or wanted > 1 else ():
+                if programs.fits(wanted, shapes.all[-1], *arguments):
+                    self._programs = programs
+                    return wanted
+            if fixed or wanted == 1:
+                return wanted
             wanted = -(-wanted // 2)
-        return wanted
 
     def _batched(
         self, state: TrainState, constants: RunConstants, runs: int
@@ -177,6 +185,7 @@ class MultiRunTrainer:
             **data_report(one),
             **summary.to_json(),
             "runs_at_once": at_once,
+            "remat": self._programs.remat,
             "programs_compiled": self._programs.count,
             "compile_seconds": round(self._programs.compile_seconds, 1),
             "mesh": dict(self._mesh.shape),

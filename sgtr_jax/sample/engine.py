@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sgtr_jax.arrays import Params
-from sgtr_jax.distributed.memory import MEMORY_SHARE, device_memory, peak_bytes
+from sgtr_jax.distributed.memory import peak_bytes, usable_memory
 from sgtr_jax.distributed.mesh import SAMPLING, data_size, put, shardings
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.lora.adapter import Adapter, Chain
@@ -176,7 +176,7 @@ class Engine:
         longest = max(_cache_slots(request) for request in requests)
         cache_slots = _whole_cache_slots(longest)
         own_stops = max(len(request.stop_ids) for request in requests)
-        limit = device_memory(list(self.mesh.devices.flat))
+        limit = usable_memory(list(self.mesh.devices.flat))
         while True:
             shape = DecodeShape(
                 slots=wanted,
@@ -189,7 +189,7 @@ class Engine:
             )
             try:
                 program = self._programs.get(self.params, adapters, shape)
-                if limit is None or peak_bytes(program.compiled) <= MEMORY_SHARE * limit:
+                if limit is None or peak_bytes(program.compiled) <= limit:
                     return program, shape, adapters
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):

@@ -85,9 +85,9 @@ class TrainConfig(Config):
     # How long the model may think: 0 closes the thinking block (Seed-OSS, Qwen3), other numbers are an argument of
     # Seed-OSS's chat template. null: the template's default.
     thinking_budget: int | None = None
-    # What is recomputed in the backward pass: nothing, all but the large products, or everything. It changes speed and
-    # memory only.
-    remat: Literal["none", "light", "full"] = "full"
+    # What is recomputed in the backward pass: nothing, all but the large products, or everything. auto: the first of
+    # these with which the most runs fit into memory at once. It changes speed and memory only.
+    remat: Literal["auto", "none", "light", "full"] = "full"
     # The implementation of attention. auto: splash on TPU, flash on GPU, xla elsewhere. It changes speed and memory
     # only.
     attention: Literal["auto", "xla", "splash", "flash"] = "auto"
@@ -110,6 +110,11 @@ class TrainConfig(Config):
         if self.merge is not None and self.base_dtype is not None:
             raise ValueError("merge: bfloat16 and base_dtype: int8 cannot be combined")
         return self
+
+    def remat_to_try(self) -> tuple[TrainConfig, ...]:
+        """The config with each value that `remat: auto` stands for, the fastest first; as it is for any other."""
+        kinds = ("none", "light", "full") if self.remat == "auto" else (self.remat,)
+        return tuple(self.model_copy(update={"remat": kind}) for kind in kinds)
 
     @property
     def template_kwargs(self) -> JsonObject:

@@ -10,7 +10,7 @@ from jax.stages import Compiled, Lowered
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import PackedShape
-from sgtr_jax.distributed.memory import MEMORY_SHARE, device_memory, peak_bytes
+from sgtr_jax.distributed.memory import peak_bytes, usable_memory
 from sgtr_jax.distributed.mesh import TRAINING, data_sharding, data_size, shardings
 from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.attention_choice import attention_for, equal_cost_length
@@ -43,6 +43,11 @@ class Programs:
     def count(self) -> int:
         """Programs compiled so far."""
         return len(self._compiled)
+
+    @property
+    def remat(self) -> str:
+        """What is recomputed in the backward pass."""
+        return self._config.remat
 
     @property
     def row_multiple(self) -> int:
@@ -81,14 +86,14 @@ class Programs:
         self, runs: int, shape: PackedShape, state: TrainState, base: Params | None, constants: RunConstants
     ) -> bool:
         """Whether that step's memory is within what a device has."""
-        limit = device_memory(list(self.mesh.devices.flat))
+        limit = usable_memory(list(self.mesh.devices.flat))
         try:
             program = self.get(runs, shape, state, base, constants)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return False
-        return limit is None or peak_bytes(program) <= MEMORY_SHARE * limit
+        return limit is None or peak_bytes(program) <= limit
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:

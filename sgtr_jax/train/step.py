@@ -73,6 +73,8 @@ def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) ->
 
 def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> GradientFunction:
     """`(params, base, fixed, batch, key)` to the mean loss over a step's targets and its gradient, for one run."""
+    remat = config.remat
+    assert remat != "auto"  # settled, see `TrainConfig.remat_to_try`
 
     def loss_sum(
         params: Params, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
@@ -85,7 +87,7 @@ def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind
             batch["segments"],
             chain=constants.chain if full else (*constants.chain, Adapter(params, constants.scale)),
             dropouts=_dropout(spec, config, key, batch),
-            remat=config.remat,
+            remat=remat,
             attention=attention,
         )
         return target_loss(decoder, hidden, batch, head_is_frozen=not full)

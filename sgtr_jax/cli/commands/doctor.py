@@ -36,10 +36,14 @@ def add_to(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each check. Returns 1 if one found a problem."""
+    from sgtr_jax.distributed.memory import reserve_gpu_memory
+
+    reserve_gpu_memory()
     bucket: str | None = args.bucket
     checks: dict[str, Callable[[], Finding]] = {
         "python": _python, "packages": _packages, "jax and jaxlib": _matching, "devices": _devices,
-        "product and sum on every device": _compute, "memory": _memory, "disk": _disk, "keys": _keys,
+        "product and sum on every device": _compute, "speed of a device": _speed, "attention": _attention,
+        "memory": _memory, "disk": _disk, "keys": _keys,
         "Hugging Face hub": _hub,
     }  # fmt: skip
     if bucket is not None:
@@ -78,7 +82,9 @@ def _packages() -> Finding:
 
 def _matching() -> Finding:
     jax, jaxlib = (importlib.metadata.version(name) for name in ("jax", "jaxlib"))
-    fix = None if jax == jaxlib else "pip install -U jax jaxlib (and jax[tpu] or jax[cuda12]) in one command"
+    fix = (
+        None if jax == jaxlib else "pip install -U jax jaxlib (and jax[tpu], jax[cuda12] or jax[cuda13]) in one command"
+    )
     return f"{jax} and {jaxlib}", fix
 
 
@@ -94,7 +100,12 @@ def _devices() -> Finding:
             "JAX does not see this machine's TPU chips: pip install 'jax[tpu]', and end who else uses them",
         )
     if jax.default_backend() == "cpu" and shutil.which("nvidia-smi"):
-        return found, "this machine has a GPU that JAX does not see: pip install 'jax[cuda12]'"
+        return found, (
+            "this machine has a GPU that JAX does not see: pip install 'sgtr-jax[cuda12]' "
+            "(or cuda13, with a driver of version 580 or newer)"
+        )
+    if jax.default_backend() == "gpu":
+        found += f", {jax.devices()[0].client.platform_version.strip().splitlines()[-1]}"
     return found, None
 
 
@@ -113,8 +124,33 @@ def _compute() -> Finding:
     return f"{float(total):.0f}, expected {wanted:.0f}", fix
 
 
+def _speed() -> Finding:
+    import jax
+
+    from sgtr_jax.distributed.rates import copy_bandwidth, matrix_rate
+
+    if jax.default_backend() == "cpu":
+        return "not measured on a CPU", None
+    flops, bandwidth = matrix_rate(), copy_bandwidth()
+    return f"{flops / 1e12:.0f} TFLOP/s in a large bfloat16 product, {bandwidth / 1e12:.2f} TB/s in a copy", None
+
+
+def _attention() -> Finding:
+    import jax
+
+    from sgtr_jax.models.attention_choice import attention_for
+    from sgtr_jax.models.flash import flash_problem
+
+    kind = attention_for(jax.default_backend())
+    slow = jax.default_backend() == "gpu" and kind != "flash"
+    fix = f"flash attention cannot be used: {flash_problem()}; pip install 'sgtr-jax[cuda12]' or [cuda13]"
+    return kind, fix if slow else None
+
+
 def _memory() -> Finding:
     import jax
+
+    from sgtr_jax.distributed.memory import reserve_gpu_memory
 
     stats = jax.local_devices()[0].memory_stats() or {}
     limit, used = stats.get("bytes_limit"), stats.get("bytes_in_use", 0)
@@ -122,7 +158,12 @@ def _memory() -> Finding:
     if not limit:
         return f"{host:.1f} GB free on the host", None
     fix = "another program holds the device's memory: end it" if used > 0.5 * limit else None
-    return f"{(limit - used) / 1e9:.1f} of {limit / 1e9:.1f} GB free on a device, {host:.1f} GB on the host", fix
+    found = f"{(limit - used) / 1e9:.1f} of {limit / 1e9:.1f} GB free on a device, {host:.1f} GB on the host"
+    if jax.default_backend() == "gpu":
+        found += (
+            f" (JAX reserves {reserve_gpu_memory():.0%} of a card; XLA_PYTHON_CLIENT_MEM_FRACTION sets another share)"
+        )
+    return found, fix
 
 
 def _disk() -> Finding:
