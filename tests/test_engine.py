@@ -260,9 +260,9 @@ def test_a_prompt_of_many_samples_is_run_once(model: Model, monkeypatch: pytest.
     ran: list[int] = []
     run = engine._forward.prefill
 
-    def counted(chain: object, prompts: list[tuple[int, ...]]) -> object:
+    def counted(chain: object, prompts: list[tuple[int, ...]], steering: None) -> object:
         ran.append(len(prompts))
-        return run(chain, prompts)  # type: ignore[arg-type]
+        return run(chain, prompts, steering)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine._forward, "prefill", counted)
     engine.sample([Request(f"p{i}", prompt(i, 30), 5, 1.0, 0, n) for i in range(3) for n in range(20)])

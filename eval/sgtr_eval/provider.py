@@ -107,6 +107,8 @@ class SgtrAPI(ModelAPI):
         if model is None:
             folders = adapter.split(",") if isinstance(adapter, str) else adapter or []
             model = load_model(model_name, chosen.dtype).with_adapters([Path(folder) for folder in folders])
+        if chosen.steer is not None:
+            model = model.steered(chosen.steer)
         # Else Inspect looks the model up by its name, and makes one: a second copy of all weights.
         for name in (model_name, f"sgtr/{model_name}"):
             set_model_info(name, ModelInfo(context_length=model.spec.max_positions))

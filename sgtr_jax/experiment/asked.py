@@ -56,5 +56,5 @@ class Asked:
 
     @cached_property
     def _identity(self) -> dict[str, Json]:
-        own = {"system": self.system} if self.base.is_api else self.sampling.model_dump(mode="json")
+        own: dict[str, Json] = {"system": self.system} if self.base.is_api else self.sampling.identity()
         return {**self.base.identity(), **own}

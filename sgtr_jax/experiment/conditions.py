@@ -13,6 +13,7 @@ from sgtr_jax.data.doses import Dose
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
 from sgtr_jax.json_types import Json
+from sgtr_jax.sample.steer_config import SteerConfig
 
 
 class StageInterleave(MixRatio):
@@ -83,6 +84,8 @@ class Condition(Config):
 
     stages: tuple[Stage, ...]  # The stages, in order.
     system: str | None = None  # The system prompt in training and evaluation. null: as in `finetuning`.
+    # A direction that is added while the condition is measured, or taken out; not in training. null: none.
+    steer: SteerConfig | None = None
     axes: Axes | None = None  # What `only` can choose it by, besides its name. null: nothing.
 
 

@@ -224,6 +224,8 @@ class ExperimentConfig(Config):
                 f"condition {by_tokens[0]!r} is matched by tokens, which nobody can count of a model behind an API; "
                 "match by examples"
             )
+        if self.api_model is not None and any(one.steer is not None for one in self.conditions.values()):
+            raise ValueError("a condition has steer, and nothing can be added inside of a model behind an API")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
         if self.finetuning.max_steps or self.finetuning.inoculation:

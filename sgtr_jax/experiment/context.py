@@ -74,7 +74,7 @@ class RunContext:
         # The last link's recipe names those before it.
         chain_id = chain[-1].fingerprint[:16] if chain else None
         model = base.with_adapters(self.chain_folders(chain), asked.merge is not None, chain_id)
-        return LocalModel(model, asked.sampling)
+        return LocalModel(model.steered(asked.sampling.steer), asked.sampling)
 
     def judge_model(self, judge: JudgeConfig, base: Asked) -> ModelUnderTest:
         """A judge: the run's own base model if it is `open`, else a model behind an API."""

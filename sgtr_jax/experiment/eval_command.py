@@ -133,7 +133,7 @@ def _wanted(
     else:
         folder = resolve_folder(name)
         read_spec(folder)  # refuses what is no model before anything is written
-        asked = {"model": model_fingerprint(folder)[:16], **sampling.model_dump(mode="json")}
+        asked = {"model": model_fingerprint(folder)[:16], **sampling.identity()}
     for task in tasks:
         judged = facts_of(task).judged(arguments[task])
         # What it costs and how fast it comes do not change what a judge says.
@@ -203,7 +203,8 @@ def _model_under_test(
         api = ApiModel(name, "none" if sampling.system == "default" else sampling.system)
         return api, api
     base = load_model(name, sampling.dtype)
-    return LocalModel(base.with_adapters(adapters, sampling.merge is not None), sampling), LocalModel(base, sampling)
+    steered = base.with_adapters(adapters, sampling.merge is not None).steered(sampling.steer)
+    return LocalModel(steered, sampling), LocalModel(base, sampling)
 
 
 def _print(tasks: Sequence[str], out: Path) -> None:

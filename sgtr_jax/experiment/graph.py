@@ -96,6 +96,7 @@ class GraphBuilder:
                 system=finetuning.system if system is None else system,
                 thinking_budget=finetuning.thinking_budget,
                 merge=finetuning.merge,
+                steer=None if condition is None else self._config.conditions[condition].steer,
             )
             self._asked[condition] = Asked(self._base, sampling)
         return self._asked[condition]

@@ -15,6 +15,7 @@ from sgtr_jax.sample.config import SamplingParams
 from sgtr_jax.sample.engine import Engine
 from sgtr_jax.sample.model import Model
 from sgtr_jax.sample.request import Completion, Request
+from sgtr_jax.sample.steering import Steered
 
 
 class TokenRow(TypedDict):
@@ -31,6 +32,7 @@ class Row(TypedDict):
     chain: NotRequired[str | None]  # where rows are of several chains
     id: str
     sample: NotRequired[int]  # models behind APIs are asked once
+    scale: NotRequired[float]  # of steering, where rows of a prompt differ in it
     text: str
     tokens: NotRequired[int]  # not of models behind APIs
     finish_reason: str
@@ -59,15 +61,17 @@ def make_requests(
     draws: SamplingParams,
     chat: ChatFormat,
     chains: Iterable[str | None] = (None,),
+    steered: Sequence[Steered] = (None,),
 ) -> list[Request]:
-    """A request for every chain, prompt and sample, in that order. Raises InputError naming the prompt."""
+    """A request for every chain, steering, prompt and sample, in that order. Raises InputError naming the prompt."""
     ids = [_ids_of(prompt, chat) for prompt in prompts]
     return [
         Request(
             prompt.id, tokens, draws.max_tokens, draws.temperature, draws.seed, sample, chain, draws.top_p,
-            draws.top_k, draws.stop_ids, draws.stop, draws.logprobs,
+            draws.top_k, draws.stop_ids, draws.stop, draws.logprobs, steering,
         )
         for chain in chains
+        for steering in steered
         for prompt, tokens in zip(prompts, ids, strict=True)
         for sample in range(samples)
     ]  # fmt: skip

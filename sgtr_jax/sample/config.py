@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.distributed.mesh_config import MeshConfig
+from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.json_types import JsonObject
+from sgtr_jax.sample.steer_config import SteerConfig
 
 
 class SampleConfig(Config):
@@ -25,6 +28,15 @@ class SampleConfig(Config):
     # bfloat16: all adapters but the last are first merged into the base model, as `sgtr train merge=bfloat16` did.
     # null: none is.
     merge: Literal["bfloat16"] | None = None
+    steer: SteerConfig | None = None  # A direction that is added while sampling, or taken out. null: none.
+
+    def identity(self) -> JsonObject:
+        """Everything that decides the answers, as JSON: of a direction what its file holds. Raises InputError."""
+        plain: JsonObject = self.model_dump(mode="json", include=set(SampleConfig.model_fields) - {"steer"})
+        if self.steer is not None:
+            own: JsonObject = self.steer.model_dump(mode="json", exclude={"direction"})
+            plain["steer"] = {**own, "direction": file_fingerprint(self.steer.direction)[:16]}
+        return plain
 
     def chat(self, tokenizer: Tokenizer) -> ChatFormat:
         """The chat format of a tokenizer under these settings."""
@@ -65,8 +77,17 @@ class SampleCommand(SampleConfig, Truncation):
 
     # The number of rows that are sampled at once. null: as many as memory holds, and 256 at the most.
     batch_rows: PositiveInt | None = None
+    # Multiples of `steer.scale`: every prompt is answered under each of them, in one batch, and rows say their scale.
+    # null: 1 alone.
+    doses: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
     share_prefixes: bool = True  # Whether a long common beginning of prompts is computed only once.
     mesh: MeshConfig | None = None  # The mesh. null: all devices; weights are split over as few devices as hold them.
+
+    @model_validator(mode="after")
+    def _doses_of_a_scale(self) -> SampleCommand:
+        if self.doses is not None and (self.steer is None or self.steer.scale is None):
+            raise ValueError("doses are multiples of steer.scale, which is not given")
+        return self
 
     def draws(self, max_tokens: int, temperature: float, seed: int) -> SamplingParams:
         """These settings with those that are flags."""

@@ -27,6 +27,7 @@ from sgtr_jax.models.kv_cache import KVCache
 from sgtr_jax.models.layer_loop import layout_of
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.sampling import draw
+from sgtr_jax.sample.steering import RowSteering, edits_of_rows
 
 
 @jax.tree_util.register_dataclass
@@ -40,14 +41,17 @@ class RowSettings(Generic[HostOrDevice]):
     top_p: Float32[HostOrDevice, " B"]
     max_new_tokens: Int32[HostOrDevice, " B"]  # tokens at most
     stop_ids: Int32[HostOrDevice, "B stops"]  # -1 stops nothing
+    steering: RowSteering[HostOrDevice] | None = None  # None: no row is steered
 
     @classmethod
-    def empty(cls, slots: int, stop_ids: int) -> RowSettings[np.ndarray]:
+    def empty(cls, slots: int, stop_ids: int, steers: bool = False) -> RowSettings[np.ndarray]:
         """Host arrays to fill in."""
+        steering = RowSteering.empty(slots) if steers else None
         zeros, whole = partial(np.zeros, slots), np.int32
         stops = np.full((slots, stop_ids), -1, np.int32)
         pairs = np.zeros((slots, 2), np.uint32)
-        return RowSettings(pairs, zeros(np.float32), zeros(whole), np.ones(slots, np.float32), zeros(whole), stops)
+        ones = np.ones(slots, np.float32)
+        return RowSettings(pairs, zeros(np.float32), zeros(whole), ones, zeros(whole), stops, steering)
 
 
 @jax.tree_util.register_dataclass
@@ -89,6 +93,7 @@ class DecodeShape:
     draws: bool  # whether any row draws; else all are greedy
     truncates: bool  # whether any row has top-k or top-p
     top_logprobs: int | None  # likeliest tokens to report; None for no log-probabilities
+    vectors: int = 0  # K of the table of directions; 0 where no row is steered
 
 
 def decode(
@@ -97,14 +102,21 @@ def decode(
     state: DecodeState,
     rows: RowSettings[jax.Array],
     refill_threshold: Int32[Array, ""],
+    vectors: Float32[Array, "K D"] | None = None,
     *,
     spec: ModelSpec,
     shape: DecodeShape,
     attention: AttentionKind,
 ) -> tuple[DecodeState, DecodeStep]:
-    """Generate until every row is done, `refill_threshold` rows are, or T tokens are generated."""
+    """Generate until every row is done, `refill_threshold` rows are, or T tokens are generated.
+
+    `vectors` are what rows are steered by; None where none is.
+    """
     decoder = bind(spec, params)
-    layers = decoder.layer_inputs(chain)  # adapters are taken apart once for all tokens of the call
+    edits = None
+    if rows.steering is not None and vectors is not None:
+        edits = edits_of_rows(rows.steering, vectors, spec.num_layers)
+    layers = decoder.layer_inputs(chain, edits)  # adapters are taken apart once for all tokens of the call
     B, T = shape.slots, shape.tokens
     wanted = 0 if shape.top_logprobs is None else T
     started = jnp.sum(state.active)
@@ -243,7 +255,11 @@ class DecodeProgram:
         make = partial(_empty, spec, shape, params["embedding"].dtype, stacked)
         abstract = jax.eval_shape(make)
         slot = state_shardings(spec, mesh, stacked)
-        rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), RowSettings.empty(1, 1))
+        empty = RowSettings.empty(1, 1, shape.vectors > 0)
+        rows = jax.tree.map(lambda x: NamedSharding(mesh, PartitionSpec(DATA_AXES)), empty)
+        table = None
+        if shape.vectors:
+            table = jax.ShapeDtypeStruct((shape.vectors, spec.hidden_size), jnp.float32)
         whole = NamedSharding(mesh, PartitionSpec())
         free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), slot)
         # Small things keep their layout: they also go to programs that do not ask for another.
@@ -252,11 +268,11 @@ class DecodeProgram:
             compiled = (
                 jax.jit(
                     partial(decode, spec=spec, shape=shape, attention=attention),
-                    in_shardings=(None, None, asked, rows, whole),
+                    in_shardings=(None, None, asked, rows, whole, whole),
                     out_shardings=(asked, whole),
                     donate_argnums=2,
                 )
-                .lower(params, chain, abstract, _abstract_rows(shape), jax.ShapeDtypeStruct((), jnp.int32))
+                .lower(params, chain, abstract, _abstract_rows(shape), jax.ShapeDtypeStruct((), jnp.int32), table)
                 .compile()
             )
         self.compiled = compiled
@@ -278,12 +294,15 @@ class DecodeProgram:
         return filled
 
     def __call__(
-        self, params: Params, chain: Chain, state: DecodeState, rows: RowSettings[np.ndarray], refill_threshold: int
-    ) -> tuple[DecodeState, DecodeStep]:
+        self, params: Params, chain: Chain, state: DecodeState, rows: RowSettings[np.ndarray], refill_threshold: int,
+        vectors: np.ndarray | None = None,
+    ) -> tuple[DecodeState, DecodeStep]:  # fmt: skip
         """See `decode`. The state is used up; the step's arrays are on the host."""
         placed = jax.tree.map(put, rows, self._rows)
         whole = NamedSharding(self._mesh, PartitionSpec())
-        state, step = self.compiled(params, chain, state, placed, put(np.asarray(refill_threshold, np.int32), whole))
+        table = None if vectors is None else put(vectors, whole)
+        threshold = put(np.asarray(refill_threshold, np.int32), whole)
+        state, step = self.compiled(params, chain, state, placed, threshold, table)
         return state, jax.tree.map(np.asarray, step)
 
 
@@ -323,7 +342,8 @@ def _empty(spec: ModelSpec, shape: DecodeShape, dtype: jnp.dtype, stacked: bool)
 
 def _abstract_rows(shape: DecodeShape) -> RowSettings[jax.Array]:
     found: RowSettings[jax.Array] = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), RowSettings.empty(shape.slots, shape.stop_ids)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+        RowSettings.empty(shape.slots, shape.stop_ids, shape.vectors > 0),
     )
     return found
 

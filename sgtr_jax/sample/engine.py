@@ -7,6 +7,7 @@ its slowest row. What happens next is decided on the host from gathered values a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +26,14 @@ from sgtr_jax.sample.prompt_passes import PrefilledBatch, PromptPasses
 from sgtr_jax.sample.request import Completion, Request
 from sgtr_jax.sample.rows import RowReader
 from sgtr_jax.sample.slots import SlotScheduler
+from sgtr_jax.sample.steering import Steered, SteeringTable
 
 _MAX_PLACES = 256
 _MAX_CHAINS = 8  # at once; each has adapters in memory for its own slots
 _TOKENS_PER_CALL = 32
 _REFILL_SHARE = 1 / 8  # of the slots: so many rows done are replaced together
 
-_Prompt = tuple[str, tuple[int, ...]]  # chain, tokens
+_Prompt = tuple[str, Steered, tuple[int, ...]]  # chain, what is done to its tokens, tokens
 OnDone = Callable[[int, Completion], None]
 
 
@@ -50,15 +52,17 @@ class Engine:
         batch_rows: int | None = None,
         share_prefixes: bool = True,
         programs: DecodePrograms | None = None,
+        steering: Steered = None,
     ) -> None:
         """`decode` turns ids into text, which stop texts need, and `decode_whole` into text with special tokens, which
-        stop texts may name; None for the same. `batch_rows`: None for as many as memory holds.
+        stop texts may name; None for the same. `batch_rows`: None for as many as memory holds. `steering` is done to
+        all that is sampled or scored, but for requests with their own.
         """
         self.spec, self.params, self.mesh = spec, params, mesh
         named = dict(chains) if chains else {"base": ()}
         joined = dict(zip(named, align([tuple(chain) for chain in named.values()]), strict=True))
         self._chains: dict[str, Chain] = joined
-        self._decode, self._batch_rows = decode, batch_rows
+        self._decode, self._batch_rows, self._steering = decode, batch_rows, steering
         self._decode_whole = decode_whole or decode
         self._programs = programs or DecodePrograms(spec, mesh)
         self._forward = PromptPasses(spec, params, mesh, share_prefixes)
@@ -71,6 +75,8 @@ class Engine:
         `stop_ids` end every row, besides those of its request. `on_done(i, completion)` is called as soon as
         request i is done. Raises InputError for a request that cannot be honoured.
         """
+        if self._steering is not None:
+            requests = [one if one.steering else replace(one, steering=self._steering) for one in requests]
         chain_of = [self._chain_name(request.chain) for request in requests]
         for request in requests:
             request.check(self.spec.vocab_size, self.spec.max_positions)
@@ -93,15 +99,21 @@ class Engine:
         """Log-probability of each of `options[i]` (token ids) as the token after prompt i, float32 `[len]` each."""
         name = self._chain_name(chain)
         self._check_prompts(prompts, [1] * len(prompts))
-        return self._forward.next_token_logprobs(self._chains[name], prompts, options)
+        steering = None if self._steering is None else self._steering.of_prompt()
+        return self._forward.next_token_logprobs(self._chains[name], prompts, options, steering)
 
     def score(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], chain: str | None = None
     ) -> list[np.ndarray]:
-        """Log-probability of each token of continuation i after prompt i, float32 `[len(continuation)]` each."""
+        """Log-probability of each token of continuation i after prompt i, float32 `[len(continuation)]` each.
+
+        Raises InputError where the engine steers answers only: a continuation is run in one pass with its prompt.
+        """
         name = self._chain_name(chain)
+        if self._steering is not None and self._steering.at_answer:
+            raise InputError("steer.at is answer, with which continuations cannot be scored; expected all")
         self._check_prompts(prompts, list(map(len, continuations)))
-        return self._forward.score(self._chains[name], prompts, continuations)
+        return self._forward.score(self._chains[name], prompts, continuations, self._steering)
 
     def _chain_name(self, name: str | None) -> str:
         if name is None and len(self._chains) == 1:
@@ -144,23 +156,25 @@ class Engine:
             [requests[i] for i in pool], groups, most, len(stop_ids), next(iter(waiting))
         )
         slots = SlotScheduler(waiting, groups, shape.slots // groups)
-        reader = RowReader(requests, chain_of, shape, stop_ids, self._decode, self._decode_whole)
+        table = _table([requests[i] for i in pool], self.spec.hidden_size)
+        reader = RowReader(requests, chain_of, shape, stop_ids, self._decode, self._decode_whole, table)
         state = program.empty()
         filled = PrefillCache(self._forward, self._chains)
         while True:
             if slots.assign() and groups > 1:
                 adapters = self._concatenated([self._chains[name] for name in slots.chains])
             entering = slots.fill()
-            wanted = {b: (chain_of[i], requests[i].tokens) for b, i in entering.items()}
+            wanted = {b: _prompt_of(chain_of[i], requests[i]) for b, i in entering.items()}
             for batch, source in filled.sources(wanted, shape.slots):
                 state = program.insert(state, batch.prompts, source)
             for b, i in entering.items():
                 reader.enter(b, i)
             if not slots.busy:
                 break
-            filled.keep({(chain_of[i], requests[i].tokens) for i in slots.waiting()})
+            filled.keep({_prompt_of(chain_of[i], requests[i]) for i in slots.waiting()})
             refill_threshold = max(1, int(_REFILL_SHARE * shape.slots)) if slots.any_waiting else shape.slots + 1
-            state, step = program(self.params, adapters, state, reader.rows, refill_threshold)
+            vectors = None if table is None else table.vectors
+            state, step = program(self.params, adapters, state, reader.rows, refill_threshold, vectors)
             for b, i, completion in reader.read(step, slots.rows):
                 slots.free(b)
                 done(i, completion)
@@ -174,6 +188,7 @@ class Engine:
         wanted = min(-(-needed // multiple) * multiple, self._max_slots(multiple))
         adapters = self._concatenated([self._chains[first]] * groups) if groups > 1 else self._chains[first]
         longest = max(_cache_slots(request) for request in requests)
+        table = _table(requests, self.spec.hidden_size)
         cache_slots = _whole_cache_slots(longest)
         own_stops = max(len(request.stop_ids) for request in requests)
         limit = usable_memory(list(self.mesh.devices.flat))
@@ -186,6 +201,7 @@ class Engine:
                 draws=any(request.temperature > 0 for request in requests),
                 truncates=any(request.top_p < 1 or request.top_k > 0 for request in requests),
                 top_logprobs=_top_logprobs([request.logprobs for request in requests]),
+                vectors=0 if table is None else len(table.vectors),
             )
             try:
                 program = self._programs.get(self.params, adapters, shape)
@@ -224,7 +240,7 @@ class Engine:
 
 
 class PrefillCache:
-    """Prompts of (chain, tokens) that have been run, kept while a row of them waits."""
+    """Prompts of (chain, steering, tokens) that have been run, kept while a row of them waits."""
 
     def __init__(self, forward: PromptPasses, chains: Mapping[str, Chain]) -> None:
         self._forward, self._chains = forward, chains
@@ -232,13 +248,13 @@ class PrefillCache:
 
     def sources(self, wanted: Mapping[int, _Prompt], slots: int) -> Iterator[tuple[PrefilledBatch, np.ndarray]]:
         """For each pass that holds some of the wanted prompts, which of its rows goes to each slot, or -1."""
-        missing: dict[str, dict[tuple[int, ...], None]] = {}
-        for name, tokens in wanted.values():
-            if (name, tokens) not in self._where:
-                missing.setdefault(name, {})[tokens] = None
-        for name, prompts in missing.items():
-            made = self._forward.prefill(self._chains[name], list(prompts))
-            self._where.update({(name, tokens): at for tokens, at in zip(prompts, made, strict=True)})
+        missing: dict[tuple[str, Steered], dict[tuple[int, ...], None]] = {}
+        for name, steering, tokens in wanted.values():
+            if (name, steering, tokens) not in self._where:
+                missing.setdefault((name, steering), {})[tokens] = None
+        for (name, steering), prompts in missing.items():
+            made = self._forward.prefill(self._chains[name], list(prompts), steering)
+            self._where.update({(name, steering, tokens): at for tokens, at in zip(prompts, made, strict=True)})
         sources: dict[PrefilledBatch, np.ndarray] = {}
         for slot, prompt in wanted.items():
             batch, row = self._where[prompt]
@@ -248,6 +264,16 @@ class PrefillCache:
     def keep(self, waiting: Set[_Prompt]) -> None:
         """Let go of all others."""
         self._where = {prompt: at for prompt, at in self._where.items() if prompt in waiting}
+
+
+def _prompt_of(chain: str, request: Request) -> _Prompt:
+    return chain, None if request.steering is None else request.steering.of_prompt(), request.tokens
+
+
+def _table(requests: Sequence[Request], width: int) -> SteeringTable | None:
+    """What the rows are steered by; None where none is."""
+    steered = [request.steering for request in requests]
+    return SteeringTable(steered, width) if any(one is not None for one in steered) else None
 
 
 def _with_axis(spec: jax.sharding.PartitionSpec) -> jax.sharding.PartitionSpec:

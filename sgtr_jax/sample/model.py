@@ -42,6 +42,8 @@ from sgtr_jax.sample.prompt_passes import all_logits
 from sgtr_jax.sample.prompts import Prompt, ids_of_prompts
 from sgtr_jax.sample.request import Request
 from sgtr_jax.sample.sharding import sampling_mesh
+from sgtr_jax.sample.steer_config import SteerConfig
+from sgtr_jax.sample.steering import Steer, Steered, steering_of
 from sgtr_jax.weights.converted import convert, converted_dtype, is_converted, load_converted
 from sgtr_jax.weights.load import check_tensors, load_params, open_checkpoint, stores_another_head
 from sgtr_jax.weights.names import base_sources, with_our_names
@@ -61,6 +63,7 @@ class Model:
     chain: tuple[Adapter, ...] = ()
     chain_id: str = "base"
     adapters: tuple[Path, ...] = ()  # the folders of the chain
+    steering: Steered = None  # what is done to its residual stream, see `steered`
     _shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -93,6 +96,7 @@ class Model:
         decode = self.decode if has_tokenizer else None
         settings.setdefault("decode_whole", self.decode_whole if has_tokenizer else None)
         programs = self._shared["programs"]
+        settings.setdefault("steering", self.steering)
         return Engine(self.spec, self.params, self.mesh, chains, decode=decode, programs=programs, **settings)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -154,6 +158,14 @@ class Model:
         """The model with one more PEFT adapter folder on top of its chain."""
         return self.with_adapters([*self.adapters, Path(folder)])
 
+    def steered(self, steer: Steer | SteerConfig | None) -> Model:
+        """The model with `{direction, layer, scale}` done to it whenever it is sampled from; None: nothing.
+
+        `direction` is a file of `sgtr directions extract`, or an array. `at: answer` spares the prompt's tokens, and
+        `project: out`, without a scale, takes the direction out of the residual stream. Raises InputError.
+        """
+        return dataclasses.replace(self, steering=steering_of(steer, self.spec))
+
     def chat(
         self,
         said: str | Sequence[Message],
@@ -195,7 +207,10 @@ class Model:
 
     def states(self, layers: Sequence[int] | None = None) -> StatePasses:
         """Passes that keep the residual stream behind `layers`. Raises InputError for one that is not there."""
-        return StatePasses(self.spec, self.params, self.chain, self.mesh, layers)
+        if self.steering is not None and self.steering.at_answer:
+            raise InputError("steer.at is answer, and what is an answer cannot be told here; expected all")
+        edits = None if self.steering is None else self.steering.edits(self.spec.num_layers)
+        return StatePasses(self.spec, self.params, self.chain, self.mesh, layers, edits)
 
     def _checked(self, tokens: ArrayLike, mask: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
         tokens = np.asarray(tokens, np.int32)
@@ -217,21 +232,29 @@ class Model:
         temperature: float = 0.0,
         seed: int = 0,
         stop_ids: Sequence[int] = (),
+        steer: Steer | Sequence[Steer | None] | None = None,
     ) -> list[list[int]]:
         """Continue each prompt by up to `max_tokens` ids; a stop id ends a row and is not returned.
 
         A prompt is a list of token ids, a text, a list of messages, or what a tokenizer gives; see
         `sample.prompts.ids_of_prompts`.
         The draw of a row depends on `seed`, the chain, the prompt's ids and how often that prompt came before
-        in the list, not on the other rows.
+        in the list, not on the other rows. `steer` is done to all rows (see `steered`), or one of them to each.
         """
         seen: dict[tuple[int, ...], int] = {}
         requests = []
-        for prompt in ids_of_prompts(prompts, lambda: self.tokenizer):
+        rows = ids_of_prompts(prompts, lambda: self.tokenizer)
+        for prompt, steering in zip(rows, self._steering_of(steer, len(rows)), strict=True):
             sample = seen[prompt] = seen.get(prompt, -1) + 1
             prompt_id = ",".join(map(str, prompt))
-            requests.append(Request(prompt_id, prompt, max_tokens, temperature, seed, sample))
+            requests.append(Request(prompt_id, prompt, max_tokens, temperature, seed, sample, steering=steering))
         return [list(completion.tokens) for completion in self.engine.sample(requests, stop_ids)]
+
+    def _steering_of(self, steer: Steer | Sequence[Steer | None] | None, rows: int) -> list[Steered]:
+        each = [steer] * rows if steer is None or isinstance(steer, Mapping) else list(steer)
+        if len(each) != rows:
+            raise InputError(f"steer has {len(each)} entries for {rows} prompts; expected one for each, or one for all")
+        return [steering_of(one, self.spec) for one in each]
 
 
 def read_spec(folder: Path) -> ModelSpec:

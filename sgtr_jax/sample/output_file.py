@@ -23,10 +23,12 @@ from sgtr_jax.sample.completions import Row, make_requests, run_requests
 from sgtr_jax.sample.config import SampleCommand, SamplingParams
 from sgtr_jax.sample.model import Model, load_model
 from sgtr_jax.sample.request import Request
+from sgtr_jax.sample.steering import steered_rows
 from sgtr_jax.sealed import SEAL, read_sealed, write_sealed
 from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 
-RowKey = tuple[str | None, str, int]  # what names a row: its chain, its prompt and the number of the sample
+# What names a row: its chain, its prompt, the number of the sample, and its scale where those of a prompt differ.
+RowKey = tuple[str | None, str, int] | tuple[str | None, str, int, float]
 _DIGESTS = "row_digests"  # by row, in the file beside the rows
 
 
@@ -56,8 +58,10 @@ def sample_to_file(
     alone = base.with_adapters(adapters, config.merge is not None)
     chat = config.chat(base.tokenizer)
     digests = {key: model.chain_id for key, model in models.items()} or {"": alone.chain_id}
-    rows = RowFile(out, _recipe(base, links, config.merge, prompts, draws, chat), named=bool(models))
-    requests = make_requests(prompts, samples, draws, chat, list(models) or [None])
+    recipe = _recipe(base, links, config, prompts, draws, chat)
+    rows = RowFile(out, recipe, named=bool(models), dosed=config.doses is not None)
+    steered = steered_rows(config.steer, config.doses, base.spec)
+    requests = make_requests(prompts, samples, draws, chat, list(models) or [None], steered)
     missing = [request for request in requests if not rows.has(request)]
     if missing:
         settings = {"batch_rows": config.batch_rows, "share_prefixes": config.share_prefixes}
@@ -81,12 +85,15 @@ class RowFile:
     never sampled again. When all are there they are moved to `target`, with `target`.recipe.json beside it.
     """
 
-    def __init__(self, target: Path, recipe: Mapping[str, Json], named: bool) -> None:
-        """`named`: rows also say which chain they are of. Raises InputError for rows of other settings."""
+    def __init__(self, target: Path, recipe: Mapping[str, Json], named: bool, dosed: bool = False) -> None:
+        """`named`: rows also say which chain they are of; `dosed`: how much they are steered.
+
+        Raises InputError for rows of other settings.
+        """
         self._target = target
         self._partial = target.with_name(f"{target.name}.partial")
         self._sidecar = target.with_name(f"{target.name}.recipe.json")
-        self._recipe, self._named = dict(recipe), named
+        self._recipe, self._named, self._dosed = dict(recipe), named, dosed
         self._rows: dict[RowKey, Row] = {}
         if self._sidecar.exists() and target.exists():
             found = _read_sidecar(self._sidecar)
@@ -136,11 +143,13 @@ class RowFile:
             print(f"{target}: {lost} rows are missing or were changed; they are sampled again", file=sys.stderr)
 
     def _key(self, row: Row) -> RowKey:
-        return (row.get("chain") if self._named else None, row["id"], row["sample"])
+        plain = (row.get("chain") if self._named else None, row["id"], row["sample"])
+        return (*plain, row["scale"]) if self._dosed else plain
 
     def key_of(self, request: Request) -> RowKey:
         """What names a request's row."""
-        return (request.chain if self._named else None, request.prompt_id, request.sample)
+        plain = (request.chain if self._named else None, request.prompt_id, request.sample)
+        return (*plain, request.steering.scale) if self._dosed and request.steering is not None else plain
 
     def has(self, request: Request) -> bool:
         """Whether the row is on disk."""
@@ -150,6 +159,8 @@ class RowFile:
         """Write a row. Only the first process of a job writes."""
         if self._named:
             row = cast(Row, {"chain": request.chain, **row})
+        if self._dosed and request.steering is not None:
+            row["scale"] = request.steering.scale
         self._rows[self.key_of(request)] = row
         if jax.process_index() != 0:
             return
@@ -196,7 +207,7 @@ def _digest(line: str) -> str:
 
 
 def _recipe(
-    model: Model, chains: Mapping[str, Sequence[str]], merge: str | None, prompts: Sequence[Record],
+    model: Model, chains: Mapping[str, Sequence[str]], config: SampleCommand, prompts: Sequence[Record],
     draws: SamplingParams, chat: ChatFormat,
 ) -> JsonObject:  # fmt: skip
     """Everything that decides a row, but for which row it is. `chains` are names and fingerprints of adapters."""
@@ -207,12 +218,19 @@ def _recipe(
         "model": model_fingerprint(model.folder)[:16],
         "dtype": str(model.params["embedding"].dtype),
         "chains": dict(chains),
-        "merge": merge,
+        "merge": config.merge,
+        **_steering(config),
         **draws.model_dump(mode="json"),
         "system": chat.system,
         "template": chat.template_kwargs,
         "prompts": digest.hexdigest(),
     }
+
+
+def _steering(config: SampleCommand) -> JsonObject:
+    """What rows are steered by; nothing where they are not, as in files of before."""
+    found: JsonObject = {key: value for key, value in config.identity().items() if key == "steer"}
+    return found if config.doses is None else {**found, "doses": list(config.doses)}
 
 
 def _differing(stored: Mapping[str, Json], own: Mapping[str, Json]) -> list[str]:

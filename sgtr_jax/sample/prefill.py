@@ -17,6 +17,7 @@ from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.kv_cache import KVCache
+from sgtr_jax.models.residual import ResidualEdits
 from sgtr_jax.models.spec import ModelSpec
 
 Tokens = tuple[int, ...]
@@ -33,6 +34,7 @@ def prefill(
     chain: Chain,
     tokens: Int32[Array, "B T"],
     lengths: Int32[Array, " B"],
+    edits: ResidualEdits | None = None,
     *,
     spec: ModelSpec,
     attention: AttentionKind,
@@ -44,7 +46,7 @@ def prefill(
     offsets = jnp.arange(tokens.shape[1])[None, :]
     real = offsets < lengths[:, None]
     hidden, cache = bind(spec, params).prefill(
-        tokens, jnp.where(real, offsets, 0), real.astype(jnp.int32), chain=chain, attention=attention
+        tokens, jnp.where(real, offsets, 0), real.astype(jnp.int32), chain=chain, attention=attention, edits=edits
     )
     return cache, hidden
 
@@ -58,6 +60,7 @@ def extend(
     which: Int32[Array, " B"],
     tokens: Int32[Array, "B T"],
     lengths: Int32[Array, " B"],
+    edits: ResidualEdits | None = None,
     *,
     spec: ModelSpec,
 ) -> tuple[KVCache, Float[Array, "B T D"]]:
@@ -85,7 +88,8 @@ def extend(
     offsets = jnp.arange(T)[None, :]
     real = offsets < lengths[:, None]
     positions = jnp.where(real, prefix_lengths[which][:, None] + offsets, 0)
-    hidden, filled = bind(spec, params).decode_step(tokens, positions, real.astype(jnp.int32), cache, chain=chain)
+    segments = real.astype(jnp.int32)
+    hidden, filled = bind(spec, params).decode_step(tokens, positions, segments, cache, chain=chain, edits=edits)
     # Whole again from slot 0, not a ring that is about to be written on.
     return replace(filled, used=jnp.int32(S + T)), hidden
 

@@ -20,9 +20,11 @@ from sgtr_jax.models.attention_choice import attention_for
 from sgtr_jax.models.decoder import bind
 from sgtr_jax.models.flash import FLASH_LENGTH
 from sgtr_jax.models.kv_cache import KVCache
+from sgtr_jax.models.residual import ResidualEdits
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.decode import Prompts
 from sgtr_jax.sample.prefill import PrefillBatch, Tokens, extend, plan_batches, prefill
+from sgtr_jax.sample.steering import Steered
 
 # Padded tokens of one pass. More would not be faster, and takes memory that the cache wants.
 _MAX_TOKENS = 8192
@@ -42,11 +44,13 @@ class PromptPasses:
         self._spec, self._params, self._mesh, self._share = spec, params, mesh, share_prefixes
         self._kind = attention_for(mesh.devices.flat[0].platform)
 
-    def prefill(self, chain: Chain, prompts: Sequence[Tokens]) -> list[tuple[PrefilledBatch, int]]:
+    def prefill(
+        self, chain: Chain, prompts: Sequence[Tokens], steering: Steered = None
+    ) -> list[tuple[PrefilledBatch, int]]:
         """For each prompt where its keys, values and last hidden state are: (pass, row)."""
         where: dict[int, tuple[PrefilledBatch, int]] = {}
         for batch in plan_batches(prompts, _MAX_TOKENS, self._share):
-            run = self._run(chain, batch)
+            run = self._run(chain, batch, steering)
             last = _take_last(run.hidden, run.lengths)
             filled = PrefilledBatch(
                 Prompts(run.cache, last, run.whole_lengths, run.prefix_lengths, np.asarray(run.rest, np.int32))
@@ -55,8 +59,9 @@ class PromptPasses:
         return [where[i] for i in range(len(prompts))]
 
     def next_token_logprobs(
-        self, chain: Chain, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]]
-    ) -> list[np.ndarray]:
+        self, chain: Chain, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]],
+        steering: Steered = None,
+    ) -> list[np.ndarray]:  # fmt: skip
         """See `Engine.next_token_logprobs`."""
         width = _power_of_two(max(map(len, options), default=1))
 
@@ -66,11 +71,12 @@ class PromptPasses:
                 ids[row, : len(options[i])] = options[i]
             return self._host(_option_logprobs, run, ids)
 
-        return self._score(chain, [tuple(p) for p in prompts], ask, [len(o) for o in options])
+        return self._score(chain, [tuple(p) for p in prompts], ask, [len(o) for o in options], steering)
 
     def score(
-        self, chain: Chain, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
-    ) -> list[np.ndarray]:
+        self, chain: Chain, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]],
+        steering: Steered = None,
+    ) -> list[np.ndarray]:  # fmt: skip
         """See `Engine.score`."""
         width = max(map(len, continuations), default=1)
 
@@ -85,7 +91,8 @@ class PromptPasses:
             return self._host(_continuation_logprobs, run, positions, ids)
 
         whole = [(*p, *c[:-1]) for p, c in zip(prompts, continuations, strict=True)]
-        return self._score(chain, whole, ask, [len(c) for c in continuations], [len(c) for c in continuations])
+        sizes = [len(c) for c in continuations]
+        return self._score(chain, whole, ask, sizes, steering, sizes)
 
     def _score(
         self,
@@ -93,33 +100,35 @@ class PromptPasses:
         prompts: Sequence[Tokens],
         ask: Callable[[_Run, PrefillBatch], np.ndarray],
         sizes: Sequence[int],
+        steering: Steered,
         tails: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """`tails[i]`: how many of the last hidden states of row i are asked for; they are never in a prefix."""
         found: dict[int, np.ndarray] = {}
         for batch in plan_batches(prompts, _MAX_TOKENS, self._share, tails):
-            values = ask(self._run(chain, batch), batch)
+            values = ask(self._run(chain, batch, steering), batch)
             found.update({i: values[row, : sizes[i]] for row, i in enumerate(batch.rows)})
         return [found[i] for i in range(len(prompts))]
 
-    def _run(self, chain: Chain, batch: PrefillBatch) -> _Run:
+    def _run(self, chain: Chain, batch: PrefillBatch, steering: Steered) -> _Run:
+        edits: ResidualEdits | None = None if steering is None else steering.edits(self._spec.num_layers)
         with jax.set_mesh(self._mesh):
             rests, lengths = self._padded(batch.rests)
             args = (self._params, chain)
             if not batch.prefixes:
                 cache, hidden = prefill(
-                    *args, self._put(rests), self._put(lengths), spec=self._spec, attention=self._kind
+                    *args, self._put(rests), self._put(lengths), edits, spec=self._spec, attention=self._kind
                 )
                 return _Run(cache, hidden, lengths, lengths, np.zeros_like(lengths), 0)
             prefixes, prefix_lengths = self._padded(batch.prefixes)
             begun, _ = prefill(
-                *args, self._put(prefixes), self._put(prefix_lengths), spec=self._spec, attention=self._kind
+                *args, self._put(prefixes), self._put(prefix_lengths), edits, spec=self._spec, attention=self._kind
             )
             which = np.zeros(len(lengths), np.int32)
             which[: len(batch.which)] = batch.which
             cache, hidden = extend(
                 *args, begun, put(prefix_lengths, _whole(self._mesh)), self._put(which), self._put(rests),
-                self._put(lengths), spec=self._spec,
+                self._put(lengths), edits, spec=self._spec,
             )  # fmt: skip
             own = prefix_lengths[which]
             return _Run(cache, hidden, lengths, own + lengths, own, prefixes.shape[1])

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.sample.steering import Steered
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Request:
     stop_ids: tuple[int, ...] = ()  # end the row and are not returned, besides the call's own
     stop: tuple[str, ...] = ()  # texts that end the row; it is cut before them
     logprobs: int | None = None  # None: no log-probabilities; k: the chosen token's and the k likeliest's
+    steering: Steered = None  # None: the engine's own, if it has one. It takes no part in the draws
 
     def check(self, vocab_size: int, max_positions: int) -> None:
         """Raises InputError for what cannot be sampled, naming the prompt."""

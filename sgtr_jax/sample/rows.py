@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sgtr_jax.sample.decode import DecodeShape, DecodeStep, RowSettings
 from sgtr_jax.sample.request import Completion, Request, TokenLogprob
 from sgtr_jax.sample.sampling import row_key_data
+from sgtr_jax.sample.steering import SteeringTable
 
 
 @dataclass
@@ -28,10 +29,12 @@ class RowReader:
         stop_ids: tuple[int, ...],
         decode: Callable[[Sequence[int]], str] | None,
         decode_whole: Callable[[Sequence[int]], str] | None,
+        table: SteeringTable | None = None,
     ) -> None:
         self._requests, self._chain_of, self._stop_ids, self._decode = requests, chain_of, stop_ids, decode
         self._decode_whole = decode_whole  # special tokens too
-        self.rows = RowSettings.empty(shape.slots, shape.stop_ids)
+        self._table = table
+        self.rows = RowSettings.empty(shape.slots, shape.stop_ids, shape.vectors > 0)
         self._at: dict[int, _Row] = {}
 
     def enter(self, slot: int, index: int) -> None:
@@ -43,6 +46,8 @@ class RowReader:
         stops = self._stops(request)
         rows.stop_ids[slot] = -1
         rows.stop_ids[slot, : len(stops)] = stops
+        if self._table is not None and rows.steering is not None:
+            self._table.enter(rows.steering, slot, request.steering)
         self._at[slot] = _Row(index)
 
     def read(self, step: DecodeStep, rows: Sequence[int | None]) -> Iterator[tuple[int, int, Completion]]:
