@@ -14,6 +14,7 @@ from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
 from sgtr_jax.json_types import Json
 from sgtr_jax.sample.steer_config import SteerConfig
+from sgtr_jax.train.config import Point, Points
 
 
 class StageInterleave(MixRatio):
@@ -40,6 +41,11 @@ class Stage(Config):
     # `match_steps: NAME` is a short form of `match: {data: NAME}`. null: all of its own rows.
     match: StageDose | None = None
     system: str | None = None  # The system prompt of this stage's training. null: as the condition's `system`.
+    # Points of the stage at which every evaluation is made, too: fractions of its steps, or numbers of steps. Each is
+    # a condition NAME-at-POINT (NAME-N-at-POINT for stage N of several). The schedule is that of the whole stage.
+    measure_at: Points = ()
+    # The point of `measure_at` whose adapter is taken. `measure_at` writes it. null: the end.
+    until: Point | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +55,12 @@ class Stage(Config):
             rest = {key: value for key, value in data.items() if key != "match_steps"}
             return rest if name is None else {**rest, "match": {"data": name}}
         return data
+
+    @model_validator(mode="after")
+    def _until_is_kept(self) -> Stage:
+        if self.until is not None and self.until not in self.measure_at:
+            raise ValueError(f"until is {self.until}, which is not among measure_at, {list(self.measure_at)}")
+        return self
 
     @property
     def label(self) -> str:
@@ -87,6 +99,22 @@ class Condition(Config):
     # A direction that is added while the condition is measured, or taken out; not in training. null: none.
     steer: SteerConfig | None = None
     axes: Axes | None = None  # What `only` can choose it by, besides its name. null: nothing.
+
+
+def on_the_way(conditions: Mapping[str, Condition]) -> dict[str, dict[str, Condition]]:
+    """For each condition those of its way there: its stages up to each point of `measure_at`, by name."""
+    found: dict[str, dict[str, Condition]] = {}
+    for name, condition in conditions.items():
+        for number, stage in enumerate(condition.stages):
+            last = number == len(condition.stages) - 1
+            for at in stage.measure_at if stage.until is None else ():
+                if last and at == 1.0 and isinstance(at, float):
+                    continue  # the condition itself
+                stages = (*condition.stages[:number], stage.model_copy(update={"until": at}))
+                place = f"-{number + 1}" if len(condition.stages) > 1 else ""
+                point = condition.model_copy(update={"stages": stages, "axes": None})
+                found.setdefault(name, {})[f"{name}{place}-at-{at:g}"] = point
+    return found
 
 
 Values: TypeAlias = Annotated[tuple[str, ...], Field(min_length=1)]

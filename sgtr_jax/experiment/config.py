@@ -17,7 +17,7 @@ from sgtr_jax.data.build import Stimuli
 from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import nearest
 from sgtr_jax.experiment.asked import api_model_name
-from sgtr_jax.experiment.conditions import Condition, Only, Selection, select
+from sgtr_jax.experiment.conditions import Condition, Only, Selection, on_the_way, select
 from sgtr_jax.experiment.contrasts import (
     Claim,
     Contrast,
@@ -163,6 +163,8 @@ class ExperimentConfig(Config):
             for name, one in self.conditions.items()
         }
         _add("condition", conditions, by_hand)
+        for points in on_the_way(conditions).values():
+            _add("condition", conditions, points)
         _add("group", groups, self.groups)
         _add("contrast", contrasts, self.contrasts)
         absent = [] if self.matrix is None else self.matrix.absent
@@ -228,8 +230,15 @@ class ExperimentConfig(Config):
             raise ValueError("a condition has steer, and nothing can be added inside of a model behind an API")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
-        if self.finetuning.max_steps or self.finetuning.inoculation:
-            raise ValueError("finetuning.max_steps and inoculation hold for one stage: give match, inoculation there")
+        if self.finetuning.max_steps or self.finetuning.inoculation or self.finetuning.measure_at:
+            raise ValueError(
+                "finetuning.max_steps, inoculation and measure_at hold for one stage: give match, inoculation and "
+                "measure_at there"
+            )
+        if self.api_model is not None and any(
+            stage.measure_at for one in self.conditions.values() for stage in one.stages
+        ):
+            raise ValueError("measure_at keeps adapters on the way, and a provider keeps none of a model behind an API")
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self
@@ -263,7 +272,9 @@ class ExperimentConfig(Config):
         """The conditions that `only` keeps, and those that they are to be compared with."""
         if self.only is None:
             return self.conditions
-        kept = select(self.only, self.conditions, self.groups)
+        chosen = select(self.only, self.conditions, self.groups)
+        points = on_the_way(self.conditions)
+        kept = [name for one in chosen for name in (one, *points.get(one, ()))]
         return {
             name: self.conditions[name]
             for name in with_baselines(kept, self.contrasts, self.conditions, list(self.data))

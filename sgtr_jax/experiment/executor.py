@@ -88,6 +88,7 @@ class _Executor:
         ready = [node for node in todo if all(map(self._store.has, node.inputs.values()))]
         first = [node for node in ready if node.before_training][:1]
         training = [node for node in ready if isinstance(node, TrainingNode)]
+        training = [node for node in training if type(node) is type(training[0])]
         return first or (training[:1] if self._one_by_one else training) or ready[:1]
 
     def _make(self, batch: Sequence[Node]) -> Iterator[tuple[Node, str | None]]:

@@ -17,12 +17,13 @@ from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.node import Node, in_order
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.finetuned import FinetunedNode
+from sgtr_jax.experiment.nodes.kept_adapter import KeptAdapterNode
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sample.folders import resolve_folder
-from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.config import Point, TrainConfig
 
 N = TypeVar("N", bound=Node)
 NOT_HERE = "not here"  # stands for the fingerprint of a model whose weights are not on this machine
@@ -125,13 +126,17 @@ class GraphBuilder:
             chain, stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
             stage.match, None if stage.match is None else self.data(stage.match.data, seed),
         )  # fmt: skip
-        return AdapterNode(*parts) if config.api_model is None else FinetunedNode(*parts, config.api)
+        if config.api_model is not None:
+            return FinetunedNode(*parts, config.api)
+        whole = AdapterNode(*parts)
+        return whole if stage.until is None else KeptAdapterNode.of(whole, stage.until)
 
     def _training(self, condition: Condition, stage: Stage, seed: int, is_first: bool) -> TrainConfig:
         system = stage.system if stage.system is not None else condition.system
         own = {"epochs": stage.epochs, "inoculation": stage.inoculation, "system": system}
-        changes: dict[str, int | str | None] = {
+        changes: dict[str, int | str | tuple[Point, ...] | None] = {
             "seed": seed,
+            "measure_at": stage.measure_at,
             **{key: value for key, value in own.items() if value is not None},
         }
         if is_first:

@@ -52,7 +52,7 @@ def plan(
     store = Store(config.folder / "store")
     nodes = graph.nodes()
     missing = [node for node in nodes if not store.has(node)]
-    trainings = [training_of(node) for node in missing if isinstance(node, TrainingNode)]
+    trainings = [training_of(node) for node in missing if isinstance(node, TrainingNode) and node.is_trained]
     expected = bill(graph, missing, store)
     console = Console(width=None if Console().is_terminal else 140, stderr=False)
     _print_nodes(console, graph, nodes, store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from sgtr_jax.data.doses import Dose
 from sgtr_jax.data.mix import MixRatio
@@ -24,6 +24,7 @@ class TrainingNode(Node):
     """A model that is finetuned on data, together with others where that is cheaper."""
 
     before_training = False
+    is_trained: ClassVar[bool] = True  # False: it is taken out of another training
     name: str
     base: Base
     training: TrainConfig

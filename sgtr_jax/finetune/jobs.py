@@ -22,7 +22,7 @@ from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sealed import differences
 from sgtr_jax.train.checkpoint import Checkpoints
-from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.config import Point, TrainConfig
 from sgtr_jax.train.metrics import check_log
 from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 from sgtr_jax.weights.peft import check_trainable, read_adapter_config
@@ -80,6 +80,7 @@ class Prepared:
     identity: JsonObject
     checkpoints: Checkpoints
     resume_from: int | None
+    kept: dict[Point, int]  # steps after which the adapter is kept, by point of `measure_at`
 
 
 def resolve_lora(config: TrainConfig) -> TrainConfig:
@@ -152,7 +153,25 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
     resume_from = checkpoints.check()
     if resume_from is None:
         _check_result(job.out, identity)
-    return Prepared(job, config, plan, report, mixed, identity, checkpoints, resume_from)
+    kept = _kept(job.out, config, plan.num_steps, resume_from or 0)
+    return Prepared(job, config, plan, report, mixed, identity, checkpoints, resume_from, kept)
+
+
+def _kept(out: Path, config: TrainConfig, steps: int, taken: int) -> dict[Point, int]:
+    """The steps of `measure_at`. Raises InputError for one that is past and was not kept, or that never comes."""
+    try:
+        kept = config.kept_steps(steps)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if kept and config.mode == "full":
+        raise InputError("measure_at keeps adapters, and mode: full trains none")
+    lost = [step for step in kept.values() if step <= taken and not (out / "at" / str(step)).is_dir()]
+    if lost:
+        raise InputError(
+            f"{out}: is saved at step {taken}, and the adapter of step {lost[0]} was not kept; give the "
+            "measure_at of before, or delete the folder to start anew"
+        )
+    return kept
 
 
 def _matched(

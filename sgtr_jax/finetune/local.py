@@ -16,7 +16,18 @@ from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.model import Model, check_weights, load_model, read_spec
 
 # Settings that runs of one batch may differ in: all others are part of the program, or of the base.
-_PER_RUN = ("seed", "epochs", "max_steps", "shuffle", "lr", "inoculation", "system", "thinking_budget", "overlong")
+_PER_RUN = (
+    "seed",
+    "epochs",
+    "max_steps",
+    "measure_at",
+    "shuffle",
+    "lr",
+    "inoculation",
+    "system",
+    "thinking_budget",
+    "overlong",
+)
 # Runs whose steps differ more than this in tokens are not batched: the smaller ones would mostly be padding.
 _LIKE_SIZES = 1.5
 

@@ -61,7 +61,13 @@ class MultiRunTrainer:
             members = {self._run(one, chain): one for one, chain in batch}
             runs = list(members)
             label = runs[0].name + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
-            for ended in Loop(self._programs, self._base, runs, shapes, self._config).train(label):
+
+            def keep(run: Run, params: Params, members: dict[Run, Prepared] = members) -> None:
+                host = to_host_everywhere(params)
+                if jax.process_index() == 0:
+                    self._save(members[run].job.out / "at" / str(run.step), members[run], host)
+
+            for ended in Loop(self._programs, self._base, runs, shapes, self._config, keep).train(label):
                 one = members[ended.run]
                 yield self._finish(one, ended, len(batch))
                 barrier(f"{one.job.label} is finished")
@@ -161,6 +167,7 @@ class MultiRunTrainer:
             one.checkpoints,
             settings=cast(JsonObject, one.identity["config"]),
             step=one.resume_from or 0,
+            keep=frozenset(one.kept.values()),
         )
 
     def _finish(self, one: Prepared, ended: EndedRun, at_once: int) -> FinetuneResult:
@@ -192,6 +199,8 @@ class MultiRunTrainer:
             "config": one.config.model_dump(mode="json"),
             "identity": one.identity,
         }
+        if one.kept:
+            report["kept_at"] = {str(at): step for at, step in one.kept.items()}
         if self._considered:
             report["meshes_considered"] = [candidate.to_json() for candidate in self._considered]
         if self._merge_lost is not None:

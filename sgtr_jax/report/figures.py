@@ -33,6 +33,7 @@ def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Fi
         yield from _of_conditions(run, evaluation, metric, by_condition, table)
         yield from _of_settings(run, evaluation, metric, by_condition)
         yield from _of_fractions(run, evaluation, metric, by_condition)
+        yield from _of_course(run, evaluation, metric, by_condition)
     yield from _of_kinds(run, table)
     yield from _of_training(run)
 
@@ -133,6 +134,37 @@ def _of_fractions(
             name,
             curves_figure(name, "share of all rows", axis, curves, marked=True),
         )
+
+
+_POINT = re.compile(r"(?:-[0-9]+)?-at-[0-9.e+-]+$")
+
+
+def _of_course(
+    run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
+) -> Iterator[tuple[str, str, Figure]]:
+    """Over the course of training, a curve for each seed: stage 1 from 0 to 1, stage 2 from 1 to 2, and so on."""
+    wholes: dict[str, dict[str, float]] = defaultdict(dict)  # condition: those on its way, with the place of each
+    for config in run.configs:
+        for name, condition in config["conditions"].items():
+            at = condition["stages"][-1].get("until") if condition["stages"] else None
+            if isinstance(at, float) and name in by_condition:
+                wholes[_POINT.sub("", name)][name] = len(condition["stages"]) - 1 + at
+        for name in wholes:
+            if name in config["conditions"]:
+                wholes[name][name] = float(len(config["conditions"][name]["stages"]))
+    curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    base = by_condition.get(run.base_condition or "")
+    for name, points in wholes.items():
+        for point, place in points.items():
+            for seed, value in by_condition[point].values.items() if point in by_condition else ():
+                curves[f"{name}, seed {seed}"].append((place, value))
+    for curve in curves.values():
+        if base is not None:
+            curve.append((0.0, base.over_seeds.mean))
+    if curves:
+        title, axis = _words(run, evaluation)
+        name = f"{evaluation}: {title} over the course of training"
+        yield f"{evaluation}-{metric}-course", name, curves_figure(name, "stages trained", axis, curves, marked=True)
 
 
 def _of_kinds(run: RunData, table: Table) -> Iterator[tuple[str, str, Figure]]:

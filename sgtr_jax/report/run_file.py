@@ -26,6 +26,7 @@ class StageEntry(TypedDict):
     data: str
     interleave: NotRequired[InterleaveEntry | None]
     inoculation: NotRequired[str | None]
+    until: NotRequired[float | int | None]  # the point of the stage at which its adapter was taken
 
 
 class ConditionEntry(TypedDict):

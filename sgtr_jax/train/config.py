@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.distributed.mesh_config import MeshConfig
@@ -12,6 +12,10 @@ from sgtr_jax.json_types import JsonObject
 from sgtr_jax.lora.config import LoraConfig
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Point = PositiveInt | Fraction  # of a run: a number of steps, or a fraction of them
+# A list of a file is a tuple here, also where a model's own validator has read the file's JSON before.
+Points = Annotated[tuple[Point, ...], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)]
 
 
 class CheckpointConfig(Config):
@@ -49,6 +53,9 @@ class TrainConfig(Config):
     epochs: PositiveInt = 1  # The number of passes over the data.
     # The run and its schedule end after this number of steps, if the epochs do not end before. null: no such limit.
     max_steps: PositiveInt | None = None
+    # Points of the run at which its adapter is kept, in at/STEP: fractions of its steps (0.25; 1.0 for all of them), or
+    # numbers of steps. The schedule is that of the whole run. An experiment measures its evaluations on each.
+    measure_at: Points = ()
     batch_examples: Annotated[int, Field(ge=1, le=4095)] = 16  # The number of examples in one optimizer step.
     accumulate: PositiveInt = 1  # The number of passes that a step is split into. It changes memory, not the gradient.
     max_length: PositiveInt = 2048  # The largest number of tokens of an example.
@@ -123,7 +130,14 @@ class TrainConfig(Config):
 
     def identity(self) -> JsonObject:
         """The settings that decide the outcome, as JSON."""
-        return self.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+        return self.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "measure_at"})
+
+    def kept_steps(self, steps: int) -> dict[Point, int]:
+        """The step of each point of `measure_at` in a run of `steps` steps. Raises ValueError for one beyond them."""
+        beyond = [at for at in self.measure_at if isinstance(at, int) and at > steps]
+        if beyond:
+            raise ValueError(f"measure_at: step {beyond[0]} is beyond the run's {steps} steps; give a fraction or less")
+        return {at: at if isinstance(at, int) else max(1, round(at * steps)) for at in self.measure_at}
 
 
 # Equal to float tolerance whatever these are; a checkpoint made under one value goes on under another.

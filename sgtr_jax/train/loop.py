@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,6 +82,7 @@ class Run:
     folder: Path  # metrics.jsonl
     checkpoints: Checkpoints
     settings: JsonObject = field(default_factory=dict)  # shown by Weights & Biases
+    keep: frozenset[int] = frozenset()  # steps after which its parameters are handed to `on_kept`
     step: int = 0  # steps taken
     summary: Summary = field(default_factory=Summary)
 
@@ -108,8 +109,10 @@ class Loop:
     """Trains `runs` together over `base` (None: every run trains all parameters)."""
 
     def __init__(
-        self, programs: Programs, base: Params | None, runs: Sequence[Run], shapes: PackedShapes, config: TrainConfig
-    ) -> None:
+        self, programs: Programs, base: Params | None, runs: Sequence[Run], shapes: PackedShapes, config: TrainConfig,
+        on_kept: Callable[[Run, Params], None] = lambda run, params: None,
+    ) -> None:  # fmt: skip
+        self._on_kept = on_kept
         self._programs, self._base, self._shapes, self._config = programs, base, shapes, config
         self._sharding = data_sharding(programs.mesh, leading=1)
         self._active = list(runs)
@@ -137,6 +140,7 @@ class Loop:
             for count in range(1, longest + 1):
                 with self._trace.around(count):
                     self._step()
+                self._keep()
                 done = [run for run in self._active if run.step == run.plan.num_steps]
                 if done:
                     self._flush()
@@ -150,6 +154,15 @@ class Loop:
                     raise Interrupted(f"asked to stop; saved {where}. The same command goes on from there")
                 if self._save_is_due(count):
                     yield from self._save(wait=False)
+
+    def _keep(self) -> None:
+        """Hand over the parameters of runs at a step that is kept, before any later step is saved."""
+        if not any(run.step in run.keep for run in self._active):
+            return
+        self._flush()  # one that has failed at this step leaves
+        for i, run in enumerate(self._active):
+            if run.step in run.keep:
+                self._on_kept(run, pick_run(self._state, i, self._programs.mesh).params)
 
     def _hand_over(self) -> Iterator[EndedRun]:
         while self._ended:

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.finetune.jobs import Finetune
 
-_PARTS = ("adapter", "metrics.jsonl", "report.json", "profile")  # the last one only where it was asked for
+_PARTS = ("adapter", "metrics.jsonl", "report.json")
+_ASKED_FOR = ("profile", "at")  # parts that are there where they were asked for
 
 
 @dataclass(frozen=True, eq=False)
 class AdapterNode(TrainingNode):
-    """`adapter/` in PEFT's form, `metrics.jsonl` and `report.json`."""
+    """`adapter/` in PEFT's form, `metrics.jsonl` and `report.json`; `at/STEP/` of each point of `measure_at`."""
 
     kind = "adapter"
     version = 2
@@ -31,7 +32,8 @@ class AdapterNode(TrainingNode):
     @property
     def training_identity(self) -> dict[str, Json]:
         """See `TrainingNode`."""
-        return self.training.identity()
+        kept: dict[str, Json] = {"measure_at": list(self.training.measure_at)} if self.training.measure_at else {}
+        return {**self.training.identity(), **kept}
 
     @classmethod
     def train(cls, nodes: Sequence[AdapterNode], context: RunContext) -> Iterator[tuple[AdapterNode, str | None]]:
@@ -69,8 +71,8 @@ class AdapterNode(TrainingNode):
         scratch: Path = context.store.scratch(self)
         with context.store.make(self) as folder:
             if is_first_process():
-                for part in _PARTS:
-                    if part != "profile" or (scratch / part).exists():
+                for part in (*_PARTS, *_ASKED_FOR):
+                    if part in _PARTS or (scratch / part).exists():
                         (scratch / part).rename(folder / part)
         if is_first_process():
             shutil.rmtree(scratch, ignore_errors=True)
