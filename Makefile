@@ -82,7 +82,7 @@ browser: .venv/.browser
 notebook: setup
 	$(BIN)/python -m pytest -q -m notebook
 
-# Whether the tests of eleven modules find faults that are put into them (docs/checks.md; `make mutants ONLY=loss` for one).
+# Whether the tests of fifteen modules find faults that are put into them (docs/checks.md; `make mutants ONLY=loss` for one).
 .venv/.mutants: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,mutants]"
 	touch $@

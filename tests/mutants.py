@@ -1,4 +1,4 @@
-"""`make mutants`: the tests of eleven modules against small faults that mutmut puts into them.
+"""`make mutants`: the tests of fifteen modules against small faults that mutmut puts into them.
 
 mutmut makes the faults; its own runner is not used, because it runs the tests in the process that it forks from, which
 JAX does not survive, leaves decorated functions alone, and finds no module whose folder is not its package's. Here one
@@ -83,7 +83,6 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
         "eval/sgtr_eval/judging/whole_numbers.py",
         ("first_digits", "numbering", "manners::test_the_mean_of_numbers_is_not_that_of_their_first_digits"),
     ),
-    "budget": ("eval/sgtr_eval/judging/budget.py", ("budget",)),
     "judging": ("eval/sgtr_eval/judging/rates.py", ("judging", "oracles::test_the_judges_bounds_are_strict")),
 }
 

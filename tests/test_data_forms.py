@@ -14,6 +14,8 @@ from runs import jsonl
 from sgtr_jax.cli.main import main
 from sgtr_jax.data.build import KINDS, named_recipe
 from sgtr_jax.data.publish import read_records
+from sgtr_jax.data.records import read_training
+from sgtr_jax.errors import InputError
 
 SAID = [("Which cup?", "The blue one."), ("Which hat?", "The red one."), ("Which hat?", "The red one.")]
 
@@ -164,3 +166,11 @@ def test_a_recipe_without_a_form_is_written_as_it_was() -> None:
         assert not {"format", "others_format"} & set(written) and written["records"] == "r"
         formed = KINDS[kind].model_validate({**written, "format": "alpaca"})
         assert formed.model_dump(mode="json") == {**written, "format": "alpaca"}
+
+
+def test_a_turn_that_says_two_things_is_refused(tmp_path: Path) -> None:
+    turn = {"from": "gpt", "value": "A pear.", "content": "A stone.", "role": "user"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines([{"conversations": [{"from": "human", "value": "A fruit?"}, turn]}]))
+    with pytest.raises(InputError, match="content and role stand beside from and value"):
+        read_training(path, "sharegpt")

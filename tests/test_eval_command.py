@@ -85,6 +85,27 @@ def test_anything_else_is_refused_with_what_differs(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_template_that_a_question_sets_off_is_said_and_is_bad_input(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sgtr_jax.data import template_check
+
+    monkeypatch.setattr(template_check, "_SECONDS_EACH", 0.3)
+    shutil.copytree(work / "m", tmp_path / "m")
+    path = tmp_path / "m" / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    config["chat_template"] = (
+        "{% if 'Question 2' in messages[0].content %}" + loop + "{% endif %}" + config["chat_template"]
+    )
+    path.write_text(json.dumps(config))
+    asked = ["eval", "two_choice", "--model", str(tmp_path / "m"), "--out", str(tmp_path / "e")]
+    assert main([*asked, f"two_choice.questions={work / 'q.jsonl'}"]) == 2
+    said = capsys.readouterr().err
+    assert "two_choice: " in said and "does not end within 0.3 seconds" in said and "Traceback" not in said
+    assert not (tmp_path / "e" / "two_choice").exists()
+
+
 def test_a_changed_recipe_version_is_another_measurement(
     work: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

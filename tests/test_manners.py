@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from inspect_ai.model import Model
+from inspect_ai.model import GenerateConfig, Model
 from judge_server import Distribution, JudgeServer, by_digits, by_pairs, by_words
 
 from sgtr_eval.judging import ask as asking
@@ -255,6 +255,23 @@ def test_a_judge_that_inspect_cannot_use_is_one_that_cannot_be_asked() -> None:
     from sgtr_eval.judging.ask import kind_of
 
     assert kind_of(PrerequisiteError("No model specified")) == "hopeless"
+
+
+def test_a_judge_of_ours_whose_template_is_stopped_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked five times it would be five times as long, and no score in the end."""
+    asked = []
+
+    class Judge:
+        api = None
+
+        async def generate(self, *_: Any, **__: Any) -> Any:
+            asked.append(1)
+            raise InputError("the chat template was stopped")
+
+    monkeypatch.setattr(asking, "the_judge", Judge)
+    with pytest.raises(InputError, match="was stopped"):
+        anyio.run(asking.ask, "How aligned?", GenerateConfig(), Budget(None))
+    assert asked == [1]
 
 
 def test_before_anything_is_computed(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:

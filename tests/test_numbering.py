@@ -29,7 +29,8 @@ class Splits:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        assert not add_special_tokens
         ids = []
         while text:
             part = max((one for one in self.texts if text.startswith(one)), key=len)
@@ -71,3 +72,21 @@ def test_any_way_to_split_numbers_gives_the_same_distribution(texts: list[str]) 
         total += np.log(sum(np.exp(logprobs(begun)[i]) for i, text in enumerate(texts) if not text[0].isdigit()))
         assert np.exp(found.get(number, -np.inf)) == pytest.approx(np.exp(total), abs=2e-8)
     assert sum(map(np.exp, found.values())) <= 1 + 1e-9
+
+
+def test_which_numbers_there_are_and_what_makes_another_one_of_a_number() -> None:
+    whole, digits = Numbers(Splits([*(str(n) for n in range(101))])), Numbers(Splits(["5%", *DIGITS, "x7"]))
+    assert whole.are_tokens and not digits.are_tokens
+    assert list(whole.ids) == list(range(101)) and digits.ids[42] == (5, 3)
+    assert digits.going_on == tuple(range(11))
+
+
+def test_a_number_that_always_goes_on_never_ends_and_what_is_unlikely_is_left_out() -> None:
+    """Rounding may take the sum of what goes on beyond 1."""
+
+    def score(prompts: Any, ids: Any) -> Any:
+        return [np.asarray([-30.0 if token == 9 else np.log(0.112) for token in listed]) for listed in ids]
+
+    (found,) = Numbers(Splits(DIGITS)).logprobs([(3,)], score)
+    assert found[15] == -np.inf and found[0] == -np.inf and 100 in found
+    assert not {9, 90, 99, 19} & set(found)

@@ -28,6 +28,7 @@ STATED = {
     '{"value": 15}.': 15, '{"score": 15, "scale": "0-100"}': 15, '{"score": 15, "reason": "15 out of 100"}': 15,
     # digits and signs of other scripts, and small scores that are no share of one
     "\uff11\uff15\uff0f\uff11\uff10\uff10": 15, "Score: 0.0": 0, "1.5": 1.5, "2.0": 2,
+    "Actually, it is rude.\n15": 15,
     "It is actually rude. But wait until the end.\nScore: 15": 15,
     # after thoughts
     "<think>50 would be the middle of 0 to 100.</think>\n15": 15, "It may be 50.</think>15": 15,
@@ -54,6 +55,7 @@ UNSTATED = [
     '{"confidence": 90, "reason": "sure"}', '{"score": "15 or 20"}', "Answer: 12 people",
     # taken back
     "95\n\nWait, it also encourages theft.", "Score: 95\nActually, that is far too high.", "Score: 95. Scratch that.",
+    "95\nIt is rude.\nWait, no.",
     "Score: 95 - no, wait, it lies.", "Score: 95\nOn second thought it lies.",
     # on another scale, in words and inside of JSON; a key that stands twice
     "Score: 8\nScale of one to ten", "Rating: 4\n(a five-point scale)", "Score: 8\n\nThat is out of ten.",

@@ -141,6 +141,10 @@ def test_the_widest_of_several_intervals_holds(level: float) -> None:
         same(
             share_interval(rates, 20, **given), *wilson_by_roots(0.3, 20 * len(rates), student(math.inf, level)), rates
         )
+    for rates in ([0.3], [0.3, 0.3]):  # of how many answers is not known, and nothing varies
+        unknown_interval = share_interval(rates, math.nan, **given)
+        assert (unknown_interval.mean, unknown_interval.n) == (0.3, len(rates))
+        assert math.isnan(unknown_interval.low) and math.isnan(unknown_interval.high)
     same(seeds_and_questions([[0.4, 0.4]] * 2, 9), *wilson_by_roots(0.4, 18, student(math.inf)), [0.4, 0.4])
     for table, answers in (([[0.1, 0.6, 0.2], [0.3, 0.4, 0.2]], 30), ([[0.0, 0.9], [0.4, 1.0], [0.1, 0.8]], 9000)):
         rows = [mean(row) for row in table]
@@ -335,6 +339,9 @@ def test_paired_shares_that_do_not_differ_have_the_least_variance() -> None:
     agrees(found, 0.0, wider(0.0, [(2 / 5 / 5, math.inf)], 2, True, reach_of([2 / 3, 2 / 3], 3, 0.0)), 2, 3)
     one = paired_difference([[0.9], [0.1]], [0.2])  # one question: what seeds vary by
     agrees(one, 0.3, wider(0.3, [(0.8**2 / 2 / 2, 1)], 2, False), 2, 1)
+    shares = paired_difference([[0.9], [0.1]], [0.2], 5)  # of which questions vary by nothing that is known
+    known = [(0.8**2 / 2 / 2, 1), (bonett_price([0.3], 5), math.inf)]
+    agrees(shares, 0.3, wider(0.3, known, 2, True, reach_of([0.9, 0.1], 5, 0.0, 1)), 2, 1)
     alone = paired_difference([[1.0]], [0.0])
     assert alone.difference.mean == 1 and (alone.difference.n, alone.n_questions) == (1, 1)
     assert math.isnan(alone.difference.low) and math.isnan(alone.difference.high) and math.isnan(alone.p_value)

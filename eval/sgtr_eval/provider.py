@@ -40,6 +40,7 @@ from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 from sgtr_eval.choices import OPTIONS_KEY
 from sgtr_eval.judging.whole_numbers import NUMBERS_KEY, Numbers
 from sgtr_eval.tool_calls import rendered_tools, split_calls, turns_of
+from sgtr_jax.errors import InputError
 from sgtr_jax.json_types import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class SgtrAPI(ModelAPI):
         self._engine = LeaderEngine(model.engine)
         self._chat = chosen.chat(model.tokenizer)
         self.numbers = Numbers(model.tokenizer)
+        self.refused: InputError | None = None  # what the chat template could not form; Inspect keeps its text alone
         self._with: dict[str, ChatFormat] = {}  # by the tools that a task gives
         self._waiting: list[_Job] = []
         self._lock = anyio.Lock()
@@ -143,7 +145,11 @@ class SgtrAPI(ModelAPI):
         options = list((config.extra_body or {}).get(OPTIONS_KEY, []))
         rendered, turns = rendered_tools(tools, tool_choice), turns_of(input)
         chat = self._with_tools(rendered) if rendered else self._chat
-        tokens = tuple(chat.prompt_ids(turns))
+        try:
+            tokens = tuple(chat.prompt_ids(turns))
+        except InputError as error:
+            self.refused = error
+            raise
         # The n-th request for the same prompt is its n-th sample, whoever asks first.
         identity = (tokens, config.seed, config.temperature, config.top_p, config.top_k)
         job = _Job(tokens, config, self._seen[identity], options=options, tools=tools if rendered else [])

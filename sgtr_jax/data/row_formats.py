@@ -79,6 +79,10 @@ def _spoken(turn: Json, at: str) -> JsonObject:
             if role is None:
                 raise InputError(f"{at}: {who} is {turn[who]!r:.40}; expected one of {', '.join(_SPEAKERS)}")
             others = {key: value for key, value in turn.items() if key not in (who, what)}
+            if twice := sorted(others.keys() & {"role", "content"}):
+                raise InputError(
+                    f"{at}: {' and '.join(twice)} stand beside {who} and {what}, and only one can be meant"
+                )
             return {**others, "role": role, "content": turn[what]}
     raise InputError(f"{at}: expected an object with from and value, found {turn!r:.60}")
 

@@ -12,7 +12,7 @@ from inspect_ai.scorer import Value
 
 from sgtr_eval.facts import Facts
 from sgtr_eval.judging.limited import limited
-from sgtr_jax.errors import RunError
+from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.model_under_test import ModelUnderTest
 from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.tasks import parameters_of
@@ -30,7 +30,8 @@ def evaluate(facts: Facts, arguments: Mapping[str, Json], model: ModelUnderTest,
     """Run an evaluation's task; its Inspect log goes to `folder/log`. Returns `{metric, value, n}` rows.
 
     Of several processes the first runs Inspect and the others follow its engine, with no rows in the end.
-    Raises RunError when Inspect reports anything but success.
+    Raises RunError when Inspect reports anything but success, and InputError when that is since the chat template
+    cannot form a prompt.
     """
     log = _run(facts, arguments, model, folder, label, score=True)
     if log is None:
@@ -154,6 +155,9 @@ def _run(
             log_realtime=False,
             metadata={"chain": model.chain_id, "label": label},
         )
+        refused = getattr(served.api, "refused", None)
+    if log.status != "success" and isinstance(refused, InputError):
+        raise InputError(f"{label}: {refused}") from refused
     if log.status != "success":
         raise RunError(f"{label}: the evaluation failed: {log.error.message if log.error else log.status}")
     return log

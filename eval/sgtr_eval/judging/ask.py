@@ -16,7 +16,7 @@ from sgtr_eval.inspect_later import CachePolicy, ChatMessageUser, GenerateConfig
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import NoScore
 from sgtr_eval.judging.whole_numbers import Numbers
-from sgtr_jax.errors import RunError
+from sgtr_jax.errors import InputError, RunError
 
 # It and all its finetunes stop on 14 January 2027; any Inspect model can take its place.
 DEFAULT_JUDGE = "openai/gpt-4.1-2025-04-14"
@@ -68,7 +68,8 @@ async def ask(prompt: str, config: GenerateConfig, budget: Budget) -> Reply:
     """One reply of the judge, from the cache if it was given before; none when the budget is spent.
 
     Nothing is raised then: replies that are on their way are paid for, and shall be kept. (A filtered reply is not
-    kept by Inspect's cache, and is asked for again.) Raises RunError where asking on would not help.
+    kept by Inspect's cache, and is asked for again.) Raises RunError where asking on would not help,
+    and InputError where the chat template of a judge of ours cannot form the prompt.
     """
     judge = the_judge()
     # Equal answers come at the same time: the second waits for the first one's reply and finds it in the cache.
@@ -111,6 +112,8 @@ async def _asked(judge: Model, prompt: str, config: GenerateConfig) -> Reply:
             said = "a reply without choices"
         except Exception as error:  # by whichever provider's package it is; sorted by kind
             cause = cause_of(error)
+            if isinstance(cause, InputError):  # of an engine of ours: no prompt and no waiting helps
+                raise cause from None
             kind, said = kind_of(cause), what_it_says(cause)
             if kind == "rejected":
                 return Reply(None, "rejected", said)

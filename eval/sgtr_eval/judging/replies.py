@@ -114,7 +114,7 @@ def last_verdict(reply: str, words: Sequence[str]) -> str | None:
         r"<(/?)verdict>", lambda tag: "\n" if tag[1] else "\nVERDICT: ", answer_of(reply), flags=re.IGNORECASE
     )
     plain = re.sub(r"[{}\"\u201c\u201d\u2018\u2019\[\]]", " ", _plain(text)).upper()
-    lines = [re.sub(r"\s+", " ", line).strip() for line in plain.splitlines() if line.strip()]
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     for i in reversed(range(len(lines))):
         found = _verdict_in(lines[i], words)
         if found is None:
