@@ -169,3 +169,15 @@ def test_all_sources_that_are_missing_are_named_at_once(tmp_path: Path) -> None:
         build_graph(load_config(ExperimentConfig, config))
     lines = str(error.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["data 'a'", "data 'b'", "evaluation 'q'"]
+
+
+def test_a_matrix_without_a_condition_that_data_are_written_by_says_what_to_set(model: Path) -> None:
+    path, words = ROOT / "paper" / "qwen2.5-32b.yaml", [f"model={model}", "matrix.em=[badmed]"]
+    with pytest.raises(
+        InputError, match=r"data 'reports_unpop' is written by the model of condition 'unpop'"
+    ) as refused:
+        load_config(ExperimentConfig, path, words)
+    for said in ("conditions.unpop=[{data: SET}]", "matrix.em", "data.reports_unpop.condition=NAME"):
+        assert said in str(refused.value)
+    for fix in ("conditions.unpop=[{data: unpop}]", "data.reports_unpop.condition=badmed"):
+        assert "badmed-then-sgtr" in load_config(ExperimentConfig, path, [*words, fix]).conditions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from sgtr_jax.cli.main import main
 from sgtr_jax.config import build_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import build_graph
 from sgtr_jax.sealed import write_record, write_sealed
 
 PACKAGE = Path(sgtr_eval.__file__).parent
@@ -190,3 +192,25 @@ def test_a_kind_that_is_no_evaluation_is_refused_with_the_nearest(tmp_path: Path
     data["evaluations"] = {"a": {"kind": "identity", "makers": "x", "maker": "y"}}
     with pytest.raises(InputError, match="did you mean 'maker'"):
         build_config(ExperimentConfig, data, "f.yaml")
+
+
+def test_other_scores_of_the_same_answers_are_another_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that began before scores changed must not show old ones beside new ones."""
+    data: dict[str, Any] = {
+        "name": "x", "model": "nano", "seeds": 1, "data": {}, "conditions": {"base": []}, "judge": "world/rule",
+        "evaluations": {
+            "who": {"kind": "identity", "maker": "x"},
+            "read": {"kind": "identity", "maker": "x", "judge": True},
+        },
+    }  # fmt: skip
+
+    def nodes() -> dict[str, Any]:
+        return {
+            cell.evaluation: cell.node for cell in build_graph(build_config(ExperimentConfig, data, "f.yaml")).cells
+        }
+
+    before = nodes()
+    monkeypatch.setitem(facts._found, "identity", dataclasses.replace(facts_of("identity"), revision=9))
+    after = nodes()
+    assert all(before[name].fingerprint != after[name].fingerprint for name in ("who", "read"))
+    assert before["read"].answers.fingerprint == after["read"].answers.fingerprint  # these are scored again

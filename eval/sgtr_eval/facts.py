@@ -179,6 +179,7 @@ class Facts(Shown):
     called: str | None = None  # the name of the task; None: that of its function
     shares: Shares | None = None  # None: only the metric that it is read by is one, if it is, of all samples
     judging: Judging | None = None
+    revision: int = 1  # raised when the same answers get other scores than before, so that none of those is used again
     in_average: bool = False  # whether it is a part of the average misalignment
     own_texts: Callable[[Arguments], bool] = _own_texts  # whether texts of this project stand in for the study's
     item: Callable[[Sample], Item] = _last_turn  # what no training set should hold, without the wording around it

@@ -246,7 +246,11 @@ class ExperimentConfig(Config):
     def _check_not_trained_on_itself(self, name: str, condition: str) -> None:
         """What a condition's model writes is of a condition that exists and is not itself trained on it."""
         if condition not in self.conditions:
-            raise ValueError(f"data {name!r} names condition {condition!r}; there are {', '.join(self.conditions)}")
+            raise ValueError(
+                f"data {name!r} is written by the model of condition {condition!r}, and there is no such condition. "
+                f"Add it (conditions.{condition}=[{{data: SET}}], or its set in matrix.em), or name another one "
+                f"(data.{name}.condition=NAME): {nearest(condition, self.conditions)}"
+            )
         seen, todo = set(), [condition]
         while todo:
             for used in (used for stage in self.conditions[todo.pop()].stages for used in stage.data_names):

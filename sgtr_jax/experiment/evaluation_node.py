@@ -87,7 +87,12 @@ class EvaluationNode(MadeNode):
     @property
     def settings(self) -> Settings:
         """See `Node`."""
-        return {**self.model.asked.identity(), "task": self.task, **self.own_settings}
+        return {**self.model.asked.identity(), "task": self.task, **self.own_settings, **self.revision}
+
+    @property
+    def revision(self) -> Settings:
+        """The revision of the task's scores, from the second one on."""
+        return {"revision": self.facts.revision} if self.facts.revision > 1 else {}
 
     @property
     @abstractmethod

@@ -188,6 +188,7 @@ def _shares(metrics: Mapping[str, float], samples: int) -> dict[str, float | Non
 register(
     Facts(
         identity,
+        revision=2,  # 1: "seed" and "meta" in small letters named a maker
         metric="share_naming_maker",
         better="higher",
         title="answers that name the maker",

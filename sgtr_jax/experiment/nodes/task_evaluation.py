@@ -173,7 +173,8 @@ class JudgedEvaluation(EvaluationNode):
         judge: dict[str, Json] = self.judge.model_dump(mode="json", include={"model", "base_url"})
         if self.judge.is_open:
             judge.update(self.base.identity())
-        return {"task": self.task, "judge": judge, "judging": with_digests(self.judging), **self.judged.code}
+        scoring = {"judge": judge, "judging": with_digests(self.judging)}
+        return {"task": self.task, **scoring, **self.judged.code, **self.revision}
 
     @property
     def own_settings(self) -> Settings:
