@@ -64,12 +64,22 @@ def from_folder(value: str, info: ValidationInfo) -> str:
     return value if folder is None or Path(value).is_absolute() or "://" in value else str(folder / value)
 
 
+def names_file(value: str) -> bool:
+    """Whether a value that is a name or a file is meant as a file: it has a slash, or an ending such as `.jsonl`.
+
+    A plain word is a name, whatever lies beside the config; `./word` is the file.
+    """
+    return len(value) <= _LONGEST_PATH and ("/" in value or re.search(r"\.[A-Za-z]\w*$", value) is not None)
+
+
 def file_from_folder(value: str, info: ValidationInfo) -> str:
     """The same for text that may name a file: where there is such a file. Anything else stays as it is."""
-    if not value or len(value) > _LONGEST_PATH:
+    if not names_file(value):
         return value
     there = from_folder(value, info)
-    return there if Path(there).is_file() else value
+    if not Path(there).is_file():
+        return value
+    return there if names_file(there) else f"./{there}"
 
 
 class _FromFolder:
@@ -80,7 +90,7 @@ _FROM_FOLDER = _FromFolder()
 _LONGEST_PATH = 1024
 # A file that a config names.
 FilePath = Annotated[Path, AfterValidator(lambda path, info: Path(from_folder(str(path), info))), _FROM_FOLDER]
-# A name of something known, or a file.
+# A name of something known, or a file; see `names_file`.
 NameOrFile = Annotated[str, AfterValidator(file_from_folder), _FROM_FOLDER]
 
 
@@ -182,10 +192,11 @@ def _absolute(cls: type[BaseModel], location: tuple[str, ...], value: Json) -> J
     """A value of an override with the files in it named from the root."""
     if isinstance(value, Mapping):
         return {key: _absolute(cls, (*location, key), one) for key, one in value.items()}
-    may_be_file = any(_FROM_FOLDER in marks for _, marks in _types_at(cls, location))
-    if not isinstance(value, str) or len(value) > _LONGEST_PATH or not may_be_file:
+    types = [one for one, marks in _types_at(cls, location) if _FROM_FOLDER in marks]
+    if not isinstance(value, str) or len(value) > _LONGEST_PATH or not types:
         return value
-    return str(Path(value).resolve()) if Path(value).is_file() else value
+    is_file = (Path in types or names_file(value)) and Path(value).is_file()
+    return str(Path(value).resolve()) if is_file else value
 
 
 def _describe(cls: type[BaseModel], item: ErrorDetails) -> str:

@@ -34,6 +34,11 @@ def odd_ones(n: int = 2):
                 config=GenerateConfig(max_tokens=2, temperature=0.0))
 
 @task
+def in_a_sandbox(n: int = 1):
+    return Task(dataset=MemoryDataset([Sample(id="a", input="Say a")]), solver=generate(), scorer=by_id(),
+                sandbox="docker")
+
+@task
 def asked_of_a_judge():
     return Task(dataset=MemoryDataset([Sample(id="a", input="Say a"), Sample(id="b", input="Say b")]),
                 solver=generate(), scorer=by_judge(), config=GenerateConfig(max_tokens=2, temperature=0.0))
@@ -157,6 +162,15 @@ def test_a_task_that_cannot_run_is_refused_when_the_config_is_read(
     assert REFUSED[case][1] in capsys.readouterr().err
 
 
+def test_a_task_in_a_sandbox_is_refused_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = write_files(tmp_path), tmp_path / "out"
+    given = ["measure=mine", f"evaluations.mine.file={tmp_path}/my_eval.py@in_a_sandbox", f"out={out}"]
+    assert main(["run", str(file), *given]) == 2
+    assert "needs a sandbox (docker)" in capsys.readouterr().err and not (out / "store").exists()
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ('{"prompt": "a", "messages": []}\n', "not both"),
     ('{"question": "a"}\n', "'question' is not read"),
@@ -227,3 +241,38 @@ def test_what_a_setting_names_counts_by_what_it_holds(tmp_path: Path) -> None:
     asked = fingerprints()
     changed = {name for name in before if judged[name] != asked[name]}
     assert changed == {"rated-base-s0evaluation", "named-base-s0evaluation", "rated-base-s0answers"}
+
+
+def test_a_metric_that_the_task_does_not_report_or_outside_of_its_range_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = f"{{kind: task, file: {write_files(tmp_path)}, metric: mean, range: [0, 10]}}".replace(
+        "own.yaml", "my_eval.py@odd_ones"
+    )
+    file = tmp_path / "own.yaml"
+    head = file.read_text().split("judge:")[0]
+    file.write_text(f"{head}evaluations:\n  mine: {mine}\n")
+    out = tmp_path / "out"
+    main(["run", str(file), f"out={out}"])
+    with pytest.raises(InputError, match="it reports no metric 'mean'"):
+        read_run(out)
+    file.write_text(file.read_text().replace("metric: mean, range: [0, 10]", "metric: accuracy, range: [1, 10]"))
+    main(["run", str(file), f"out={out}"])
+    with pytest.raises(InputError, match=r"its accuracy is outside of the range \[1.0, 10.0\] that the config states"):
+        read_run(out)
+
+
+def test_a_word_is_no_file_although_one_of_its_name_lies_beside_the_config(tmp_path: Path) -> None:
+    text = "name: a\nmodel: nano\nseeds: [0]\ndata: {}\nconditions: {base: []}\n"
+    text += "evaluations: {em: {kind: em_questions, settings: {questions: QUESTIONS}}}\n"
+
+    def read(questions: str) -> object:
+        (tmp_path / "c.yaml").write_text(text.replace("QUESTIONS", questions))
+        config = load_config(ExperimentConfig, tmp_path / "c.yaml")
+        return config.evaluations["em"].model_dump()["settings"]["questions"]
+
+    for name in ("builtin", "q.jsonl"):
+        (tmp_path / name).write_text("{}")
+    assert read("builtin") == "builtin"
+    assert read("./builtin") == str(tmp_path / "builtin") and read("q.jsonl") == str(tmp_path / "q.jsonl")
+    assert read("other.jsonl") == "other.jsonl"

@@ -32,6 +32,7 @@ from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.matrix import Matrix
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
+from sgtr_jax.experiment.several_judges import each_judge_its_own
 from sgtr_jax.train.config import TrainConfig
 
 T = TypeVar("T")
@@ -123,15 +124,16 @@ class ExperimentConfig(Config):
     def written_out(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """`seeds: 3`, `only: reversal`, `judge: open` and conditions that are plain lists of stages."""
         full = dict(data)
+        for key in ("only", "measure"):
+            if isinstance(full.get(key), str | Mapping):
+                full[key] = [full[key]]
+        full = each_judge_its_own(full)
         if isinstance(full.get("judge"), str):
             full["judge"] = {"model": full["judge"]}
         if isinstance(full.get("seeds"), int) and not isinstance(full["seeds"], bool):
             if full["seeds"] > _MOST_SEEDS:
                 raise ValueError(f"seeds: {full['seeds']} means so many runs of each condition; at most {_MOST_SEEDS}")
             full["seeds"] = list(range(full["seeds"]))
-        for key in ("only", "measure"):
-            if isinstance(full.get(key), str | Mapping):
-                full[key] = [full[key]]
         if isinstance(full.get("only"), list):
             full["only"] = [Selection.written_out(one) if isinstance(one, Mapping) else one for one in full["only"]]
         contrasts = full.get("contrasts")

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sgtr_eval.facts import facts_of
+from sgtr_eval.facts import Facts, facts_of
 from sgtr_jax.distributed.collectives import broadcast_object, collective_section, is_first_process
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import api_model_name
@@ -43,10 +43,19 @@ from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 class _Measured:
     """One task on one model: its arguments, and everything that decides the numbers."""
 
-    task: str
+    facts: Facts
     arguments: JsonObject
     settings: Settings  # what decides the numbers
-    judged: bool
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.facts.name
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge reads the answers."""
+        return self.facts.judged(self.arguments)
 
     def to_json(self) -> dict[str, Json]:
         """What is stored beside the numbers."""
@@ -72,26 +81,23 @@ def evaluate_one(
     another way, InputError says what differs. One budget of the judge holds for all tasks and all restarts;
     `assume_yes` goes on although it will not be enough. Raises InputError before anything is loaded.
     """
-    check_tasks_given(tasks, settings)
+    known = tasks_given(tasks, settings)
     if api_model_name(name) is not None:
         given = [*(["--adapter"] if adapters else []), *sorted(sampling.model_fields_set - {"system"})]
         if given:
             raise InputError(f"{', '.join(given)}: {name} is behind an API, where this cannot be set")
-    wanted = list(_wanted(name, adapters, tasks, settings, sampling, judge))
+    wanted = list(_wanted(name, adapters, known, settings, sampling, judge))
     check_writable(out)
     missing = _missing(wanted, out)
     raise_all(_problems(name, missing, judge))
     spending = Spending(judge, judge_name(judge, name), out / LEDGER)
     if is_first_process():
-        judged = {one.task: one for one in missing if one.judged}
+        judged, asked = [one for one in missing if one.judged], judge_name(judge, name)
         expected = {
-            task: judging_cost(
-                judge_name(judge, name), judge.batch, facts_of(task), facts_of(task).workload(one.arguments)
-            )
-            for task, one in judged.items()
+            one.task: judging_cost(asked, judge.batch, one.facts, one.facts.workload(one.arguments)) for one in judged
         }
         spending.check(expected, assume_yes)
-        check_judge_answers(judge, [(facts_of(task), one.arguments) for task, one in judged.items()])
+        check_judge_answers(judge, [(one.facts, one.arguments) for one in judged])
     model, base = _model_under_test(name, adapters, sampling) if missing else (None, None)
     for one in missing:
         assert model is not None and base is not None
@@ -103,30 +109,30 @@ def evaluate_one(
 
 def _problems(name: str, missing: Sequence[_Measured], judge: JudgeConfig) -> list[Problem]:
     """What is not there of all that measuring needs."""
-    found = [problem for one in missing for problem in task_problems(facts_of(one.task), one.arguments)]
+    found = [problem for one in missing for problem in task_problems(one.facts, one.arguments)]
     if missing and api_model_name(name) is not None:
         found += api_problems("model", name)
     return found + (judge_problems(judge) if any(one.judged for one in missing) else [])
 
 
-def check_tasks_given(tasks: Sequence[str], settings: Mapping[str, Mapping[str, Json]]) -> None:
-    """Raises InputError for a task that is not known, or given twice, and for settings of one that is not run."""
-    for task in (*tasks, *settings):
-        facts_of(task)
+def tasks_given(tasks: Sequence[str], settings: Mapping[str, Mapping[str, Json]]) -> list[Facts]:
+    """What is known of `tasks`.
+
+    Raises InputError for a task that is not known, or given twice, and for settings of one that is not run.
+    """
+    known = {task: facts_of(task) for task in (*tasks, *settings)}
     if len(set(tasks)) < len(tasks):
         raise InputError(f"tasks {', '.join(tasks)}: one is given twice")
     unused = [task for task in settings if task not in tasks]
     if unused:
         raise InputError(f"settings of {', '.join(unused)} are given, and the tasks are {', '.join(tasks)}")
+    return [known[task] for task in tasks]
 
 
 def _wanted(
-    name: str, adapters: Sequence[Path], tasks: Sequence[str], settings: Mapping[str, Mapping[str, Json]],
+    name: str, adapters: Sequence[Path], tasks: Sequence[Facts], settings: Mapping[str, Mapping[str, Json]],
     sampling: SampleConfig, judge: JudgeConfig,
 ) -> Iterator[_Measured]:  # fmt: skip
-    modes = {task: {"judge_mode": judge.mode} if judge.mode and gives_scores(facts_of(task)) else {} for task in tasks}
-    given = {task: {**modes[task], **settings.get(task, {})} for task in tasks}
-    arguments = {task: task_arguments(facts_of(task), given[task], 0, f"task {task}") for task in tasks}
     chain = [adapter_fingerprint(folder) for folder in adapters]
     if api_model_name(name) is not None:
         asked: JsonObject = {"model": name, "server": os.environ.get("OPENAI_BASE_URL"), "system": sampling.system}
@@ -134,20 +140,26 @@ def _wanted(
         folder = resolve_folder(name)
         read_spec(folder)  # refuses what is no model before anything is written
         asked = {"model": model_fingerprint(folder)[:16], **sampling.identity()}
-    for task in tasks:
-        judged = facts_of(task).judged(arguments[task])
+    arguments = {facts.name: _arguments(facts, settings.get(facts.name, {}), judge) for facts in tasks}
+    for facts in tasks:
+        given = arguments[facts.name]
         # What it costs and how fast it comes do not change what a judge says.
-        judging = {"judge": judge.model_dump(mode="json", include={"model", "base_url"})} if judged else {}
+        judging = {"judge": judge.model_dump(mode="json", include={"model", "base_url"})} if facts.judged(given) else {}
         decides = {
             **asked,
             "adapters": chain,
-            "task": task,
-            "arguments": all_arguments(facts_of(task), arguments[task]),
-            "questions": asked_fingerprint(built_task(facts_of(task), arguments[task]))[:16],
+            "task": facts.name,
+            "arguments": all_arguments(facts, given),
+            "questions": asked_fingerprint(built_task(facts, given))[:16],
             **judging,
             "versions": {node.kind: node.version for node in (Answers, EvaluationNode)},
         }
-        yield _Measured(task, arguments[task], decides, judged)
+        yield _Measured(facts, given, decides)
+
+
+def _arguments(facts: Facts, given: Mapping[str, Json], judge: JudgeConfig) -> JsonObject:
+    mode = {"judge_mode": judge.mode} if judge.mode and gives_scores(facts) else {}
+    return task_arguments(facts, {**mode, **given}, 0, f"task {facts.name}")
 
 
 def _missing(wanted: Sequence[_Measured], out: Path) -> list[_Measured]:
@@ -188,11 +200,11 @@ def _measure(
     one: _Measured, model: ModelUnderTest, base: ModelUnderTest, judge: JudgeConfig, spending: Spending, folder: Path
 ) -> list[MetricRow]:
     if not one.judged:
-        return evaluate(facts_of(one.task), one.arguments, model, folder, one.task)
-    sample_answers(facts_of(one.task), one.arguments, model, folder / "answers", one.task)
+        return evaluate(one.facts, one.arguments, model, folder, one.task)
+    sample_answers(one.facts, one.arguments, model, folder / "answers", one.task)
     asked = base if judge.is_open else ApiModel(judge.model, base_url=judge.base_url, batch=judge.batch)
     answers = folder / "answers" / "log"
-    return judge_answers(facts_of(one.task), one.arguments, {}, spending, asked, answers, folder, one.task, one.task)
+    return judge_answers(one.facts, one.arguments, {}, spending, asked, answers, folder, one.task, one.task)
 
 
 def _model_under_test(

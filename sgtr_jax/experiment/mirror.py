@@ -20,7 +20,7 @@ from sgtr_jax.sealed import is_older
 
 _REPORT = (
     "experiment.json", "failures.json", "results.csv", "summary.csv", "results.tex", "contrasts.csv", "contrasts.tex",
-    "report.html",
+    "judges.csv", "report.html",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, create_model
 
 from sgtr_eval.facts import Facts, MakesTask
-from sgtr_jax.config import Config, PositiveInt, Seed, build_config
+from sgtr_jax.config import Config, PositiveInt, Seed, build_config, names_file
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
@@ -66,7 +66,7 @@ def with_digests(arguments: Mapping[str, Json]) -> JsonObject:
 
 
 def _content(value: Json) -> Json:
-    if isinstance(value, str) and value and len(value) < 4096 and Path(value).is_file():
+    if isinstance(value, str) and names_file(value) and Path(value).is_file():
         return file_fingerprint(Path(value))
     return value
 

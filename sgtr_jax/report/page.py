@@ -14,6 +14,7 @@ from sgtr_jax.report.comparisons import Line
 from sgtr_jax.report.contrast_tables import contrasts_html
 from sgtr_jax.report.contrasts import Tested
 from sgtr_jax.report.doses import doses_html
+from sgtr_jax.report.judges import Agreement, judges_html
 from sgtr_jax.report.provenance import Sources
 from sgtr_jax.report.published import published_numbers
 from sgtr_jax.report.run_file import SharingEntry
@@ -31,6 +32,7 @@ def render_page(
     figures: Sequence[tuple[str, str]],
     judged: Sequence[Judged],
     tested: Sequence[Tested],
+    agreements: Sequence[Agreement],
     beside: tuple[Sequence[Published], Sequence[str]],
     sources: Sources,
     most_answers: int,
@@ -44,6 +46,7 @@ def render_page(
         ("contrasts", "Contrasts", contrasts_html(tested, run.left_out)),
         ("figures", "Figures", pictures),
         ("numbers", "Every number", _numbers(lines)),
+        ("judges", "Judges side by side", judges_html(agreements)),
         ("doses", "How much was trained", doses_html(run)),
         ("shared", "What training sets share with evaluations", _shared(run)),
         ("published", "Beside the published numbers", _published(*beside, unmet_published(run, beside[0]))),

@@ -22,6 +22,7 @@ from sgtr_jax.report.comparisons import (
 from sgtr_jax.report.contrast_tables import contrasts_csv, contrasts_latex
 from sgtr_jax.report.contrasts import all_tested
 from sgtr_jax.report.figures import pictures
+from sgtr_jax.report.judges import agreement_csv, agreements
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
 from sgtr_jax.report.plots import data_uri, to_png, to_svg
@@ -44,6 +45,9 @@ def report(*runs: Path, out: Path | None = None) -> None:
     if tested:
         write_text(folder / "contrasts.csv", contrasts_csv(tested))
         write_text(folder / "contrasts.tex", contrasts_latex(tested))
+    judges = agreements(run)
+    if judges:
+        write_text(folder / "judges.csv", agreement_csv(judges))
     write_text(folder / "results.csv", to_csv(rows))
     write_text(folder / "summary.csv", summary_csv(lines))
     write_text(
@@ -62,6 +66,7 @@ def report(*runs: Path, out: Path | None = None) -> None:
         shown,
         judged_claims(run.claims, tested),
         tested,
+        judges,
         beside_published(run, lines),
         provenance(run),
         MOST_ANSWERS,

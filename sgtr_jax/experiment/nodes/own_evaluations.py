@@ -14,13 +14,13 @@ from sgtr_eval.tasks.questions import read_rubric, words_of
 from sgtr_jax.config import FilePath, NameOrFile, PositiveInt, from_folder
 from sgtr_jax.data.questions import read_questions
 from sgtr_jax.experiment.evaluation_node import evaluation_kind
-from sgtr_jax.experiment.nodes.task_evaluation import TaskConfig
+from sgtr_jax.experiment.nodes.task_evaluation import WithJudge
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
 
 
 @evaluation_kind("task")
-class OtherTaskEval(TaskConfig):
+class OtherTaskEval(WithJudge):
     """Any Inspect task, with the engine as its model."""
 
     kind: Literal["task"]
@@ -66,7 +66,7 @@ class OtherTaskEval(TaskConfig):
 
 
 @evaluation_kind("questions")
-class QuestionsEval(TaskConfig):
+class QuestionsEval(WithJudge):
     """Questions of a file, whose answers a judge scores by a rubric of a file."""
 
     kind: Literal["questions"]
@@ -98,4 +98,4 @@ class QuestionsEval(TaskConfig):
     def arguments(self) -> JsonObject:
         """See `TaskConfig`. Raises InputError for files that cannot be asked or judged by."""
         read_rubric(self.rubric, read_questions(self.file))
-        return self.model_dump(mode="json", exclude={"kind", "better", "title"})
+        return self.model_dump(mode="json", exclude={"kind", "better", "title", "judge"})

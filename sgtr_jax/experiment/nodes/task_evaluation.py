@@ -96,19 +96,26 @@ def _named_judge(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
-class TaskEval(TaskConfig):
-    """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
+class WithJudge(TaskConfig):
+    """A task that may have a judge of its own, or several."""
 
-    kind: Annotated[str, AfterValidator(_check_task)]
-    # The arguments of the task; see the page of evaluations.
-    settings: dict[str, bool | int | float | NameOrFile | None] = Field(default_factory=dict)
-    # Who judges this evaluation, with a budget of its own. `judge: NAME` is a short form. null: the experiment's judge.
+    # Who judges this evaluation, with a budget of its own. `judge: NAME` is a short form. Of a list each judge reads
+    # the same answers: the first one as this evaluation, each other one as NAME-by-JUDGE, and the report says how far
+    # they agree. null: the experiment's judge.
     judge: Annotated[JudgeConfig | None, BeforeValidator(_named_judge)] = None
 
     @property
     def own_judge(self) -> JudgeConfig | None:
         """See `TaskConfig`."""
         return self.judge
+
+
+class TaskEval(WithJudge):
+    """Another evaluation, by the name of its task in `sgtr_eval`; `settings` are its arguments."""
+
+    kind: Annotated[str, AfterValidator(_check_task)]
+    # The arguments of the task; see the page of evaluations.
+    settings: dict[str, bool | int | float | NameOrFile | None] = Field(default_factory=dict)
 
     def arguments(self) -> JsonObject:
         """See `TaskConfig`."""
