@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from sgtr_jax.cli.main import main
 from sgtr_jax.report.beside import beside_published
 from sgtr_jax.report.comparisons import compare, with_average
 from sgtr_jax.report.latex import to_latex
+from sgtr_jax.report.summary import rows_of, seeds_needed, summary_html
 from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed
 
@@ -101,6 +104,21 @@ def test_the_page_and_the_tables(run: Path, capsys: pytest.CaptureFixture[str]) 
     data = read_run(run)
     table = to_latex(data, [one for one in compare(data, data.measurements) if one.evaluation == "truthfulqa"])
     assert r"unpop & 0.333 (0.083) \\" in table and r"\begin{tabular}{lr}" in table
+
+
+def test_the_page_begins_with_what_was_found_and_what_would_settle_the_rest(run: Path) -> None:
+    data = read_run(run)
+    lines = compare(data, with_average(data))
+    page = summary_html(data, lines, [])
+    assert "2 conditions of m, 4 seeds, measured by 4 evaluations" in page and "cannot be concluded" in page
+    assert "<b>m</b> → <b>unpop</b>" in page
+    (row,) = [one for one in rows_of(data, lines, []) if one.evaluation == "truthfulqa"]
+    gap = row.difference
+    # The normal approximation: the error of n seeds is (high - low) / 2 / 1.96, and 1.96 + 0.84 of it are needed.
+    error = (gap.high - gap.low) / 2 / 1.95996
+    assert row.is_open and seeds_needed(row) == max(4, math.ceil(3 * ((1.95996 + 0.84162) * error / gap.mean) ** 2))
+    assert f"about {seeds_needed(row):.0f} seeds" in page
+    assert math.isnan(seeds_needed(replace(row, seeds=1)))
 
 
 def test_a_run_of_an_older_form_is_said_to_be_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from test_run_folder import BROKEN
 from tiny import make_model
 
 from sgtr_jax.cli.main import main
+from sgtr_jax.experiment.run_left import left_in_words
 from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.sealed import read_sealed, write_sealed
 
@@ -60,6 +61,31 @@ def test_done_failed_and_left_are_told_with_reasons(run: Path, capsys: pytest.Ca
     assert f"  adapter broken-s0: {why}" in text and "longer than" in why
     assert "  evaluation identity-after-s0: needs broken-s0, which failed" in text
     assert [line.split()[:3] for line in text.splitlines() if line.startswith("adapter ")] == [["adapter", "1", "3"]]
+
+
+def test_what_is_left_is_what_the_same_took_before() -> None:
+    done = [
+        ("evaluation", "em", 100.0, 0.5), ("evaluation", "em", 200.0, 0.25), ("evaluation", "mmlu", 10.0, None),
+        ("adapter", None, 3600.0, None), ("data", None, None, None),
+    ]  # fmt: skip
+    # Two more of em; one of an evaluation that none is done of, which takes the mean of its kind: 310 / 3.
+    missing = [("evaluation", "em"), ("evaluation", "em"), ("evaluation", "quiz"), ("adapter", None), ("data", None)]
+    assert left_in_words(done, missing)[1:] == [
+        "left: about 1:06:43 and $1.12 of judging, as long as those took that are done",
+        "left besides, of kinds that none is done of: 1 data",
+    ]
+    assert left_in_words(done, []) == [] == left_in_words([], missing)
+
+
+def test_dollars_of_a_run_come_from_its_ledger(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (done,) = (run / "store").glob("evaluation-identity-bad-s0-*")
+    row = {"date": "", "judge": "j", "artifact": done.name, "dollars": 0.5}
+    (run / "spending.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(row)}\n{{")
+    found = states(run, capsys)["evaluation identity-bad-s0"]
+    assert found["dollars"] == 1.0 and found["evaluation"] == "identity"
+    # Two more measurements of identity are left.
+    assert "and $2.00 of judging" in said(run, capsys)
+    (run / "spending.jsonl").unlink()
 
 
 def test_a_run_that_is_going_on_has_an_owner(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

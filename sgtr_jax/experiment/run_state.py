@@ -6,13 +6,15 @@ import datetime
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from sgtr_jax.buckets import is_address, translate_storage_errors
 from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.run_left import left_in_words
 from sgtr_jax.experiment.run_lock import owner
+from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.files import parse_json
 from sgtr_jax.report.run_file import ArtifactEntry, CellEntry, Provenance
 from sgtr_jax.sealed import RECORD, damage, parse_sealed
@@ -38,6 +40,8 @@ class Artifact:
     started: str | None = None
     made: str | None = None
     waits_for: tuple[str, ...] = ()  # names of failed ones that it is made from, directly or not
+    evaluation: str | None = None  # whose answers or numbers it holds
+    dollars: float | None = None  # that judging it has cost; None where no judge was asked
 
     @property
     def seconds(self) -> float | None:
@@ -73,7 +77,8 @@ def state_of(run: str) -> RunState:
         place = Path(run)
         who = owner(place)
     with translate_storage_errors(run):
-        planned = _planned(place, who)
+        planned, evaluations = _planned(place, who)
+        dollars = _dollars(place)
         failed = _failed(place)
         names = [path.name for path in (place / "store").iterdir()] if (place / "store").is_dir() else []
         there = {_key(name): name for name in names if not name.startswith(".") and ".damaged-" not in name}
@@ -91,12 +96,10 @@ def state_of(run: str) -> RunState:
         why = failed.get(_key(folder))
         state: State = "to do" if why is None else "failed"
         missing = Artifact(one["kind"], one["name"], state, why, waits_for=tuple(dict.fromkeys(waits)))
-        artifacts[folder] = found.get(folder, missing)
+        artifacts[folder] = replace(
+            found.get(folder, missing), evaluation=evaluations.get(one["name"]), dollars=dollars.get(_key(folder))
+        )
     return RunState(run, who, tuple(_under_way(names)) if who else (), tuple(artifacts.values()))
-
-
-def _failed_in(source: Artifact) -> tuple[str, ...]:
-    return (source.name,) if source.state == "failed" else source.waits_for
 
 
 def show(run: str, as_json: bool) -> int:
@@ -128,6 +131,10 @@ def _lines(state: RunState) -> list[str]:
         total = sum(one.kind == kind for one in state.artifacts)
         spent = f"{datetime.timedelta(seconds=round(sum(took)))}" if took else "not known" if made else ""
         lines.append(f"{kind:16} {len(made):5} {total:5}  {spent}")
+    lines += left_in_words(
+        [(one.kind, one.evaluation, one.seconds, one.dollars) for one in done],
+        [(one.kind, one.evaluation) for one in (*todo, *failed)],
+    )
     if failed:
         lines += ["", "failed:", *_listed(f"{one.kind} {one.name}: {one.why}" for one in failed)]
     if todo:
@@ -151,21 +158,37 @@ def _to_json(state: RunState) -> dict[str, object]:
     return {"run": state.run, "owner": state.owner, "under_way": state.under_way, "artifacts": artifacts}
 
 
-def _planned(place: Place, who: str | None) -> list[ArtifactEntry]:
-    """What the run is to make, inputs before what is made from them. Runs of older versions only name evaluations."""
+def _planned(place: Place, who: str | None) -> tuple[list[ArtifactEntry], dict[str, str]]:
+    """What the run is to make, inputs before what is made from them, and the evaluation of artifacts by their names.
+
+    Runs of older versions only name evaluations.
+    """
     path = place / "experiment.json"
     if not path.exists():
         if who is not None:
             raise InputError(f"{place}: {who} has only begun: what is to be made is not written down yet")
         raise InputError(f"{place}: no run here (no experiment.json); `sgtr run` makes one")
     experiment = parse_sealed(path.read_text(), str(path))
-    if "artifacts" in experiment:
-        return cast(list[ArtifactEntry], experiment["artifacts"])
     cells = {cell["artifact"]: cell for cell in cast(list[CellEntry], experiment.get("cells", []))}
-    return [
-        {"artifact": name, "kind": "evaluation", "name": f"{cell['evaluation']}-{cell['condition']}-s{cell['seed']}"}
-        for name, cell in cells.items()
-    ]
+    names = {name: f"{cell['evaluation']}-{cell['condition']}-s{cell['seed']}" for name, cell in cells.items()}
+    evaluations = {names[artifact]: cell["evaluation"] for artifact, cell in cells.items()}
+    if "artifacts" in experiment:
+        return cast(list[ArtifactEntry], experiment["artifacts"]), evaluations
+    return [{"artifact": name, "kind": "evaluation", "name": names[name]} for name in cells], evaluations
+
+
+def _dollars(place: Place) -> dict[str, float]:
+    """What judging has cost by artifact, by `_key`; nothing of lines that cannot be read."""
+    path, found = place / LEDGER, dict[str, float]()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = parse_json(line, str(path)) if line.strip() else None
+        except InputError:
+            continue  # it is being written
+        if isinstance(row, dict) and isinstance(dollars := row.get("dollars"), int | float):
+            key = _key(str(row.get("artifact")))
+            found[key] = found.get(key, 0.0) + dollars
+    return found
 
 
 def _failed(place: Place) -> dict[str, str]:

@@ -18,6 +18,7 @@ from sgtr_jax.report.judges import Agreement, judges_html
 from sgtr_jax.report.provenance import Sources
 from sgtr_jax.report.published import published_numbers
 from sgtr_jax.report.run_file import SharingEntry
+from sgtr_jax.report.summary import summary_html
 from sgtr_jax.report.tables import RunData, samples
 from sgtr_jax.report.unmatched import unmet_published
 
@@ -42,6 +43,7 @@ def render_page(
     paragraphs = "".join(f'<p class="note">{esc(note)}</p>' for note in notes)
     pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
     sections = [
+        ("summary", "Summary", summary_html(run, lines, tested)),
         ("claims", "Claims", claims_html(judged)),
         ("contrasts", "Contrasts", contrasts_html(tested, run.left_out)),
         ("figures", "Figures", pictures),
