@@ -16,7 +16,9 @@ from sgtr_jax import load_results
 from sgtr_jax.cli.main import main
 from sgtr_jax.report.beside import beside_published
 from sgtr_jax.report.comparisons import compare, with_average
+from sgtr_jax.report.figures import show_nothing
 from sgtr_jax.report.latex import to_latex
+from sgtr_jax.report.plots import condition_figure
 from sgtr_jax.report.summary import rows_of, seeds_needed, summary_html
 from sgtr_jax.report.tables import read_run
 from sgtr_jax.sealed import read_sealed, write_record, write_sealed
@@ -119,6 +121,27 @@ def test_the_page_begins_with_what_was_found_and_what_would_settle_the_rest(run:
     assert row.is_open and seeds_needed(row) == max(4, math.ceil(3 * ((1.95996 + 0.84162) * error / gap.mean) ** 2))
     assert f"about {seeds_needed(row):.0f} seeds" in page
     assert math.isnan(seeds_needed(replace(row, seeds=1)))
+
+
+def test_a_figure_in_which_everything_is_zero_stands_behind_the_table(run: Path) -> None:
+    lines = compare(read_run(run), read_run(run).measurements)
+    zeros = [replace(line, values=dict.fromkeys(line.values, 0.0)) if line.evaluation == "truthfulqa" else line
+             for line in lines]  # fmt: skip
+    assert show_nothing(read_run(run), lines) == ()
+    assert show_nothing(read_run(run), zeros) == ("truthfulqa-share_correct",)
+
+
+def test_two_seeds_have_an_interval_that_is_dotted(run: Path) -> None:
+    lines = [one for one in compare(read_run(run), read_run(run).measurements) if one.evaluation == "truthfulqa"]
+    (line,) = [one for one in lines if one.condition == "unpop"]
+    styles = []
+    for seeds in (2, 3):
+        shown = replace(line, values=dict(list(line.values.items())[:seeds]))
+        (bars,) = condition_figure("t", "y", [shown], None).axes[0].containers
+        (bar,) = bars.lines[2]
+        (start, end) = bar.get_segments()[0][:, 0]
+        styles.append((bar.get_linestyle()[0][1] is not None, end > start))
+    assert styles == [(True, True), (False, True)]
 
 
 def test_a_run_of_an_older_form_is_said_to_be_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,15 @@ def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Fi
     yield from _of_training(run)
 
 
+def show_nothing(run: RunData, lines: Sequence[Line]) -> tuple[str, ...]:
+    """How the file stems of those figures begin in which every value is zero; they have a place behind the table."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        if is_primary(run, line.evaluation, line.metric):
+            values[f"{line.evaluation}-{line.metric}"] += line.values.values()
+    return tuple(stem for stem, found in values.items() if not any(found))
+
+
 def _of_conditions(
     run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line], table: Table
 ) -> Iterator[tuple[str, str, Figure]]:

@@ -31,6 +31,7 @@ def render_page(
     notes: Sequence[str],
     lines: Sequence[Line],
     figures: Sequence[tuple[str, str]],
+    zero: Sequence[tuple[str, str]],
     judged: Sequence[Judged],
     tested: Sequence[Tested],
     agreements: Sequence[Agreement],
@@ -38,16 +39,16 @@ def render_page(
     sources: Sources,
     most_answers: int,
 ) -> str:
-    """The page; `figures` are (alternative text, data URI)."""
+    """The page; `figures` are (alternative text, data URI), `zero` those in which every value is zero."""
     assets = resources.files("sgtr_jax.report").joinpath("assets")
     paragraphs = "".join(f'<p class="note">{esc(note)}</p>' for note in notes)
-    pictures = "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
     sections = [
         ("summary", "Summary", summary_html(run, lines, tested)),
         ("claims", "Claims", claims_html(judged)),
         ("contrasts", "Contrasts", contrasts_html(tested, run.left_out)),
-        ("figures", "Figures", pictures),
+        ("figures", "Figures", _figures(figures)),
         ("numbers", "Every number", _numbers(lines)),
+        ("zero", "Figures of what is zero everywhere", _figures(zero)),
         ("judges", "Judges side by side", judges_html(agreements)),
         ("doses", "How much was trained", doses_html(run)),
         ("shared", "What training sets share with evaluations", _shared(run)),
@@ -68,6 +69,10 @@ def render_page(
 <script>{assets.joinpath("page.js").read_text()}</script>
 </body></html>
 """
+
+
+def _figures(figures: Sequence[tuple[str, str]]) -> str:
+    return "".join(f'<figure><img alt="{esc(alt)}" src="{uri}"></figure>' for alt, uri in figures)
 
 
 def _numbers(lines: Sequence[Line]) -> str:

@@ -50,9 +50,11 @@ def _dots(axes: Axes, y: float, line: Line) -> None:
     offsets = [0.12 * (i - (len(values) - 1) / 2) / max(1, len(values) / 3) for i in range(len(values))]
     axes.plot(values, [y + o for o in offsets], "o", color=_DOT, ms=5, alpha=0.8, zorder=3)
     mean, low, high = line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high
-    # An interval over two seeds is wider than the axis and says nothing.
-    halves = [[mean - low], [high - mean]] if len(values) > 2 and not math.isnan(low) else [[0.0], [0.0]]
-    axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
+    halves = [[mean - low], [high - mean]] if len(values) > 1 and not math.isnan(low) else [[0.0], [0.0]]
+    bar = axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
+    if len(values) == 2:  # which say little, and shall not look like three
+        for line_of_it in bar.lines[2]:
+            line_of_it.set_linestyle(":")
 
 
 def _value_axis(axes: Axes, extent: tuple[float, float] | None) -> None:

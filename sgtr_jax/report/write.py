@@ -21,7 +21,7 @@ from sgtr_jax.report.comparisons import (
 )
 from sgtr_jax.report.contrast_tables import contrasts_csv, contrasts_latex
 from sgtr_jax.report.contrasts import all_tested
-from sgtr_jax.report.figures import pictures
+from sgtr_jax.report.figures import pictures, show_nothing
 from sgtr_jax.report.judges import agreement_csv, agreements
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
@@ -53,17 +53,20 @@ def report(*runs: Path, out: Path | None = None) -> None:
     write_text(
         folder / "results.tex", to_latex(run, [line for line in lines if is_primary(run, line.evaluation, line.metric)])
     )
-    shown = []
+    shown: list[tuple[str, str]] = []
+    zero: list[tuple[str, str]] = []
+    stems = show_nothing(run, lines)
     for stem, name, figure in pictures(run, lines):
         png = to_png(figure)
         write_bytes(folder / "figures" / f"{stem}.png", png)
         write_text(folder / "figures" / f"{stem}.svg", to_svg(figure))
-        shown.append((name, data_uri(png)))
+        (zero if stem.startswith(stems) else shown).append((name, data_uri(png)))
     page = render_page(
         run,
         _notes(run),
         lines,
         shown,
+        zero,
         judged_claims(run.claims, tested),
         tested,
         judges,
@@ -86,8 +89,8 @@ def _notes(run: RunData) -> list[str]:
     models = ", ".join(dict.fromkeys(config["model"] for config in run.configs))
     seeds = ", ".join(map(str, sorted({seed for config in run.configs for seed in config["seeds"]})))
     notes = [
-        f"Model {models}; seeds {seeds}; {len(run.measurements)} measured numbers. A dot is a seed. "
-        "The base model is measured once."
+        f"Model {models}; seeds {seeds}; {len(run.measurements)} measured numbers. A dot is a seed, "
+        "a bar its 95 % interval, dotted where there are two seeds. The base model is measured once."
     ]
     if run.missing:
         notes.append(f"{len(run.missing)} of {len(run.cells)} measurements are missing; see the end of the page.")
