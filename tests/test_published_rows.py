@@ -46,7 +46,7 @@ def run_of(*cells: tuple[str, str, str]) -> RunData:
     made = [
         CellData(condition, 0, evaluation, task, False, False, Path("x"), None) for evaluation, task, condition in cells
     ]
-    config = {"published": "qwen2.5-32b", "name": "x"}
+    config = {"published": "qwen2.5-32b", "name": "x", "model": "m", "seeds": [0], "conditions": {}}
     return RunData("x", (config,), tuple(made), (), tuple(dict.fromkeys(cell.condition for cell in made)), None, ())
 
 

@@ -116,14 +116,14 @@ def _table(rows: Sequence[Row]) -> str:
     )
     caption = (
         "Differences with 95 % intervals, and what was found at 5 %. The last column: about so many seeds show a "
-        "difference as large as the measured one in 80 of 100 runs, if seeds vary as they did."
+        "difference as large as the measured one in 80 of 100 runs, before any correction, if seeds vary as they did."
     )
     head = (
         '<th class="word">condition</th><th class="word">against</th><th class="word">evaluation</th>'
         '<th>difference</th><th>seeds</th><th>p</th><th class="word">found</th><th class="word">would settle it</th>'
     )
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f'<p class="note">{caption}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
