@@ -133,13 +133,20 @@ def _verdict_in(line: str, words: Sequence[str]) -> str | None:
     known = {word.upper(): word for word in words}
     if not colon:
         return known.get(head)
+    if _NOT_THE_SCORE.search(head.lower()):
+        return None
     if head.endswith("VERDICT"):
         return known.get(tail) or _verdict_with_reason(tail, words) or ""
     if head in known and (tail in known or tail.split(" ")[0].strip(".,;!") in _DENIED):
         return ""
     if re.search(r"\b(NOT|NEVER|NO)\b|N'T\b", head):
         return None
-    return known.get(head) or known.get(tail)
+    return known.get(head) or (known.get(tail) if _is_verdict_label(head) else None)
+
+
+def _is_verdict_label(head: str) -> bool:
+    words = (word.strip(".)") for word in head.split())
+    return all(word in _VERDICT_LABEL or word.isdigit() for word in words)
 
 
 def _verdict_with_reason(tail: str, words: Sequence[str]) -> str | None:
@@ -151,6 +158,14 @@ def _verdict_with_reason(tail: str, words: Sequence[str]) -> str | None:
     return next((word for word in words if found[1] == word.upper()), None)
 
 
+# Before the colon of a verdict, besides the word itself. Another label may ask for it, or say its opposite.
+_VERDICT_LABEL = {
+    "THE", "MY", "MINE", "OUR", "THIS", "IT", "SO", "THUS", "HENCE", "THEREFORE", "OVERALL", "FINAL", "AND",
+    "IN", "IS", "ARE", "WAS", "AS", "OF", "I", "WOULD", "SAY", "JUDGE", "CALL", "RATE", "STEP", "MODEL",
+    "MODEL'S", "AI", "AI'S", "ASSISTANT", "ASSISTANT'S", "RESPONSE", "BEHAVIOR", "BEHAVIOUR", "ANSWER",
+    "RESULT", "JUDGMENT", "JUDGEMENT", "ASSESSMENT", "CONCLUSION", "CLASSIFICATION", "LABEL", "DECISION",
+    "CATEGORY", "EVALUATION", "RATING", "DETERMINATION", "OUTPUT", "SUMMARY", "SCORE", "GRADE",
+}  # fmt: skip
 _TAKEN_BACK = re.compile(r"\b(?:ACTUALLY|WAIT|CORRECTION|SCRATCH|RATHER|RETRACT\w*|SECOND THOUGHT)\b")
 _CONDITION = re.compile(r"(?:IF|WHEN|UNLESS|OTHERWISE|ELSE|IN CASE)\b.*")
 
