@@ -16,7 +16,7 @@ from sgtr_jax.distributed.layout import layer_layout
 from sgtr_jax.distributed.mesh import SAMPLING, TRAINING, MeshConfig, make_mesh
 from sgtr_jax.lora.adapter import Adapter, LoraConfig, init_adapter
 from sgtr_jax.lora.transforms import merge
-from sgtr_jax.models.decoder import abstract_params, bind
+from sgtr_jax.models.decoder import Decoder, abstract_params, bind
 from sgtr_jax.models.kv_cache import KVCache
 from sgtr_jax.models.layer_loop import layers_apart
 from sgtr_jax.models.spec import ModelSpec
@@ -154,3 +154,20 @@ def test_layout_of_each_backend() -> None:
     }
     apart = {where for where, layout in found.items() if layout == "apart"}
     assert apart == {("gpu", "training"), ("gpu", "sampling"), ("cpu", "sampling")}
+
+
+def test_layers_that_lie_apart_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of 64 layers is traced in the time of one: the layers of each kind share a function."""
+    traced: list[int] = []
+    original = Decoder._layer
+
+    def spy(self: Decoder, inputs: Any, chain: Any) -> Any:
+        traced.append(1)
+        return original(self, inputs, chain)
+
+    monkeypatch.setattr(Decoder, "_layer", spy)
+    rows = [jax.ShapeDtypeStruct((1, 8), jnp.int32)] * 3
+    for spec, kinds in ((spec_of(num_hidden_layers=4), 1), (spec_of(OLMO), 3)):
+        traced.clear()
+        jax.eval_shape(lambda p, *r, s=spec: bind(s, p).forward(*r), abstract_params(spec, layout="apart"), *rows)
+        assert len(traced) == kinds

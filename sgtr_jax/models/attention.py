@@ -152,13 +152,16 @@ def _reference(
     B, T, N, H = q.shape
     K = k.shape[1]
     G = N // K
+    # float32 stays float32; a TPU would use bfloat16 passes by default, and a GPU TF32.
+    precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     # Batched matrix products with leading batch axes [B, K]: half the time of one large einsum on CPU.
     grouped = q.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
     if by_sums:
         wide = grouped.astype(jnp.float32)[:, :, :, None, :] * k.astype(jnp.float32)[:, :, None]
         scores = jnp.sum(wide, axis=-1) * scale
     else:
-        scores = jnp.einsum("bkqh,bksh->bkqs", grouped, k, preferred_element_type=jnp.float32) * scale
+        scores = jnp.einsum("bkqh,bksh->bkqs", grouped, k, precision=precision, preferred_element_type=jnp.float32)
+        scores = scores * scale
     scores = scores.reshape(B, K, G, T, -1)
     scores = jnp.where(visibility.mask(window)[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
@@ -168,5 +171,5 @@ def _reference(
     if dropout is not None and dropout.attention:
         # Drawing the mask inside the product below is a fusion that libtpu does not finish compiling for a v6e.
         weights = jax.lax.optimization_barrier(weights)
-    mixed = jnp.einsum("bkqs,bksh->bkqh", weights.reshape(B, K, G * T, -1), v)
+    mixed = jnp.einsum("bkqs,bksh->bkqh", weights.reshape(B, K, G * T, -1), v, precision=precision)
     return mixed.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)

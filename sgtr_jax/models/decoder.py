@@ -89,7 +89,8 @@ class Decoder(nnx.Module):
             edits: what is done to the residual stream behind each layer.
         """
         layer = self._forward_layer(positions, segments, chain, dropouts, attention)
-        x, _ = over_layers(layer, self._embed(tokens), self.layer_inputs(chain, edits), remat)
+        inputs = self.layer_inputs(chain, edits)
+        x, _ = over_layers(layer, self._embed(tokens), inputs, remat, len(self.spec.pattern))
         return self.final_norm(x)
 
     def forward_keeping(
@@ -115,9 +116,10 @@ class Decoder(nnx.Module):
         ) -> tuple[tuple[jax.Array, jax.Array], None]:
             x, _ = layer(number, carry[0], inputs)
             slots = jnp.asarray([keep.index(i) if i in keep else len(keep) for i in range(self.spec.num_layers)])
-            return (x, jax.lax.dynamic_update_index_in_dim(carry[1], x, slots[number], 0)), None
+            return (x, jax.lax.dynamic_update_index_in_dim(carry[1], x, slots[inputs.number], 0)), None
 
-        (x, states), _ = over_layers(keeping, (x, states), self.layer_inputs(chain, edits), remat)
+        inputs = self.layer_inputs(chain, edits)
+        (x, states), _ = over_layers(keeping, (x, states), inputs, remat, len(self.spec.pattern))
         return self.final_norm(x), states[:-1]
 
     def _forward_layer(
@@ -134,7 +136,7 @@ class Decoder(nnx.Module):
 
         def one_layer(number: LayerNumber, x: jax.Array, inputs: LayerInputs) -> tuple[jax.Array, None]:
             layer, adapters = self._layer(inputs, chain)
-            dropout = dropouts.at_layer(jnp.int32(number)) if dropouts is not None else None
+            dropout = dropouts.at_layer(inputs.number) if dropouts is not None else None
             rope, scoring = kinds.rope(number), kinds.scoring(number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, dropout)
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
@@ -212,11 +214,11 @@ class Decoder(nnx.Module):
 
     def layer_inputs(self, chain: Chain, edits: ResidualEdits | None = None) -> Layers:
         """What the layers read: stacked for a scan, or each layer's own where the weights lie apart."""
-        stacked = [adapter.params for adapter in chain]
+        numbers, stacked = jnp.arange(self.spec.num_layers), [adapter.params for adapter in chain]
         if self.apart is None:
-            return LayerInputs(dict_of(nnx.as_pure(nnx.split(self.layers)[1])), stacked, edits)
+            return LayerInputs(numbers, dict_of(nnx.as_pure(nnx.split(self.layers)[1])), stacked, edits)
         others = take_apart((stacked, edits), self.spec.num_layers)
-        return [LayerInputs(weights, *own) for weights, own in zip(self.apart, others, strict=True)]
+        return [LayerInputs(numbers[i], self.apart[i], *own) for i, own in enumerate(others)]
 
     def _embed(self, tokens: Int32[Array, "B T"]) -> Float[Array, "B T D"]:
         x = self.embedding[...][tokens]

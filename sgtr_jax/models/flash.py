@@ -7,6 +7,7 @@ and a backward pass, and hold no scores. `chunked` is the same call without kern
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,13 @@ def flash_attend(
     A segment's positions rise by one along the row, so a window of positions is one of columns. Raises InputError
     where tokamax is not installed, and NotImplementedError for a GPU that it has no kernel for.
     """
-    run = partial(_on_one_device, scale=scale, window=window, chunked=chunked)
-    return on_own_shards(run, q, k, v, visibility.query_segments)
+    return on_own_shards(_jitted(scale, window, chunked), q, k, v, visibility.query_segments)
+
+
+@cache
+def _jitted(scale: float, window: int | None, chunked: bool) -> Callable[..., jax.Array]:
+    """One function for all layers that ask alike: their kernels are then traced and lowered once, not once a layer."""
+    return jax.jit(partial(_on_one_device, scale=scale, window=window, chunked=chunked))
 
 
 def _on_one_device(

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from sgtr_jax.arrays import Params, Tree
 from sgtr_jax.distributed.layout import Layout
@@ -28,6 +27,7 @@ Remat = Literal["none", "light", "full"]
 class LayerInputs(NamedTuple):
     """What a layer reads besides the activations; stacked, of all layers, with the axis of layers in front."""
 
+    number: jax.Array  # int32 []
     weights: Params
     adapters: list[dict[str, dict[str, jax.Array]]]  # of each adapter of the chain
     edits: ResidualEdits | None  # of the residual stream behind the layer
@@ -40,20 +40,28 @@ Carry = TypeVar("Carry")
 LayerBody = Callable[[LayerNumber, Carry, LayerInputs], tuple[Carry, Any]]
 
 
-def over_layers(body: LayerBody[Carry], carry: Carry, layers: Layers, remat: Remat = "none") -> tuple[Carry, Any]:
+def over_layers(
+    body: LayerBody[Carry], carry: Carry, layers: Layers, remat: Remat = "none", period: int | None = None
+) -> tuple[Carry, Any]:
     """`carry` after `body(number, carry, inputs)` of every layer, and what each layer gave besides.
 
     That is stacked for stacked layers, and a list where they lie apart. `remat`: what the backward pass computes again.
+    With `period`, layers whose numbers differ by a multiple of it differ in their inputs alone: where they lie apart,
+    `number` is then that of the first one alike, and the body is traced for that one only.
     """
     if isinstance(layers, LayerInputs):
         # Inside of a scan nothing is computed once for two uses, so that no barrier is needed against it.
-        repeated = _rematerialised(lambda carry, x: body(x[0], carry, x[1]), remat, barrier=False)
-        numbers = jnp.arange(jax.tree.leaves(layers)[0].shape[0])
-        found: tuple[Carry, Any] = jax.lax.scan(repeated, carry, (numbers, layers))
+        repeated = _rematerialised(lambda carry, x: body(x.number, carry, x), remat, barrier=False)
+        found: tuple[Carry, Any] = jax.lax.scan(repeated, carry, layers)
         return found
     given = []
-    for number, inputs in enumerate(layers):
-        carry, more = _rematerialised(partial(body, number), remat, barrier=True)(carry, inputs)
+    bodies: dict[int, Callable[..., Any]] = {}
+    for i, inputs in enumerate(layers):
+        number = i if period is None else i % period
+        if number not in bodies:
+            one = _rematerialised(partial(body, number), remat, barrier=True)
+            bodies[number] = one if period is None else jax.jit(one)
+        carry, more = bodies[number](carry, inputs)
         given.append(more)
     return carry, given
 
