@@ -137,3 +137,26 @@ def test_rank_and_compare(folder: Path, model: Model, tmp_path: Path, capsys: py
     assert main(["directions", "compare", *map(str, sorted(tmp_path.glob("[de].safetensors"))), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cosines"] == [1.0, -1.0]
     assert cosines(Direction(vectors, {}), Direction(np.zeros_like(vectors), {})).tolist() == [0, 0]
+
+
+def test_projection_curve(folder: Path, model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = np.random.default_rng(4).standard_normal((2, 32)).astype(np.float32)
+    Direction(vectors, {}).write(tmp_path / "d.safetensors")
+    rows = write_records(tmp_path / "rows.jsonl", POSITIVE + NEGATIVE)
+    words = ["directions", "project", "--model", str(folder / "m"), "--direction", str(tmp_path / "d.safetensors")]
+    assert main([*words, "--data", str(rows), "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    unit, chat = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), ChatFormat(model.tokenizer)
+    answers, prompts = [], []
+    for row in POSITIVE + NEGATIVE:
+        prompt = chat.prompt_ids(row.messages[:-1])
+        answer = model.tokenizer.encode(row.messages[-1]["content"], add_special_tokens=False)
+        along = np.einsum("ltd,ld->lt", model.activations([[*prompt, *answer]])[0], unit)
+        answers.append(along[:, len(prompt) :].mean(axis=1))
+        prompts.append(along[:, len(prompt) - 1])
+    for layer, one in enumerate(found):
+        for what, wanted in (("answer", answers), ("prompt", prompts)):
+            values = np.asarray(wanted)[:, layer]
+            half = 3.182446305 * values.std(ddof=1) / 2  # Student's t with 3 degrees of freedom, four rows
+            expected = [values.mean(), values.mean() - half, values.mean() + half]
+            np.testing.assert_allclose([one[what][key] for key in ("mean", "low", "high")], expected, atol=1e-4)

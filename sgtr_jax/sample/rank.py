@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+import numpy as np
+
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
 from sgtr_jax.sample.directions import Direction
@@ -50,3 +52,39 @@ def correlations(rows: Sequence[Ranked]) -> dict[str, float]:
         if len(set(lengths)) > 1 and len(set(values)) > 1:
             found[what] = float(spearmanr(values, lengths).statistic)
     return found
+
+
+class Mean(TypedDict):
+    """A mean over rows with its 95 % interval, of Student's t; of one row the interval is not known and is the mean."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class LayerProjection(TypedDict):
+    """How far rows lie along a direction behind one layer."""
+
+    layer: int
+    answer: Mean  # of the mean over each answer's tokens, without the one that ends it
+    prompt: Mean  # of the last token before each answer
+
+
+def projection_curve(
+    model: Model, records: Sequence[Record], chat: ChatFormat, direction: Direction
+) -> list[LayerProjection]:
+    """Projections of the rows' last answers, and of the last token of their prompts, behind each layer."""
+    answers = direction.along(row_states(model, records, chat, "answer", "answers"))
+    prompts = direction.along(row_states(model, records, chat, "prompt", "prompts"))
+    return [
+        {"layer": layer, "answer": _mean(answers[:, layer]), "prompt": _mean(prompts[:, layer])}
+        for layer in range(answers.shape[1])
+    ]
+
+
+def _mean(values: np.ndarray) -> Mean:
+    from scipy.stats import t
+
+    middle, n = float(values.mean()), len(values)
+    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    return {"mean": middle, "low": middle - half, "high": middle + half}
