@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from sgtr_eval.described import arguments_of, metrics_of, tasks
+from sgtr_eval.described import arguments_of, differs, metrics_of, tasks
 from sgtr_eval.facts import all_facts
 
 INTRODUCTION = """\
@@ -25,6 +25,8 @@ def evaluations_page() -> str:
     lines = [INTRODUCTION]
     for name, made in tasks().items():
         lines += [f"## {name}", "", inspect.cleandoc(made.__doc__ or ""), ""]
+        if (text := differs(name)) is not None:
+            lines += [f"Beside others of its name: {text}", ""]
         lines += _arguments(name) + _metrics(name)
     return "\n".join(lines) + "\n"
 

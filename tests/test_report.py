@@ -99,6 +99,7 @@ def test_the_page_and_the_tables(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert "missing: truthfulqa of unpop, seed 3" in capsys.readouterr().out
     page = (run / "report.html").read_text()
     assert "</script><b>" not in page and "\\u003c/script>\\u003cb>" in page
+    assert "inspect_evals/truthfulqa asks 817" in page  # which is another number of the same name
     assert "not GPT-4.1" in page and 'id="published"' in page and "http" not in page.replace("http-equiv", "")
     rows = list(csv.DictReader((run / "summary.csv").open()))
     (row,) = [r for r in rows if r["evaluation"] == "truthfulqa" and r["condition"] == "unpop"]

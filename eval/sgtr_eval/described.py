@@ -16,6 +16,7 @@ FILE = Path(__file__).with_name("evaluations.yaml")
 
 
 class _DescribedTask(TypedDict):
+    differs: NotRequired[str]
     arguments: NotRequired[dict[str, str]]
     metrics: NotRequired[dict[str, str | None]]
 
@@ -53,6 +54,12 @@ def metrics_of(name: str) -> dict[str, str]:
     """Descriptions of the metrics that a task reports, by the names that logs and `results.csv` give them."""
     said = _said()
     return {key: text or said["metrics"][key] for key, text in said["tasks"][name].get("metrics", {}).items()}
+
+
+def differs(name: str) -> str | None:
+    """How a task's numbers differ from those of other programs' tasks of its name; None where there is none known."""
+    found = _said()["tasks"].get(name)
+    return None if found is None else found.get("differs")
 
 
 @cache

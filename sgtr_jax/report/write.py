@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sgtr_eval.described import differs
 from sgtr_jax.files import check_writable, write_bytes, write_text
 from sgtr_jax.report.beside import beside_published
 from sgtr_jax.report.claims import judged_claims
@@ -111,6 +112,9 @@ def _notes(run: RunData) -> list[str]:
             f"Asked with this project's own texts, not the study's: {', '.join(own)}. These numbers are "
             "not comparable with published ones."
         )
+    for evaluation, task in dict.fromkeys((cell.evaluation, cell.task) for cell in run.cells):
+        if (text := differs(task)) is not None:
+            notes.append(f"{evaluation}: {text}".replace("`", ""))
     if "nano" in {config["model"] for config in run.configs}:
         notes.append(
             "nano is a model of two million parameters in an invented world. These numbers show that the "
