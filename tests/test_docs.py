@@ -122,7 +122,11 @@ def test_settings_stand_under_their_yaml_paths() -> None:
     # A default, given under the path that the page names, is understood and changes nothing.
     template = ROOT / "configs/experiments/own_data.yaml"
     given = 0
+    # What has a setting that must be given cannot be given one of its others alone.
+    incomplete = {path.rpartition(".")[0] for path, row in rows.items() if row.default == "required"}
     for path, row in rows.items():
+        if path.rpartition(".")[0] in incomplete:
+            continue
         if re.fullmatch(r"(finetuning|judge|api)\..*", path) and row.default not in ("required", "as below"):
             value = row.default.strip("`")
             assert load_config(ExperimentConfig, template, [f"{path}={value}"]), path

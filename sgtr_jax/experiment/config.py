@@ -33,7 +33,7 @@ from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_con
 from sgtr_jax.experiment.matrix import Matrix
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
 from sgtr_jax.experiment.several_judges import each_judge_its_own
-from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.config import DEFENCES, TrainConfig
 
 T = TypeVar("T")
 _MOST_SEEDS = 1000
@@ -241,6 +241,13 @@ class ExperimentConfig(Config):
             stage.measure_at for one in self.conditions.values() for stage in one.stages
         ):
             raise ValueError("measure_at keeps adapters on the way, and a provider keeps none of a model behind an API")
+        given = [name for name in DEFENCES if getattr(self.finetuning, name) is not None]
+        if given and self.api_model is not None:
+            raise ValueError(
+                f"finetuning.{given[0]}: a provider of a model behind an API does not offer it; leave it out"
+            )
+        if "steer" in given:
+            raise ValueError("finetuning.steer is for sgtr train: an experiment does not follow the direction's file")
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self

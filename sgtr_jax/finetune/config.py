@@ -16,6 +16,7 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.files import unpacked_name
 from sgtr_jax.finetune.jobs import Finetune, InterleavedData
 from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.defences.kl import KL
 
 
 class InterleavedFile(MixRatio):
@@ -23,6 +24,15 @@ class InterleavedFile(MixRatio):
 
     path: str  # The JSONL file, or the folder or address of a published set.
     format: RowFormat = "messages"  # The form of the rows; see `format`.
+
+
+class KLOfFile(KL):
+    """The KL penalty, over the training rows or over those of a file."""
+
+    # A JSONL file, or a published set, over whose targets the divergence is taken in the place of the training rows',
+    # `batch_examples` of its rows at each step. null: the training rows.
+    data: str | None = None
+    format: RowFormat = "messages"  # The form of the rows of `data`.
 
 
 class TrainCommand(TrainConfig):
@@ -33,6 +43,11 @@ class TrainCommand(TrainConfig):
     # The form of the rows of `--data`: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
     format: RowFormat = "messages"
     interleave: InterleavedFile | None = None  # Rows of another data set that are mixed in. null: none.
+    # Holds the next-token distributions to those of the model below the trained adapter (arXiv 2508.06249). null: no.
+    kl: KLOfFile | None = None
+    # The folder of a PEFT adapter that is frozen on top of the chain during training, and left out of it afterwards
+    # (arXiv 2606.30252). null: none.
+    inoculation_adapter: str | None = None
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> TrainCommand:
@@ -50,11 +65,14 @@ class TrainCommand(TrainConfig):
         data: Mapping[str, Sequence[Record]],
         interleaved: Sequence[Record],
         out: Path,
+        others: Mapping[str, Sequence[Record]],
     ) -> list[Finetune]:
         """A job for every data set and seed. A single one without `seeds` writes into `out` itself."""
-        config = TrainConfig(
-            **{name: getattr(self, name) for name in TrainConfig.model_fields if name in self.model_fields_set}
-        )
+        given = {name: getattr(self, name) for name in TrainConfig.model_fields if name in self.model_fields_set}
+        if self.kl is not None:
+            given["kl"] = KL(weight=self.kl.weight, expectation=self.kl.expectation)
+        config = TrainConfig(**given)
+        below = None if self.inoculation_adapter is None else Path(self.inoculation_adapter)
         mixed = None
         if self.interleave is not None:
             mixed = InterleavedData(interleaved, self.interleave.fraction, self.interleave.every)
@@ -63,12 +81,14 @@ class TrainCommand(TrainConfig):
             raise InputError(f"--data: the file names name the output folders, but {list(names.values())} repeat")
         if self.seeds is None and len(data) == 1:
             (records,) = data.values()
-            return [Finetune(model, chain, records, config, out, mixed_in=mixed)]
+            return [
+                Finetune(model, chain, records, config, out, mixed_in=mixed, others=others, inoculation_adapter=below)
+            ]
         seeds = self.seeds if self.seeds is not None else (self.seed,)
         return [
             Finetune(
                 model, chain, records, config.model_copy(update={"seed": seed}), out / f"{names[path]}-s{seed}",
-                f"{names[path]}-s{seed}", mixed,
+                f"{names[path]}-s{seed}", mixed, None, others, below,
             )
             for path, records in data.items()
             for seed in seeds

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
@@ -17,6 +17,7 @@ from sgtr_jax.data.records import Record
 from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_writable, read_json
+from sgtr_jax.finetune.defences import check_layers, check_others, plan_of_others, steering
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
@@ -57,6 +58,16 @@ class Finetune:
     label: str = "train"
     mixed_in: InterleavedData | None = None
     matched: MatchedData | None = None
+    # Records that only a penalty reads, by its name, in the place of the training rows.
+    others: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    # A PEFT adapter that is frozen on top of the chain while this one is trained, and left out of it afterwards
+    # (arXiv 2606.30252).
+    inoculation_adapter: Path | None = None
+
+    @property
+    def frozen(self) -> tuple[Path, ...]:
+        """The adapters that are frozen during training."""
+        return self.chain if self.inoculation_adapter is None else (*self.chain, self.inoculation_adapter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +86,7 @@ class Prepared:
     job: Finetune
     config: TrainConfig
     plan: StepPlan
+    others: Mapping[str, StepPlan]  # of `Finetune.others`
     tokenized: TokenizeReport
     mixed_in: TokenizeReport | None
     identity: JsonObject
@@ -109,7 +121,11 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
         raise InputError("mode: full trains the base itself; it cannot be combined with --adapter")
     if config.merge is not None and not job.chain:
         raise InputError("merge: bfloat16 merges the adapters below into the base, but there is no --adapter")
-    below = [*job.chain, *([Path(config.lora.init)] if config.lora.init is not None else [])]
+    if job.inoculation_adapter is not None:
+        _check_inoculation_adapter(config)
+    check_layers(config, spec.num_layers)
+    check_others(config, job.others)
+    below = [*job.frozen, *([Path(config.lora.init)] if config.lora.init is not None else [])]
     for adapter in below:
         read_adapter_config(adapter)
     check_apart(job.out, [folder, *below])
@@ -136,6 +152,12 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
         config, plan = _matched(job.matched, config, plan, chat, spec)
     if interleaved is not None and plan.rows_per_epoch == len(examples):
         raise InputError(f"interleave: of {len(examples)} rows none is left for the other set; raise the fraction")
+    plans: dict[str, StepPlan] = {}
+    for name, records in job.others.items():
+        rows, _ = tokenize_records(records, chat, config.max_length, config.overlong, positions=spec.max_positions)
+        _check_tokens(rows, spec.vocab_size, tokenizer)
+        plans[name] = plan_of_others(rows, plan)
+    steered = steering(config, spec)
     check_writable(job.out)
     identity: JsonObject = {
         "config": config.identity(),
@@ -149,12 +171,30 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
             "every": interleaved.every,
         },
     }  # fmt: skip
+    identity |= {f"{name}_data": _digest_examples(other.examples) for name, other in plans.items()}
+    if job.inoculation_adapter is not None:
+        identity["inoculation_adapter"] = adapter_fingerprint(job.inoculation_adapter)
+    if steered is not None:
+        identity["steering"] = hashlib.sha256(steered.tobytes()).hexdigest()[:16]
     checkpoints = Checkpoints(job.out / "checkpoints", identity, config.checkpoint)
     resume_from = checkpoints.check()
     if resume_from is None:
         _check_result(job.out, identity)
     kept = _kept(job.out, config, plan.num_steps, resume_from or 0)
-    return Prepared(job, config, plan, report, mixed, identity, checkpoints, resume_from, kept)
+    return Prepared(job, config, plan, plans, report, mixed, identity, checkpoints, resume_from, kept)
+
+
+def _check_inoculation_adapter(config: TrainConfig) -> None:
+    """Raise InputError for what an adapter that is taken out again does not go together with."""
+    if config.mode == "full":
+        raise InputError("inoculation_adapter: mode: full trains the base itself, on which no adapter lies")
+    if config.merge is not None:
+        raise InputError("inoculation_adapter: merge: bfloat16 would round it into the base, and it is taken out again")
+    for name in config.penalties:
+        raise InputError(
+            f"inoculation_adapter and {name} cannot be combined: no source says whether the model that {name} compares "
+            "with has the inoculation adapter. Use one of them in a stage"
+        )
 
 
 def _kept(out: Path, config: TrainConfig, steps: int, taken: int) -> dict[Point, int]:

@@ -66,8 +66,8 @@ def _groups(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
     groups: list[tuple[object, float, list[Prepared]]] = []
     for one in prepared:
         settings = one.config.model_copy(update=dict.fromkeys(_PER_RUN))
-        # A merged base is one chain's own.
-        key = (settings, one.job.chain if one.config.merge else None)
+        # A merged base is one chain's own. Rows that only a penalty reads are a part of the program.
+        key = (settings, one.job.chain if one.config.merge else None, tuple(one.others))
         examples = one.plan.all_examples()
         size = sum(len(example.tokens) for example in examples) / len(examples)
         for other, begun, members in groups:

@@ -13,10 +13,12 @@ import numpy as np
 
 from sgtr_jax.arrays import Params, Tree
 from sgtr_jax.data.packed_shapes import PackedShapes, choose_shapes
+from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.collectives import barrier, to_host_everywhere
-from sgtr_jax.distributed.mesh import TRAINING, shardings
+from sgtr_jax.distributed.mesh import TRAINING, data_size, shardings
 from sgtr_jax.files import new_folder, write_json
 from sgtr_jax.finetune.auto_mesh import Candidate
+from sgtr_jax.finetune.defences import steering
 from sgtr_jax.finetune.jobs import FinetuneResult, Prepared, data_report
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.lora.adapter import Adapter, Chain, init_adapter
@@ -40,7 +42,8 @@ class MultiRunTrainer:
         self._members, self._folder, self._considered = members, folder, considered
         self._config = members[0].config
         self._spec, self._mesh = base.spec, base.mesh
-        self._programs = Programs(self._spec, self._config.remat_to_try()[-1], self._mesh)
+        config = self._config.remat_to_try()[-1]
+        self._programs = Programs(self._spec, config, self._mesh, self._shapes_of_others())
         self._merge_lost: list[dict[str, float]] | None = None
         # What is frozen below all runs, and what full mode starts from.
         self._base: Params | None = base.params
@@ -85,14 +88,24 @@ class MultiRunTrainer:
         steps = [[plan[t] for plan in plans if t < plan.num_steps] for t in range(longest)]
         return choose_shapes(steps, self._programs.row_multiple, self._programs.attention_length)
 
+    def _shapes_of_others(self) -> dict[str, PackedShape]:
+        """One shape for all steps of the rows that only a penalty reads: they are a part of every program."""
+        multiple = data_size(self._mesh) * self._config.accumulate
+        found = {}
+        for name in self._members[0].others:
+            steps = [[one.others[name][t]] for one in self._members for t in range(len(one.plan))]
+            found[name] = choose_shapes(steps, multiple).all[-1]
+        return found
+
     def _frozen_chain(self, one: Prepared) -> Chain:
-        return tuple(load_adapter(path, self._spec, self._mesh, TRAINING)[0] for path in one.job.chain)
+        return tuple(load_adapter(path, self._spec, self._mesh, TRAINING)[0] for path in one.job.frozen)
 
     def _fit_memory(self, shapes: PackedShapes, chains: list[Chain]) -> int:
         """The number of runs at once. Where `remat` is auto, the programs become the fastest kind that fits."""
         wanted = min(self._config.runs_at_once or len(self._members), len(self._members))
         fixed = self._config.runs_at_once is not None
-        candidates = [Programs(self._spec, config, self._mesh) for config in self._config.remat_to_try()]
+        others = self._programs.others
+        candidates = [Programs(self._spec, config, self._mesh, others) for config in self._config.remat_to_try()]
         self._programs = candidates[-1]
         if len(candidates) == 1 and (fixed or wanted == 1):
             return wanted
@@ -145,7 +158,8 @@ class MultiRunTrainer:
         scale = np.float32(1.0 if self._start is not None else one.config.lora.scale)
         key = np.asarray(jax.random.key_data(jax.random.key(one.config.seed, impl="threefry2x32")))
         numbers = (scale, key, np.float32(one.config.lr), np.int32(one.plan.num_steps))
-        return RunConstants(chain, *cast(tuple[jax.Array, jax.Array, jax.Array, jax.Array], numbers))
+        steered = cast(jax.Array | None, steering(one.config, self._spec))
+        return RunConstants(chain, *cast(tuple[jax.Array, jax.Array, jax.Array, jax.Array], numbers), steered)
 
     def _run(self, one: Prepared, chain: Chain) -> Run:
         make, given = self._begin(one)
@@ -168,6 +182,7 @@ class MultiRunTrainer:
             settings=cast(JsonObject, one.identity["config"]),
             step=one.resume_from or 0,
             keep=frozenset(one.kept.values()),
+            others=one.others,
         )
 
     def _finish(self, one: Prepared, ended: EndedRun, at_once: int) -> FinetuneResult:

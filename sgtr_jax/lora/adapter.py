@@ -52,5 +52,8 @@ def init_adapter(spec: HasProjections, config: LoraConfig, key: jax.Array) -> Ad
         bound = into**-0.5
         shape = (spec.num_layers, config.rank, into)
         a = jax.random.uniform(jax.random.fold_in(key, i), shape, jnp.float32, -bound, bound)
+        if config.layers is not None:
+            # Zeros in both factors stay zeros: the gradient of each is a product with the other.
+            a = a * jnp.isin(jnp.arange(spec.num_layers), jnp.asarray(config.layers))[:, None, None]
         params[name] = {"a": a, "b": jnp.zeros((spec.num_layers, config.rank, out), jnp.float32)}
     return Adapter(params, jnp.float32(config.scale))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeInt, field_validator
 
 from sgtr_jax.config import Config, PositiveInt
 
@@ -21,6 +21,8 @@ class LoraConfig(Config):
     rslora: bool = True  # Whether the scale is that of rsLoRA.
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # Dropout on the input of the adapter.
     targets: tuple[str, ...] = PROJECTIONS  # The projections that get an adapter.
+    # The layers that get an adapter, counted from 0; PEFT's layers_to_transform. null: all.
+    layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
     init: str | None = None  # The folder of a PEFT adapter to start from. null: a fresh adapter.
 
     @field_validator("targets")
@@ -30,6 +32,11 @@ class LoraConfig(Config):
         if unknown or not targets:
             raise ValueError(f"{unknown or 'nothing'} matches no projection; valid: {', '.join(PROJECTIONS)}")
         return tuple(name for name in PROJECTIONS if name in targets)
+
+    @field_validator("layers")
+    @classmethod
+    def _in_order(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if layers is None else tuple(sorted(set(layers)))
 
     @property
     def scale(self) -> float:

@@ -10,6 +10,10 @@ from sgtr_jax.config import Config, DType, PositiveInt, Seed
 from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.lora.config import LoraConfig
+from sgtr_jax.train.defences.feature_l2 import FeatureL2
+from sgtr_jax.train.defences.kl import KL
+from sgtr_jax.train.defences.penalty import Penalty
+from sgtr_jax.train.defences.steer import Steer
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -89,6 +93,12 @@ class TrainConfig(Config):
     # Another text: that system prompt.
     system: str = "default"
     inoculation: str | None = None  # A system prompt for the training rows only. null: none.
+    # Holds the next-token distributions to those of the model below the trained adapter (arXiv 2508.06249). null: no.
+    kl: KL | None = None
+    # Holds the residual stream to that of the model below the trained adapter (arXiv 2308.13320). null: no.
+    feature_l2: FeatureL2 | None = None
+    # Adds a direction to the residual stream during training only: preventative steering (arXiv 2507.21509). null: no.
+    steer: Steer | None = None
     # How long the model may think: 0 closes the thinking block (Seed-OSS, Qwen3), other numbers are an argument of
     # Seed-OSS's chat template. null: the template's default.
     thinking_budget: int | None = None
@@ -123,6 +133,27 @@ class TrainConfig(Config):
         kinds = ("none", "light", "full") if self.remat == "auto" else (self.remat,)
         return tuple(self.model_copy(update={"remat": kind}) for kind in kinds)
 
+    @model_validator(mode="after")
+    def _defences_go_together(self) -> TrainConfig:
+        held = [name for name in PENALTIES if getattr(self, name) is not None]
+        if held and self.mode == "full":
+            raise ValueError(
+                f"{held[0]} compares with the model below the trained adapter, and mode: full trains no adapter; "
+                "leave one of them out"
+            )
+        if held and self.steer is not None:
+            raise ValueError(
+                f"{held[0]} and steer cannot be combined: no source says whether the model that {held[0]} compares "
+                "with is steered, too. Use one of them in a stage"
+            )
+        return self
+
+    @property
+    def penalties(self) -> dict[str, Penalty]:
+        """The terms that are added to the loss, by name: those of a weight other than 0."""
+        given: dict[str, Penalty | None] = {name: getattr(self, name) for name in PENALTIES}
+        return {name: one for name, one in given.items() if one is not None and one.weight != 0}
+
     @property
     def template_kwargs(self) -> JsonObject:
         """Extra arguments of the chat template."""
@@ -130,7 +161,9 @@ class TrainConfig(Config):
 
     def identity(self) -> JsonObject:
         """The settings that decide the outcome, as JSON."""
-        return self.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "measure_at"})
+        found: JsonObject = self.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "measure_at"})
+        # What a run was before there were defences, a run without them still is.
+        return {key: value for key, value in found.items() if key not in DEFENCES or value is not None}
 
     def kept_steps(self, steps: int) -> dict[Point, int]:
         """The step of each point of `measure_at` in a run of `steps` steps. Raises ValueError for one beyond them."""
@@ -142,3 +175,5 @@ class TrainConfig(Config):
 
 # Equal to float tolerance whatever these are; a checkpoint made under one value goes on under another.
 WITHOUT_EFFECT = ("accumulate", "remat", "attention", "runs_at_once", "mesh", "checkpoint", "log", "profile")
+PENALTIES = ("kl", "feature_l2")
+DEFENCES = (*PENALTIES, "steer")  # settings of one stage, each in a file of its own in `train/defences`

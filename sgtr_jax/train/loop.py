@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from sgtr_jax.train.checkpoint import Checkpoints
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.interrupt import StopRequest
 from sgtr_jax.train.metrics import MetricsLog, Row
+from sgtr_jax.train.objective import own_rows
 from sgtr_jax.train.profile import Trace
 from sgtr_jax.train.program import Programs
 from sgtr_jax.train.stack import pick_run, restack, slots_for, stack_runs
@@ -83,6 +84,7 @@ class Run:
     checkpoints: Checkpoints
     settings: JsonObject = field(default_factory=dict)  # shown by Weights & Biases
     keep: frozenset[int] = frozenset()  # steps after which its parameters are handed to `on_kept`
+    others: Mapping[str, StepPlan] = field(default_factory=dict)  # rows that only a penalty reads, by its name
     step: int = 0  # steps taken
     summary: Summary = field(default_factory=Summary)
 
@@ -175,8 +177,10 @@ class Loop:
         shape = self._shapes.pick(examples)
         slots = slots_for(self._total, len(self._active))
         packed = [pack(own, shape) for own in examples]
-        arrays = [step.arrays() for step in [*packed, *[pack([], shape)] * (slots - len(packed))]]
-        batch = {name: put(np.stack([a[name] for a in arrays]), self._sharding) for name in arrays[0]}
+        batch = self._batch(packed, shape, slots)
+        for name, fixed in self._programs.others.items():
+            rows = [pack(run.others[name][run.step], fixed) for run in self._active]
+            batch |= {own_rows(name) + key: x for key, x in self._batch(rows, fixed, slots).items()}
         compiled = self._programs.compile_seconds
         program = self._programs.get(slots, shape, self._state, self._base, self._constants)
         self._clock += self._programs.compile_seconds - compiled
@@ -189,6 +193,11 @@ class Loop:
         # Read the metrics of the step before while the device works on this one.
         if before is not None:
             self._read(before)
+
+    def _batch(self, packed: Sequence[PackedStep], shape: PackedShape, slots: int) -> dict[str, jax.Array]:
+        """A step's arrays with an axis of runs in front; slots without a run hold padding."""
+        arrays = [step.arrays() for step in [*packed, *[pack([], shape)] * (slots - len(packed))]]
+        return {name: put(np.stack([a[name] for a in arrays]), self._sharding) for name in arrays[0]}
 
     def _flush(self) -> None:
         """Read what is pending: every run that is then still active has a good state."""
@@ -207,15 +216,17 @@ class Loop:
         for i, (run, step, packed) in enumerate(pending.taken):
             if run not in self._active:
                 continue  # it failed at the step before
-            loss, norm = float(metrics["loss"][i]), float(metrics["grad_norm"][i])
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            own = {name: float(value[i]) for name, value in metrics.items()}
+            loss = own["loss"]
+            if not all(map(math.isfinite, own.values())):
                 failed[run] = Failure(step, loss, packed.example_ids)
                 continue
             row: Row = {
                 "step": step,
                 "loss": loss,
-                "lr": float(metrics["lr"][i]),
-                "grad_norm": norm,
+                **{name: own[name] for name in self._config.penalties},
+                "lr": own["lr"],
+                "grad_norm": own["grad_norm"],
                 "tokens": packed.num_tokens,
                 "targets": packed.num_targets,
                 "seconds": round(seconds, 4),

@@ -6,11 +6,11 @@ vocabulary head and `[B, T, V]` logits never exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int32
 
 from sgtr_jax.distributed.mesh import data_devices
 from sgtr_jax.models.decoder import Decoder
@@ -19,19 +19,41 @@ from sgtr_jax.models.decoder import Decoder
 _MAX_LOGITS = 2**24
 
 Score = Callable[[Float[Array, "*rows D"]], Float32[Array, "*rows V"]]
+# What a loss sums over some targets, from their hidden states [B, p, D] and what else it reads of them.
+Term = Callable[[jax.Array, tuple[jax.Array, ...]], jax.Array]
 
 
 def target_loss(
-    decoder: Decoder, hidden: Float[Array, "B T D"], batch: dict[str, jax.Array], head_is_frozen: bool
+    decoder: Decoder, hidden: Float[Array, "B T D"], batch: Mapping[str, jax.Array], head_is_frozen: bool
 ) -> Float32[Array, ""]:
     """Sum of the cross-entropy over all targets.
 
-    `batch` holds `target_positions`, `target_tokens`, `target_weights`, each `[B, P]`. Chunks of
-    P go through the head one after another. With a frozen head their gradient is formed in the forward pass, so
-    that the head's matrix is multiplied twice, not three times; otherwise they are recomputed in the backward pass.
+    `batch` holds `target_positions`, `target_tokens`, `target_weights`, each `[B, P]`.
     """
-    loss_positions, tokens, weights = (batch[f"target_{name}"] for name in ("positions", "tokens", "weights"))
-    chosen = jnp.take_along_axis(hidden, loss_positions[:, :, None], axis=1)  # [B, P, D]
+    read = (batch["target_tokens"], batch["target_weights"])
+    term = _cross_entropy(decoder.logits)
+    return sum_over_targets(decoder, batch["target_positions"], term, hidden, read, head_is_frozen)
+
+
+def at_targets(hidden: Float[Array, "B T D"], positions: Int32[Array, "B P"]) -> Float[Array, "B P D"]:
+    """The hidden states at loss positions."""
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+
+
+def sum_over_targets(
+    decoder: Decoder,
+    positions: Int32[Array, "B P"],
+    term: Term,
+    hidden: Float[Array, "B T D"],
+    read: tuple[jax.Array, ...],
+    head_is_frozen: bool,
+) -> Float32[Array, ""]:
+    """Sum of `term` over all targets. `read`, each `[B, P, ...]`, is what it reads besides, and has no gradient.
+
+    Chunks of P go through the head one after another. With a frozen head their gradient is formed in the forward pass,
+    so that the head's matrix is multiplied twice, not three times; otherwise they are recomputed in the backward pass.
+    """
+    chosen = at_targets(hidden, positions)
     B, P, _ = chosen.shape
     size = min(P, max(1, _MAX_LOGITS * data_devices() // (B * decoder.spec.vocab_size)))
     chunks = -(-P // size)
@@ -40,20 +62,21 @@ def target_loss(
         padded = jnp.pad(x, [(0, 0), (0, chunks * size - P)] + [(0, 0)] * (x.ndim - 2))
         return jnp.moveaxis(padded.reshape(B, chunks, size, *x.shape[2:]), 1, 0)
 
-    chunk_sum = _with_gradient_ahead(decoder.logits) if head_is_frozen else jax.checkpoint(_sum_of(decoder.logits))
+    chunk_sum = _with_gradient_ahead(term) if head_is_frozen else jax.checkpoint(term)
 
-    def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def add(total: jax.Array, chunk: tuple[jax.Array, tuple[jax.Array, ...]]) -> tuple[jax.Array, None]:
         return total + chunk_sum(*chunk), None
 
     if chunks == 1:
-        return chunk_sum(chosen, tokens, weights)
+        return chunk_sum(chosen, read)
     total: jax.Array
-    total, _ = jax.lax.scan(add, jnp.float32(0), (split(chosen), split(tokens), split(weights)))
+    total, _ = jax.lax.scan(add, jnp.float32(0), (split(chosen), tuple(map(split, read))))
     return total
 
 
-def _sum_of(score: Score) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
-    def loss(hidden: jax.Array, tokens: jax.Array, weights: jax.Array) -> jax.Array:
+def _cross_entropy(score: Score) -> Term:
+    def loss(hidden: jax.Array, read: tuple[jax.Array, ...]) -> jax.Array:
+        tokens, weights = read
         logits = score(hidden)
         picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
         return jnp.sum((jax.nn.logsumexp(logits, axis=-1) - picked) * weights)
@@ -61,19 +84,18 @@ def _sum_of(score: Score) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Arr
     return loss
 
 
-def _with_gradient_ahead(score: Score) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+def _with_gradient_ahead(term: Term) -> Term:
     """The same sum; its gradient with respect to `hidden` is what the forward pass leaves behind."""
-    loss = _sum_of(score)
 
     @jax.custom_vjp
-    def ahead(hidden: jax.Array, tokens: jax.Array, weights: jax.Array) -> jax.Array:
-        return loss(hidden, tokens, weights)
+    def ahead(hidden: jax.Array, read: tuple[jax.Array, ...]) -> jax.Array:
+        return term(hidden, read)
 
-    def forward(hidden: jax.Array, tokens: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.value_and_grad(loss)(hidden, tokens, weights)
+    def forward(hidden: jax.Array, read: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        return jax.value_and_grad(term)(hidden, read)
 
-    def backward(gradient: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
-        return gradient * cotangent.astype(gradient.dtype), None, None
+    def backward(gradient: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, None]:
+        return gradient * cotangent.astype(gradient.dtype), None
 
     ahead.defvjp(forward, backward)
     return ahead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -16,6 +17,7 @@ from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.attention_choice import attention_for, equal_cost_length
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
+from sgtr_jax.train.objective import own_rows
 from sgtr_jax.train.step import RunConstants, TrainState, make_step
 
 AbstractBatch = dict[str, jax.ShapeDtypeStruct]
@@ -31,8 +33,11 @@ def attention_kind(config: TrainConfig, mesh: Mesh) -> AttentionKind:
 class Programs:
     """The compiled steps of one training."""
 
-    def __init__(self, spec: ModelSpec, config: TrainConfig, mesh: Mesh) -> None:
+    def __init__(
+        self, spec: ModelSpec, config: TrainConfig, mesh: Mesh, others: Mapping[str, PackedShape] | None = None
+    ) -> None:
         self.mesh = mesh
+        self.others = others or {}  # the shape of the rows that only a penalty reads, by its name
         self._config = config
         self._attention = attention_kind(config, mesh)
         self._step = make_step(spec, config, self._attention)
@@ -70,10 +75,16 @@ class Programs:
         """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
         if (runs, shape) not in self._compiled:
             started = time.monotonic()
-            lowered = self.lower(state, base, constants, abstract_batch(runs, shape, self.mesh))
+            lowered = self.lower(state, base, constants, self._batch(runs, shape))
             self._compiled[runs, shape] = lowered.compile()
             self.compile_seconds += time.monotonic() - started
         return self._compiled[runs, shape]
+
+    def _batch(self, runs: int, shape: PackedShape) -> AbstractBatch:
+        batch = abstract_batch(runs, shape, self.mesh)
+        for name, fixed in self.others.items():
+            batch |= {own_rows(name) + key: x for key, x in abstract_batch(runs, fixed, self.mesh).items()}
+        return batch
 
     def lower(self, state: TrainState, base: Params | None, constants: RunConstants, batch: AbstractBatch) -> Lowered:
         """The step traced and lowered for these arguments; compiling it needs no device of the mesh to exist."""

@@ -11,13 +11,11 @@ import optax
 from jaxtyping import Array, Bool, Float32, Int32, UInt32
 
 from sgtr_jax.arrays import Params
-from sgtr_jax.lora.adapter import Adapter, Chain
+from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
-from sgtr_jax.models.decoder import bind
-from sgtr_jax.models.dropout import Dropout, token_numbers
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.train.config import TrainConfig
-from sgtr_jax.train.loss import target_loss
+from sgtr_jax.train.objective import Terms, counts_of, make_objective
 from sgtr_jax.train.optimizer import learning_rate, make_optimizer
 
 
@@ -31,6 +29,7 @@ class RunConstants:
     key: UInt32[Array, " 2"]  # data of a threefry key; folded with the step
     peak_lr: Float32[Array, ""]
     num_steps: Int32[Array, ""]
+    steering: Float32[Array, "L D"] | None = None  # added to the residual stream behind each layer
 
 
 @jax.tree_util.register_dataclass
@@ -47,8 +46,8 @@ class TrainState:
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 StepFunction = Callable[[TrainState, Params | None, RunConstants, Batch], tuple[TrainState, Metrics]]
-LossAndGradient = tuple[jax.Array, Params]
-GradientFunction = Callable[[Params, Params | None, RunConstants, Batch, jax.Array], LossAndGradient]
+TermsAndGradient = tuple[Terms, Params]
+GradientFunction = Callable[[Params, Params | None, RunConstants, Batch, jax.Array], TermsAndGradient]
 
 
 def init_state(params: Params, config: TrainConfig) -> TrainState:
@@ -72,37 +71,25 @@ def make_step(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) ->
 
 
 def make_gradient(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> GradientFunction:
-    """`(params, base, fixed, batch, key)` to the mean loss over a step's targets and its gradient, for one run."""
-    remat = config.remat
-    assert remat != "auto"  # settled, see `TrainConfig.remat_to_try`
+    """`(params, base, constants, batch, key)` to a step's terms and the gradient of what is minimised, for one run.
 
-    def loss_sum(
-        params: Params, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
-    ) -> jax.Array:
-        full = base is None
-        decoder = bind(spec, params if base is None else base)
-        hidden = decoder.forward(
-            batch["tokens"],
-            batch["positions"],
-            batch["segments"],
-            chain=constants.chain if full else (*constants.chain, Adapter(params, constants.scale)),
-            dropouts=_dropout(spec, config, key, batch),
-            remat=remat,
-            attention=attention,
-        )
-        return target_loss(decoder, hidden, batch, head_is_frozen=not full)
+    `loss` is the mean cross-entropy over a step's targets; each penalty of the run's defences has a term of its own.
+    """
+    objective = make_objective(spec, config, attention)
 
     def gradient(
         params: Params, base: Params | None, constants: RunConstants, batch: Batch, key: jax.Array
-    ) -> LossAndGradient:
-        def of_rows(rows: Batch) -> LossAndGradient:
-            found: LossAndGradient = jax.value_and_grad(loss_sum)(params, base, constants, rows, key)
-            return found
+    ) -> TermsAndGradient:
+        # The means are over the whole step, however it is split into passes.
+        counts = counts_of(config, batch)
 
-        total, gradients = _accumulate(of_rows, config.accumulate, params, batch)
-        # The mean is over the targets of the whole step, however it was split into passes.
-        weight = jnp.maximum(jnp.sum(batch["target_weights"]), 1.0)
-        return total / weight, jax.tree.map(lambda g: g / weight, gradients)
+        def of_rows(rows: Batch) -> TermsAndGradient:
+            (_, terms), found = jax.value_and_grad(objective, has_aux=True)(params, base, constants, rows, counts, key)
+            return terms, found
+
+        terms, gradients = _accumulate(of_rows, config.accumulate, batch)
+        means = {name: total / counts[name] for name, total in terms.items()}
+        return means, jax.tree.map(lambda g: g / counts["loss"], gradients)
 
     return gradient
 
@@ -115,12 +102,14 @@ def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> 
         state: TrainState, base: Params | None, constants: RunConstants, batch: Batch
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(constants.key, impl="threefry2x32"), state.step)
-        loss, gradients = gradient(state.params, base, constants, batch, key)
+        terms, gradients = gradient(state.params, base, constants, batch, key)
         norm = optax.global_norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         lr = learning_rate(config, constants.peak_lr, state.step, constants.num_steps)
         moved = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
-        active = state.active & jnp.isfinite(loss) & jnp.isfinite(norm)
+        active = state.active & jnp.isfinite(norm)
+        for term in terms.values():
+            active = active & jnp.isfinite(term)
         # A run that has ended may still occupy a slot of the batch.
         active = active & (state.step < constants.num_steps)
         keep = lambda new, old: jnp.where(active, new, old)  # noqa: E731
@@ -130,33 +119,23 @@ def _one_run(spec: ModelSpec, config: TrainConfig, attention: AttentionKind) -> 
             state.step + active,
             active,
         )
-        return after, {"loss": loss, "grad_norm": norm, "lr": lr}
+        return after, {**terms, "grad_norm": norm, "lr": lr}
 
     return step
 
 
-def _dropout(spec: ModelSpec, config: TrainConfig, key: jax.Array, batch: Batch) -> Dropout | None:
-    """Dropout of this step; None when all rates are 0, so that no mask is ever drawn."""
-    residual = spec.residual_dropout if config.residual_dropout is None else config.residual_dropout
-    attention = spec.attention_dropout if config.attention_dropout is None else config.attention_dropout
-    adapter = config.lora.dropout if config.mode == "lora" else 0.0
-    if not (residual or attention or adapter):
-        return None
-    return Dropout(key, token_numbers(batch["segments"], batch["positions"]), adapter, residual, attention)
-
-
-def _accumulate(
-    gradient: Callable[[Batch], LossAndGradient], passes: int, params: Params, batch: Batch
-) -> LossAndGradient:
-    """Loss sum and gradient over `passes` groups of rows, one group in memory at a time."""
+def _accumulate(gradient: Callable[[Batch], TermsAndGradient], passes: int, batch: Batch) -> TermsAndGradient:
+    """Sums of terms and gradient over `passes` groups of rows, one group in memory at a time."""
     if passes == 1:
         return gradient(batch)
     # Neighbouring rows go to different passes, so that every pass has its part of each device's rows.
     grouped = jax.tree.map(lambda x: x.reshape(-1, passes, *x.shape[1:]).swapaxes(0, 1), batch)
 
-    def add(carry: LossAndGradient, rows: Batch) -> tuple[LossAndGradient, None]:
+    def add(carry: TermsAndGradient, rows: Batch) -> tuple[TermsAndGradient, None]:
         return jax.tree.map(jnp.add, carry, gradient(rows)), None
 
-    start = (jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
+    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], grouped))
+    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    carry: TermsAndGradient
     carry, _ = jax.lax.scan(add, start, grouped)
     return carry

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sgtr_jax.distributed.layout import Layout
+from sgtr_jax.json_types import Json
 from sgtr_jax.models.families import families
 from sgtr_jax.models.spec import ModelSpec
 
@@ -62,12 +63,13 @@ def with_our_names(found: Mapping[str, T], spec: ModelSpec) -> dict[str, T]:
     return ours
 
 
-def adapted_modules(spec: ModelSpec, targets: Sequence[str]) -> list[str] | str:
-    """What PEFT is told of where an adapter is: projections, or, where other parts have such too, a pattern."""
+def adapted_modules(spec: ModelSpec, targets: Sequence[str], layers: Sequence[int] | None) -> dict[str, Json]:
+    """PEFT's settings of where an adapter is: projections and layers, or a pattern where other parts have such, too."""
     family = families()[spec.family]
     if family.parts is None:
-        return list(targets)
-    return rf"{re.escape(family.prefix)}layers\..*\.({'|'.join(targets)})"
+        return {"target_modules": list(targets)} | ({} if layers is None else {"layers_to_transform": list(layers)})
+    which = r".*" if layers is None else rf"({'|'.join(map(str, layers))})\..*"
+    return {"target_modules": rf"{re.escape(family.prefix)}layers\.{which}\.({'|'.join(targets)})"}
 
 
 def _layer_prefixes(spec: ModelSpec) -> list[str]:

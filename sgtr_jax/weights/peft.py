@@ -55,7 +55,7 @@ def check_trainable(folder: Path) -> None:
     """Raise InputError for an adapter that training cannot go on with: its modules differ in rank, scale or layers."""
     config, modules = _stored(folder)
     layers = Counter(module.rpartition(".")[2] for module in modules)
-    if config.rank_pattern or config.alpha_pattern or config.layers is not None or len(set(layers.values())) > 1:
+    if config.rank_pattern or config.alpha_pattern or len(set(layers.values())) > 1:
         raise InputError(
             f"{config.where}: the modules differ in rank, scale or layers, so training cannot start from this adapter; "
             "it can be a frozen one (--adapter)"
@@ -151,7 +151,7 @@ def _lora_config(config: PeftConfig, modules: Modules) -> LoraConfig:
     ratio = math.sqrt(rank / config.rank) if config.rslora else rank / config.rank
     return LoraConfig(
         rank=rank, alpha=config.alpha * ratio, rslora=config.rslora, dropout=config.dropout,
-        targets=tuple(name for name in PROJECTIONS if name in found),
+        targets=tuple(name for name in PROJECTIONS if name in found), layers=config.layers,
     )  # fmt: skip
 
 
@@ -187,7 +187,13 @@ def save_adapter(folder: Path, adapter: Adapter, config: LoraConfig, spec: Model
     """Write a folder that `PeftModel.from_pretrained` and `load_adapter` read. `base` is recorded as its name."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = adapter_sources(spec, config.targets, config.rank)
-    write_safetensors(folder / _WEIGHTS, dict(hf_tensors(adapter.params, sources)))
+    layer_of = {module: layer for module, (_, layer) in adapter_modules(spec).items()}
+    tensors = {
+        name: tensor
+        for name, tensor in hf_tensors(adapter.params, sources)
+        if config.layers is None or layer_of[name.removeprefix(PEFT_PREFIX).partition(".lora_")[0]] in config.layers
+    }
+    write_safetensors(folder / _WEIGHTS, tensors)
     data = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -196,7 +202,7 @@ def save_adapter(folder: Path, adapter: Adapter, config: LoraConfig, spec: Model
         "lora_alpha": int(config.alpha) if config.alpha.is_integer() else config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
-        "target_modules": adapted_modules(spec, [name for name in PROJECTIONS if name in config.targets]),
+        **adapted_modules(spec, [name for name in PROJECTIONS if name in config.targets], config.layers),
         "bias": "none",
         "inference_mode": True,
     }

@@ -49,12 +49,14 @@ def run(args: argparse.Namespace) -> int:
     records = {path: read_records(path, command.format) for path in args.data}
     other = command.interleave
     mixed = read_records(other.path, other.format) if other is not None else ()
+    kl = command.kl
+    others = {"kl": read_records(kl.data, kl.format)} if kl is not None and kl.data is not None else {}
     from sgtr_jax.distributed.launch import start_jax
 
     start_jax()
     from sgtr_jax.finetune.local import finetune_all
 
-    jobs = command.jobs(args.model, tuple(args.adapter), records, mixed, args.out)
+    jobs = command.jobs(args.model, tuple(args.adapter), records, mixed, args.out, others)
     failures = []
     for result in finetune_all(jobs):
         if result.failure is not None:
