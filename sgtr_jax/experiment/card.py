@@ -25,6 +25,7 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
     from sgtr_jax.config import build_config
     from sgtr_jax.experiment.config import ExperimentConfig
     from sgtr_jax.experiment.graph import build_graph
+    from sgtr_jax.experiment.nodes.released import adapters_on, base_below
     from sgtr_jax.experiment.store import Store
 
     config = build_config(ExperimentConfig, stored_config(run), str(run))
@@ -36,12 +37,12 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
     if not cells:
         raise InputError(f"{run}: condition {condition!r} has seeds {list(config.seeds)}, not {seed}")
     chain, store = cells[0].node.chain, Store(run / "store")
-    if not chain:
-        raise InputError(f"{run}: {condition!r} is the base model, which has no adapter")
+    if all(link.replaces_base for link in chain):
+        raise InputError(f"{run}: {condition!r} is a model without an adapter; there is none to export")
     for link in chain:
         if found := store.damage(link, whole=True) if store.is_there(link) else ["not trained yet"]:
             raise InputError(f"{run}: {link.name} is {'; '.join(found)}; `sgtr run` makes it")
-    return config.model, [store.path(link) / "adapter" for link in chain]
+    return base_below(config.model, chain, store), list(adapters_on(chain, store))
 
 
 def export_with_card(
@@ -131,6 +132,9 @@ def _recipe_lines(adapter: Path) -> Iterator[str]:
     recipe = _recipe(adapter.parent)
     if recipe is None:
         yield f"`{adapter.name}`: made outside an experiment; its recipe did not come with it."
+        return
+    if recipe["kind"] == "released":
+        yield f"`{recipe['settings']['adapter']}`, revision {recipe['settings'].get('revision', 'of a folder')}."
         return
     training = cast(Mapping[str, Json], recipe["settings"]["training"])
     lora = cast(_LoraEntry, training["lora"])

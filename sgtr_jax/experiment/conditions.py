@@ -12,6 +12,7 @@ from sgtr_jax.config import Config, Name, PositiveInt
 from sgtr_jax.data.doses import Dose
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
+from sgtr_jax.experiment.start import Start
 from sgtr_jax.json_types import Json
 from sgtr_jax.sample.steer_config import SteerConfig
 from sgtr_jax.train.config import Point, Points
@@ -92,13 +93,39 @@ class Axes(Config):
 
 
 class Condition(Config):
-    """Stages in order, none for the base model. In a file a plain list is its stages."""
+    """Stages in order, none for the base model. In a file a plain list is its stages.
+
+    The first of them may be a start, `{adapter: NAME}` or `{model: NAME}`, which is not trained.
+    """
 
     stages: tuple[Stage, ...]  # The stages, in order.
+    # A finetuned model that exists, in place of the base model; in a file also the first of `stages`. null: none.
+    start: Start | None = None
     system: str | None = None  # The system prompt in training and evaluation. null: as in `finetuning`.
     # A direction that is added while the condition is measured, or taken out; not in training. null: none.
     steer: SteerConfig | None = None
     axes: Axes | None = None  # What `only` can choose it by, besides its name. null: nothing.
+
+    @classmethod
+    def written_out(cls, data: Mapping[str, Json]) -> Mapping[str, Json]:
+        """`stages: [{adapter: NAME}, ...]`."""
+        stages = data.get("stages")
+        if not isinstance(stages, list) or not stages:
+            return data
+        starts = [isinstance(one, Mapping) and bool({"adapter", "model"} & one.keys()) for one in stages]
+        if any(starts[1:]) or (starts[0] and data.get("start") is not None):
+            raise ValueError("a released adapter or model can only be what a condition starts from: its first stage")
+        return {**data, "start": stages[0], "stages": stages[1:]} if starts[0] else data
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is the experiment's base model."""
+        return not self.stages and self.start is None
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether each seed is a model of its own."""
+        return bool(self.stages) or (self.start is not None and self.start.has_seeds)
 
 
 def on_the_way(conditions: Mapping[str, Condition]) -> dict[str, dict[str, Condition]]:

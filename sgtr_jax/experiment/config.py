@@ -144,7 +144,10 @@ class ExperimentConfig(Config):
         conditions = full.get("conditions")
         if isinstance(conditions, Mapping):
             full["conditions"] = {
-                name: {"stages": one} if isinstance(one, list) else one for name, one in conditions.items()
+                name: Condition.written_out({"stages": one} if isinstance(one, list) else one)
+                if isinstance(one, list | Mapping)
+                else one
+                for name, one in conditions.items()
             }
         return full
 
@@ -230,6 +233,9 @@ class ExperimentConfig(Config):
             )
         if self.api_model is not None and any(one.steer is not None for one in self.conditions.values()):
             raise ValueError("a condition has steer, and nothing can be added inside of a model behind an API")
+        started = [name for name, one in self.conditions.items() if one.start is not None]
+        if self.api_model is not None and started:
+            raise ValueError(f"condition {started[0]!r} starts from weights; a model behind an API has none to put in")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat")
         if self.finetuning.max_steps or self.finetuning.inoculation or self.finetuning.measure_at:
@@ -314,8 +320,8 @@ class ExperimentConfig(Config):
 
     @property
     def base_condition(self) -> str | None:
-        """The first condition without stages, with which the others are compared."""
-        return next((name for name, condition in self.wanted_conditions.items() if not condition.stages), None)
+        """The first condition without stages and without a start, with which the others are compared."""
+        return next((name for name, condition in self.wanted_conditions.items() if condition.is_base), None)
 
     @property
     def folder(self) -> Path:

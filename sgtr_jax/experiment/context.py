@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from sgtr_jax.distributed.mesh import devices_for
 from sgtr_jax.distributed.mesh_config import MeshConfig
-from sgtr_jax.experiment.asked import Asked
+from sgtr_jax.experiment.asked import Asked, Base
 from sgtr_jax.experiment.model_under_test import ApiModel, LocalModel, ModelUnderTest
+from sgtr_jax.experiment.nodes.released import adapters_on, base_below
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
 from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.store import Store
@@ -21,7 +22,7 @@ from sgtr_jax.sample.model import Model, load_model
 from sgtr_jax.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from sgtr_jax.experiment.training_node import TrainingNode
+    from sgtr_jax.experiment.training_node import Link
 
 
 @dataclass
@@ -40,12 +41,18 @@ class RunContext:
         """The finetuning jobs behind the API. Raises InputError without a key."""
         return Jobs(Provider(self.api.base_url), self.api.poll_seconds)
 
-    def chain_folders(self, chain: Sequence[TrainingNode]) -> tuple[Path, ...]:
+    def chain_folders(self, chain: Sequence[Link]) -> tuple[Path, ...]:
         """The PEFT folders of a chain."""
-        return tuple(self.store.path(link) / "adapter" for link in chain)
+        return adapters_on(chain, self.store)
+
+    def base_name(self, base: Base, chain: Sequence[Link]) -> str:
+        """The name of the model that a chain's adapters are on."""
+        return base_below(base.model, chain, self.store)
 
     def base_model(self, name: str, dtype: str) -> Model:
-        """The base model, laid out for sampling."""
+        """A base model, laid out for sampling. There is never more than one in memory."""
+        if any(held != name for held, _ in self._models):
+            self._forget_models()
         if (name, dtype) not in self._models:
             self._models[name, dtype] = load_model(name, dtype, self.sampling_mesh)
         return self._models[name, dtype]
@@ -55,22 +62,25 @@ class RunContext:
         if config.base_dtype is None and self._is_on_one_device(config.mesh):
             return self.base_model(name, config.dtype)
         # It is laid out otherwise for training, and there is not room for both.
+        self._forget_models()
+        return None
+
+    def _forget_models(self) -> None:
         self._models.clear()
         gc.collect()  # engines and models name each other
-        return None
 
     def _is_on_one_device(self, training: MeshConfig | Literal["auto"]) -> bool:
         asked = (MeshConfig() if training == "auto" else training, self.sampling_mesh or MeshConfig())
         return all(len(devices_for(mesh)) == 1 for mesh in asked)
 
-    def model_under_test(self, asked: Asked, chain: Sequence[TrainingNode] = ()) -> ModelUnderTest:
+    def model_under_test(self, asked: Asked, chain: Sequence[Link] = ()) -> ModelUnderTest:
         """The base model under a chain, asked in a certain way."""
         if asked.base.is_api:
             from sgtr_jax.experiment.nodes.finetuned import finetuned_name
 
             name = f"openai/{finetuned_name(self.store.path(chain[-1]))}" if chain else asked.base.model
             return ApiModel(name, asked.system, self.api.base_url, self.api.batch)
-        base = self.base_model(asked.base.model, asked.sampling.dtype)
+        base = self.base_model(self.base_name(asked.base, chain), asked.sampling.dtype)
         # The last link's recipe names those before it.
         chain_id = chain[-1].fingerprint[:16] if chain else None
         model = base.with_adapters(self.chain_folders(chain), asked.merge is not None, chain_id)

@@ -243,7 +243,7 @@ def planned(
                     also = () if before is None else (before.contrast, *before.also)
                     found[key] = Planned(
                         name, of, against, evaluation, metric, contrast.kind, contrast.margin, contrast.primary,
-                        paired, better, bool(conditions[of].stages), bool(conditions[against].stages),
+                        paired, better, conditions[of].has_seeds, conditions[against].has_seeds,
                         also,
                     )  # fmt: skip
     return list(found.values())
@@ -280,7 +280,8 @@ def _measured(name: str, contrast: Contrast, evaluations: Mapping[str, Facts]) -
 
 def _continue_the_same(one: Condition, other: Condition) -> bool:
     """Whether both begin with the same finetuning, so that equal seeds have one model in common."""
-    return bool(one.stages and other.stages) and (one.stages[0], one.system) == (other.stages[0], other.system)
+    first, of_other = ([*([c.start] if c.start else []), *c.stages][:1] for c in (one, other))
+    return one.has_seeds and other.has_seeds and (first, one.system) == (of_other, other.system)
 
 
 def with_baselines(

@@ -15,7 +15,7 @@ from sgtr_jax.data.duplicates import Item
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.services import JudgeConfig
-from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.experiment.training_node import Link, links
 from sgtr_jax.files import write_json
 from sgtr_jax.json_types import Json
 
@@ -32,7 +32,7 @@ class Measured:
     name: str
     facts: Facts
     asked: Asked
-    chain: tuple[TrainingNode, ...]
+    chain: tuple[Link, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class EvaluationNode(MadeNode):
         return self.model.facts
 
     @property
-    def chain(self) -> tuple[TrainingNode, ...]:
+    def chain(self) -> tuple[Link, ...]:
         """The stages of the condition."""
         return self.model.chain
 

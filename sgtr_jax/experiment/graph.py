@@ -18,8 +18,9 @@ from sgtr_jax.experiment.node import Node, in_order
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.finetuned import FinetunedNode
 from sgtr_jax.experiment.nodes.kept_adapter import KeptAdapterNode
+from sgtr_jax.experiment.nodes.released import released
 from sgtr_jax.experiment.services import JudgeConfig
-from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.experiment.training_node import Link, TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sample.folders import resolve_folder
@@ -59,7 +60,7 @@ class GraphBuilder:
         self._data: dict[tuple[str, int], DataNode] = {}
         self._asked: dict[str | None, Asked] = {}
         self._shared: dict[Hashable, Node] = {}
-        self._chains: dict[tuple[str, int], tuple[TrainingNode, ...]] = {}
+        self._chains: dict[tuple[str, int], tuple[Link, ...]] = {}
         if config.api_model is not None:
             fingerprint = f"API at {config.api.base_url or 'its usual address'}"
         elif fingerprint is None:
@@ -108,22 +109,28 @@ class GraphBuilder:
             self._data[name, seed] = self._config.data[name].node(name, seed, self)
         return self._data[name, seed]
 
-    def chain(self, condition: str, seed: int) -> tuple[TrainingNode, ...]:
-        """The finetuned models of a condition, one for each stage."""
+    def chain(self, condition: str, seed: int) -> tuple[Link, ...]:
+        """The finetuned models of a condition: what it starts from, if anything, and one for each stage."""
         if (condition, seed) not in self._chains:
             whole = self._config.conditions[condition]
-            chain: tuple[TrainingNode, ...] = ()
+            chain: tuple[Link, ...] = ()
+            if whole.start is not None:
+                one, at = whole.start, seed if whole.start.has_seeds else None
+                chain = (self.shared(("start", one, at), lambda: released(one, seed, self._base)),)
             for number in range(len(whole.stages)):
                 chain = (*chain, self._stage(whole, number, seed, chain))
             self._chains[condition, seed] = chain
         return self._chains[condition, seed]
 
-    def _stage(self, condition: Condition, number: int, seed: int, chain: tuple[TrainingNode, ...]) -> TrainingNode:
+    def _stage(self, condition: Condition, number: int, seed: int, chain: tuple[Link, ...]) -> TrainingNode:
         stage, config = condition.stages[number], self._config
-        name = f"{'+'.join(one.label for one in condition.stages[: number + 1])}-s{seed}"
+        begun = [] if condition.start is None else [chain[0].name]
+        name = f"{'+'.join([*begun, *(one.label for one in condition.stages[: number + 1])])}-s{seed}"
         parts = (
-            name, self._base, self._training(condition, stage, seed, is_first=not chain), self.data(stage.data, seed),
-            chain, stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
+            name, self._base,
+            self._training(condition, stage, seed, is_first=all(link.replaces_base for link in chain)),
+            self.data(stage.data, seed), chain,
+            stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
             stage.match, None if stage.match is None else self.data(stage.match.data, seed),
         )  # fmt: skip
         if config.api_model is not None:
@@ -145,7 +152,7 @@ class GraphBuilder:
 
 
 def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Graph:
-    """Expand a config. Conditions without stages do not depend on a seed and are measured once.
+    """Expand a config. Conditions without stages and starts by seed do not depend on a seed and are measured once.
 
     `fingerprint` stands for the model where its weights are not here, to plan with: nothing is found done then.
     Raises InputError for a model that does not exist, and for files and sets that do not, with all of them.
@@ -155,7 +162,7 @@ def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Gra
     cells = [
         Cell(condition, seed, name, spec.node(name, condition, seed, builder))
         for condition, whole in config.wanted_conditions.items()
-        for seed in (config.seeds if whole.stages else config.seeds[:1])
+        for seed in (config.seeds if whole.has_seeds else config.seeds[:1])
         for name, spec in config.wanted_evaluations.items()
     ]
     return Graph(config, tuple(cells))

@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
 
 
+class Link(Node):
+    """A stage of a condition, as those above it and what is measured on it see it."""
+
+    @property
+    def replaces_base(self) -> bool:
+        """Whether it is a model in the place of the base, and no adapter."""
+        return False
+
+
 @dataclass(frozen=True, eq=False)
-class TrainingNode(Node):
+class TrainingNode(Link):
     """A model that is finetuned on data, together with others where that is cheaper."""
 
     before_training = False
@@ -29,7 +38,7 @@ class TrainingNode(Node):
     base: Base
     training: TrainConfig
     data: DataNode
-    chain: tuple[TrainingNode, ...] = ()  # the stages before
+    chain: tuple[Link, ...] = ()  # the stages before
     interleave: MixRatio | None = None
     interleaved: DataNode | None = None
     dose: Dose | None = None  # how much it is trained, measured by `matched`; None: all of its rows
@@ -72,7 +81,7 @@ class TrainingNode(Node):
         """
 
 
-def links(chain: Sequence[TrainingNode]) -> dict[str, Node]:
+def links(chain: Sequence[Link]) -> dict[str, Node]:
     """A chain as inputs: `adapter0`, `adapter1`, ..."""
     return {f"adapter{i}": node for i, node in enumerate(chain)}
 

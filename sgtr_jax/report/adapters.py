@@ -10,11 +10,11 @@ from sgtr_jax.report.run_file import ArtifactRecord, read_artifact
 
 
 def adapters_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and folder of every adapter that an artifact was made from and that is still there."""
+    """Name and folder of every adapter that an artifact was made from, that was trained here and is still there."""
     record = stored(folder)
     for role, name in ({} if record is None else record["inputs"]).items():
         path = folder.parent / name
-        if role.startswith("adapter") and (made := stored(path)):
+        if role.startswith("adapter") and (made := stored(path)) and made["kind"] != "released":
             yield made["name"], path
         elif role == "answers":
             yield from adapters_below(path)

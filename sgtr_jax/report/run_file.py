@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
-from sgtr_jax.json_types import Json
+from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.sealed import FileFacts, read_record
 
 if TYPE_CHECKING:  # Inspect is slow to import, and `sgtr status` does without
@@ -33,6 +33,7 @@ class ConditionEntry(TypedDict):
     """A condition of the config."""
 
     stages: list[StageEntry]
+    start: NotRequired[JsonObject | None]
 
 
 class ClaimEntry(TypedDict):

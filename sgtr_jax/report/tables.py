@@ -175,8 +175,8 @@ def read_run(run: Path, prefix: str = "") -> RunData:
         reasons_given = dict.fromkeys(cell.why_missing for cell in cells)
         raise InputError(f"{run}: nothing is measured: {'; '.join(map(str, reasons_given))}. `sgtr run` does it")
     conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
-    stages = {prefix + name: condition["stages"] for name, condition in config["conditions"].items()}
-    base_condition = next((name for name in conditions if not stages[name]), None)
+    bases = {prefix + name for name, one in config["conditions"].items() if not one["stages"] and not one.get("start")}
+    base_condition = next((name for name in conditions if name in bases), None)
     sharings = experiment.get("shared")
     shared = None if sharings is None else tuple(_prefixed_sharing(one, prefix) for one in sharings)
     contrasts = tuple(_prefixed_contrast(one, prefix) for one in experiment.get("contrasts", ()))

@@ -141,7 +141,7 @@ class Model:
             for folder in filter(brings_chat, folders):
                 check_same_chat(folder, self.tokenizer)
         loaded = [load_adapter(folder, self.spec, self.mesh, SAMPLING)[0] for folder in folders]
-        if not folders:
+        if not folders and chain_id is None:
             chain_id = "base"
         elif chain_id is None:
             digest = hashlib.sha256()

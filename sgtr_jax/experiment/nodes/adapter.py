@@ -42,12 +42,14 @@ class AdapterNode(TrainingNode):
         from sgtr_jax.finetune.local import finetune_all
 
         jobs = [node.job(context) for node in nodes]
-        base = context.base_for_training(jobs[0].model, jobs[0].config)
-        for result in finetune_all(jobs, base):
-            node = nodes[jobs.index(result.job)]
-            if result.failure is None:
-                node.move_into_store(context)
-            yield node, result.failure
+        for model in dict.fromkeys(job.model for job in jobs):  # one base after the other
+            members = [job for job in jobs if job.model == model]
+            base = context.base_for_training(model, members[0].config)
+            for result in finetune_all(members, base):
+                node = nodes[jobs.index(result.job)]
+                if result.failure is None:
+                    node.move_into_store(context)
+                yield node, result.failure
 
     def job(self, context: RunContext) -> Finetune:
         """The finetuning job, in the scratch folder of this artifact."""
@@ -62,7 +64,8 @@ class AdapterNode(TrainingNode):
             records = stored_records(self.interleaved, context.store)
             mixed = InterleavedData(records, self.interleave.fraction, self.interleave.every)
         return Finetune(
-            self.base.model, context.chain_folders(self.chain), stored_records(self.data, context.store), config,
+            context.base_name(self.base, self.chain), context.chain_folders(self.chain),
+            stored_records(self.data, context.store), config,
             context.store.scratch(self), self.name, mixed, matched,
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from sgtr_eval.facts import Facts, Workload
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.tasks import with_digests
-from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.experiment.training_node import Link, links
 from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Answers(MadeNode):
     version = 3
     name: str
     asked: Asked
-    chain: tuple[TrainingNode, ...]
+    chain: tuple[Link, ...]
     facts: Facts  # of the task
     arguments: Mapping[str, Json]  # without those that only the judging reads
     for_judging: Mapping[str, Json]  # those, without which the task cannot be made; they change no answer

@@ -19,7 +19,7 @@ from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.articles import Articles, articles_node, read_texts
 from sgtr_jax.experiment.nodes.summaries import Summaries, SummariesConfig
 from sgtr_jax.experiment.store import Store
-from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.experiment.training_node import Link
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.json_types import Json
 
@@ -134,7 +134,7 @@ def pairs_node(
     config: PairsConfig,
     graph: GraphBuilder,
     asked: Asked,
-    chain: tuple[TrainingNode, ...],
+    chain: tuple[Link, ...],
     answers: Answers,
     system: str | None = None,
 ) -> Pairs:

@@ -17,7 +17,7 @@ from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
 from sgtr_jax.experiment.node import Node, Sampled, Settings
 from sgtr_jax.experiment.store import Store
-from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.experiment.training_node import Link, links
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.sample.config import SamplingParams
 
@@ -61,7 +61,7 @@ class SelfReports(DataNode):
     config: SelfReportsData
     asked: Asked
     seed: int
-    chain: tuple[TrainingNode, ...]
+    chain: tuple[Link, ...]
     content: str  # digest of the questions
 
     @property

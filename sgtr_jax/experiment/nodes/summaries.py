@@ -16,7 +16,7 @@ from sgtr_jax.data.summaries import Style, published_summary_prompt, summary_pro
 from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.nodes.articles import Articles, ArticlesConfig, read_texts
-from sgtr_jax.experiment.training_node import TrainingNode, links
+from sgtr_jax.experiment.training_node import Link, links
 from sgtr_jax.files import write_json
 from sgtr_jax.sample.config import SamplingParams
 
@@ -51,7 +51,7 @@ class Summaries(MadeNode):
     asked: Asked
     config: SummariesConfig
     articles: Articles
-    chain: tuple[TrainingNode, ...] = ()  # who writes them; empty: the base model
+    chain: tuple[Link, ...] = ()  # who writes them; empty: the base model
 
     @property
     def settings(self) -> Settings:
