@@ -63,7 +63,9 @@ def run(folder: Path) -> Path:
 
     def load(name: str, *rest: Any) -> Any:
         gc.collect()
-        assert not [one for one in held if one() is not None], f"{name} is loaded while another base is held"
+        assert not [one for one in held if (array := one()) is not None and not array.is_deleted()], (
+            f"{name} is loaded while another base is held"
+        )
         model = load_model(name, *rest)
         held.append(weakref.ref(jax.tree.leaves(model.params)[0]))
         return model

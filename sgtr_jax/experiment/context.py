@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import jax
+
 from sgtr_jax.distributed.mesh import devices_for
 from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.experiment.asked import Asked, Base
@@ -66,6 +68,10 @@ class RunContext:
         return None
 
     def _forget_models(self) -> None:
+        # Whatever still names them, there is not room for another one beside them.
+        for model in self._models.values():
+            for leaf in jax.tree.leaves(model.params):
+                leaf.delete()
         self._models.clear()
         gc.collect()  # engines and models name each other
 
