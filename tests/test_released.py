@@ -151,13 +151,18 @@ def test_the_hub_gives_them_at_a_commit_and_those_that_are_not_there_are_named(f
     ):
         out = tmp_path / served_folder.name
         with hub.serve(served_folder) as served:
-            settings = {"HF_ENDPOINT": served.url, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+            settings = {
+                "HF_ENDPOINT": served.url,
+                "HF_HOME": str(tmp_path / f"hub-{served_folder.name}"),
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+            }
             words = ["run", str(folder / "released.yaml"), f"out={out}", "only=[there,missing]"]
             ended = subprocess.run(
                 [sys.executable, "-m", "sgtr_jax.cli", *words, f"conditions={conditions}"],
                 env={**os.environ, **settings}, capture_output=True, text=True, timeout=300,
             )  # fmt: skip
         assert ended.returncode == 1 and "owner/other_1" in ended.stderr, ended.stderr
-        assert "owner/other_0" in (out / "report.html").read_text()
+        page = (out / "report.html").read_text()
+        assert "model &#x27;owner/other_0&#x27;: neither" in page and "<b>owner/name</b>" in page
         source = json.loads((recipes(out, "released")["name"] / "source.json").read_text())
         assert source == {"name": "owner/name", "commit": hub.COMMIT}

@@ -38,7 +38,7 @@ def adapters_of(run: Path, condition: str, seed: int) -> tuple[str, list[Path]]:
         raise InputError(f"{run}: condition {condition!r} has seeds {list(config.seeds)}, not {seed}")
     chain, store = cells[0].node.chain, Store(run / "store")
     if all(link.replaces_base for link in chain):
-        raise InputError(f"{run}: {condition!r} is a model without an adapter; there is none to export")
+        raise InputError(f"{run}: {condition!r} has no adapter: it is the base model, or a checkpoint")
     for link in chain:
         if found := store.damage(link, whole=True) if store.is_there(link) else ["not trained yet"]:
             raise InputError(f"{run}: {link.name} is {'; '.join(found)}; `sgtr run` makes it")

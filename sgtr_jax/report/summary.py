@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sgtr_eval.statistics import Interval
 from sgtr_jax.report.comparisons import Line, is_primary
 from sgtr_jax.report.contrasts import LEVEL, NONE_SHOWN, NOT_MEASURED, NOT_SHOWN, Tested
-from sgtr_jax.report.run_file import StageEntry
+from sgtr_jax.report.run_file import ConditionEntry, StageEntry
 from sgtr_jax.report.tables import RunData
 
 _POWER = 0.8
@@ -145,13 +145,21 @@ def _settled_by(row: Row) -> str:
     return f"more than {_MOST_SEEDS} seeds" if needed > _MOST_SEEDS else f"about {needed:.0f} seeds"
 
 
+def _begun(model: str, condition: ConditionEntry) -> list[str]:
+    """The base model and the adapter that a condition starts from, or the checkpoint in the base's place."""
+    start = condition.get("start") or {}
+    if start.get("model"):
+        return [str(start["model"])]
+    return [model, *([str(start["adapter"])] if start.get("adapter") else [])]
+
+
 def _stages(run: RunData) -> str:
     """A line for each condition: the model and its stages, arrows between them."""
     items = []
     for config in run.configs:
         for name, condition in config["conditions"].items():
             if name in run.conditions:
-                steps = [config["model"], *map(_stage, condition["stages"])]
+                steps = [*_begun(config["model"], condition), *map(_stage, condition["stages"])]
                 path = " → ".join(f"<b>{esc(step)}</b>" for step in steps)
                 items.append(f'<tr><td class="word">{esc(name)}</td><td class="word">{path}</td></tr>')
     return f"<details><summary>Stages</summary><table>{''.join(items)}</table></details>" if items else ""

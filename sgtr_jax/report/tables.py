@@ -7,7 +7,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -130,12 +130,26 @@ def read_failures(path: Path) -> dict[str, FailureEntry]:
     return cast(dict[str, FailureEntry], entries)
 
 
+def _why_not_made(artifact: str, made_from: Mapping[str, Sequence[str]], reasons: Mapping[str, FailureEntry]) -> str:
+    """Why an artifact failed, or the first that failed of those that it needs."""
+    todo, seen = [artifact], {artifact}
+    while todo:
+        found = todo.pop(0)
+        if found in reasons and reasons[found]["why"]:
+            return reasons[found]["why"]
+        new = [one for one in made_from.get(found, ()) if one not in seen]
+        seen.update(new)
+        todo += new
+    return "not made yet"
+
+
 def read_run(run: Path, prefix: str = "") -> RunData:
     """A run's measurements; `prefix` goes before its conditions. Raises InputError if `run` is none."""
     path = run / "experiment.json"
     experiment = read_experiment(run)
     reasons = read_failures(run / "failures.json")
     config = experiment["config"]
+    made_from = {one["artifact"]: one["inputs"] for one in experiment.get("artifacts", ())}
     cells, rows = [], []
     if any(not {"task", "judged", "own_texts"} <= set(one) for one in experiment["cells"]):
         raise InputError(f"{path}: written by an older version; `sgtr run` with the same config writes it anew")
@@ -145,8 +159,7 @@ def read_run(run: Path, prefix: str = "") -> RunData:
         shown = one.get("own")
         own = None if shown is None else Shown.from_json(shown)
         if not folder.exists():
-            failure = reasons.get(one["artifact"])
-            why = failure["why"] if failure is not None and failure["why"] else "not made yet"
+            why = _why_not_made(one["artifact"], made_from, reasons)
         elif found := _damage(folder):
             why = f"damaged: {'; '.join(found)}; `sgtr run` makes it again"
         else:
