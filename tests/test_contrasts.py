@@ -115,7 +115,7 @@ def test_numbers_in_names_and_what_words_stand_for() -> None:
         ({"of": "bad", "against": "base", "evaluations": "facts", "metric": "share_corect"}, "share_correct"),
         ({"of": "bad", "against": "base", "kind": "equivalence"}, "needs a margin"),
         ({"of": "bad", "against": "base", "kind": "equivalence", "margin": 0}, "greater than 0"),
-        ({"of": "bad", "against": "base", "where": {"y": ["a"]}}, "'y' stands neither"),
+        ({"of": "bad", "against": "base", "where": {"y": ["a"]}}, "'y' occurs neither"),
         ({"of": "bad", "against": "base", "kind": "non_inferiority", "margin": 0.1}, "neither more nor less"),
         ({"of": "bad", "against": "base", "kind": "non_inferiority", "margin": 0.1, "metric": "invalid",
           "evaluations": "facts"}, "primary metric, 'share_correct'"),

@@ -190,7 +190,7 @@ def test_questions_that_cannot_be_asked_are_named(
 
 
 @pytest.mark.parametrize(("rubric", "said"), [
-    ("Is it bad? {question}", "no place {answer}"),
+    ("Is it bad? {question}", "no placeholder {answer}"),
     ("{question} {answer} {reference}", "has no reference"),
 ])  # fmt: skip
 def test_a_rubric_that_hides_something_is_refused(

@@ -36,7 +36,7 @@ def word_counts(articles: Mapping[str, str]) -> list[Record]:
 def even_words(records: Sequence[Record], system: str, question: str) -> list[Record]:
     """For the user's sentence of each record: has it an even number of words? TRUE or FALSE.
 
-    `question` has a place {sentence}.
+    `question` has a placeholder {sentence}.
     """
     made = []
     for record in records:

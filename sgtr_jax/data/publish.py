@@ -45,7 +45,7 @@ def publish(name: str, records: Sequence[Record], to: str, about: str, licence: 
     with translate_storage_errors(to):
         root = epath.Path(to) / name
         if (found := _folder(root)) is not None:
-            raise InputError(f"{found}: a set of that name is there; delete it or choose another place")
+            raise InputError(f"{found}: a set of that name is there; delete it or choose another folder")
         if not is_address(to):
             return str(_write(root, records, about, licence, shards))
         with tempfile.TemporaryDirectory() as scratch:

@@ -66,7 +66,7 @@ class Contrast(Config):
         words = set(_PLACEHOLDER.findall(self.of + self.against))
         for word in self.where:
             if word not in words:
-                raise ValueError(f"where: {word!r} stands neither in of nor in against")
+                raise ValueError(f"where: {word!r} occurs neither in of nor in against")
         return self
 
 

@@ -85,7 +85,7 @@ def convert(source: Path, spec: ModelSpec, target: str, mesh: Mesh, dtype: Any) 
         with translate_storage_errors(target):
             root = epath.Path(target)
             if (root / _MARK).exists():
-                raise InputError(f"{target}: has a converted model already; delete it or choose another place")
+                raise InputError(f"{target}: has a converted model already; delete it or choose another folder")
             write(root)
         return
     with new_folder(Path(target)) as folder:

@@ -110,11 +110,11 @@ def read_rubric(path: Path, rows: list[Question]) -> str:
     text = read_text(path)
     if "{answer}" not in text:
         raise InputError(
-            f"{path}: has no place {{answer}}, so that the judge would not see the answer; write {{question}} and "
-            "{answer} where they belong"
+            f"{path}: has no placeholder {{answer}}, so that the judge would not see the answer; write "
+            "{question} and {answer} where they belong"
         )
     if "{reference}" in text and (lacking := [row.id for row in rows if row.reference is None]):
-        raise InputError(f"{path}: has a place {{reference}}, and question {lacking[0]!r} has no reference")
+        raise InputError(f"{path}: has a placeholder {{reference}}, and question {lacking[0]!r} has no reference")
     return text
 
 
