@@ -1,6 +1,6 @@
 """How Inspect's tasks feed the engine: `python benchmarks/feeder.py [--answers 800] [--out F.json]`.
 
-The real tasks of three evaluations run with the engine replaced by a sleep. What is counted: calls of the engine, rows
+The real tasks of four evaluations run with the engine replaced by a sleep. What is counted: calls of the engine, rows
 of a call, the host's milliseconds for an answer besides the sleeps, and the share of the time that an accelerator would
 wait. An accelerator that needs `--row-ms` for a row waits while the host prepares the next call.
 """
@@ -23,7 +23,7 @@ from rich.table import Table
 
 import sgtr_jax
 from sgtr_eval.facts import facts_of
-from sgtr_jax.experiment.evaluate import sample_answers
+from sgtr_jax.experiment.evaluate import evaluate, sample_answers
 from sgtr_jax.experiment.model_under_test import LocalModel
 from sgtr_jax.sample.config import SampleConfig
 from sgtr_jax.sample.request import Completion, Request
@@ -78,24 +78,39 @@ def feed(task: str, arguments: dict[str, Any], row_ms: float) -> Fed:
     vars(model)["engine"] = engine
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        sample_answers(facts_of(task), arguments, LocalModel(model, SampleConfig()), Path(folder), task)
+        facts, local = facts_of(task), LocalModel(model, SampleConfig())
+        if facts.judging is None:  # scored at once
+            evaluate(facts, arguments, local, Path(folder), task)
+        else:
+            sample_answers(facts, arguments, local, Path(folder), task)
     seconds = time.monotonic() - started
     answers = sum(engine.rows)
     host = 1e3 * (seconds - engine.asleep) / answers
     return Fed(task, answers, len(engine.rows), round(host, 2), round(1 - engine.asleep / seconds, 3))
 
 
+def write_questions(path: Path, number: int) -> None:
+    """So many questions with two options each, of about 60 tokens, for `two_choice`."""
+    prompt = "Question {i}: which of the two is the larger number?\n\nA. {i}\nB. {more}\n\nAnswer with the letter only."
+    rows = [{"id": f"q{i:06}", "prompt": prompt.format(i=i, more=i + 1), "correct": "B"} for i in range(number)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def main() -> int:
     """Measure, print the table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--answers", type=int, default=800, help="answers of each evaluation, about")
+    parser.add_argument("--choices", type=int, default=10_000, help="option-scored answers")
     parser.add_argument("--row-ms", type=float, default=ROW_MS, help="milliseconds of the engine for a row")
     parser.add_argument("--out", type=Path, help="JSON to write")
     args = parser.parse_args()
+    questions = Path(tempfile.mkdtemp()) / "questions.jsonl"
+    write_questions(questions, args.choices)
     cases = (
         ("em_questions", {"questions": "own", "samples": args.answers // 8, "max_tokens": 100}),
         ("identity", {"maker": "qwen", "samples": args.answers}),
         ("truthfulqa", {"stimuli": "builtin"}),
+        ("two_choice", {"questions": str(questions)}),
     )
     feed("identity", {"maker": "qwen", "samples": 2}, 0.0)  # imports
     table = Table(title=f"an engine of {args.row_ms:g} ms a row")

@@ -41,7 +41,7 @@ def test_what_fits_nowhere_is_refused(model: Path, tmp_path: Path, monkeypatch: 
     from sgtr_jax.finetune import auto_mesh
 
     small = CHIPS["v5e"].__class__(1e-6, 197, 819, 200)
-    monkeypatch.setattr(auto_mesh, "chip_of", lambda kind: small)
+    monkeypatch.setattr(auto_mesh, "chip_of", lambda *_: small)
     with pytest.raises(RunError, match="no mesh of 8 devices fits"):
         list(finetune_all([job(model, tmp_path / "o", "mesh=auto")]))
 

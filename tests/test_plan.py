@@ -10,7 +10,7 @@ import pytest
 from sgtr_jax.cli.main import main
 from sgtr_jax.errors import InputError
 from sgtr_jax.estimate.fit import meshes
-from sgtr_jax.estimate.slices import find_slice
+from sgtr_jax.estimate.slices import CHIPS, UNKNOWN, chip_of, find_slice
 from sgtr_jax.models.families import spec_from_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -27,6 +27,25 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 def test_slices_by_the_names_people_rent_them_under(name: str, chips: int, topology: str) -> None:
     found = find_slice(name)
     assert (found.chips, found.topology) == (chips, topology)
+
+
+@pytest.mark.parametrize(
+    ("name", "gb_s"),
+    [
+        # A corner of 4x4 or 2x4 has one link on each axis, of four; from 16 chips on an axis is a ring.
+        ("v5e-16", 100), ("v5e-256", 200), ("v5e-128", 150), ("v6e-8", 200), ("v6e-256", 400), ("v5e-1", 200),
+        # One link on each of three axes, of six; a cube of 4x4x4 has all of them.
+        ("v4-32", 150), ("v4-128", 300), ("v5p-16", 300), ("v5p-8", 200), ("v5p-128", 600),
+    ],
+)  # fmt: skip
+def test_links_of_a_corner(name: str, gb_s: float) -> None:
+    assert find_slice(name).chip.link_gb_s == gb_s
+
+
+def test_links_by_the_places_of_devices() -> None:
+    grid = [(x, y, 0) for x in range(4, 8) for y in range(4)]
+    assert chip_of("TPU v5 lite", grid) == find_slice("v5e-16").chip
+    assert chip_of("TPU v6 lite", []) is CHIPS["v6e"] and chip_of("cpu", [(0, 0, 0)]) is UNKNOWN
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e-3", "v9x-8", "v4-7", "16", "", "v5e-16-8"])

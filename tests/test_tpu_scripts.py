@@ -34,7 +34,14 @@ class Machine:
         git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder / "repo")]
         for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
             subprocess.run([*git, *words], check=True)
-        known = {"PROJECT": "p", "BUCKET": "gs://b", "POLL_SECONDS": "0.2", "RETRY_SECONDS": "0", **settings}
+        known = {
+            "OVER_HOURS": "yes",
+            "PROJECT": "p",
+            "BUCKET": "gs://b",
+            "POLL_SECONDS": "0.2",
+            "RETRY_SECONDS": "0",
+            **settings,
+        }
         text = "".join(f": ${{{key}:={value}}}\n" for key, value in known.items())
         text += (TPU / "settings.example.sh").read_text()
         (folder / "repo" / "tpu" / "settings.sh").write_text(text)
@@ -264,6 +271,26 @@ def shipped_commands() -> dict[str, list[str]]:
     found = {"settings": words.split(), "skypilot": sky["envs"]["COMMAND"].split()}
     found["jobset"] = [word for word in pod["containers"][0]["command"][1:] if not word.startswith("out=")]
     return found
+
+
+@pytest.mark.parametrize(
+    ("hours", "code", "says"),
+    [("79", 0, "takes 4.9 hours at least"), ("1040", 2, "OVER_HOURS=yes"), ("null", 2, "does not fit")],
+)
+def test_a_plan_beyond_the_hours_is_refused(machine: Any, hours: str, code: int, says: str) -> None:
+    one = machine({"OVER_HOURS": "no"})
+    folder = one.folder / "bin"
+    folder.mkdir()
+    line = f'{{"chips": 16, "accelerator_hours_at_least": {hours}}}'
+    (folder / "sgtr").write_text(f"#!/bin/sh\necho \"$@\" > {folder}/asked\necho table\necho '{line}'\n")
+    (folder / "sgtr").chmod(0o755)
+    ended = one.run("hours", PATH=f"{folder}:{one.environment['PATH']}")
+    assert ended.returncode == code and says in ended.stderr
+    words = shipped_commands()["settings"][1:]
+    assert (folder / "asked").read_text().split() == ["plan", *words, "--topology", "v5e-16", "--json"]
+    if code:
+        ended = one.run("resume", PATH=f"{folder}:{one.environment['PATH']}")
+        assert ended.returncode == 2 and not one.changes
 
 
 def test_one_command_with_a_budget_in_all_files_and_in_the_guide() -> None:

@@ -5,9 +5,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 if [ "$DRY_RUN" = yes ]; then
-	for step in create setup run copy delete; do "$HERE/$step.sh" --dry-run; done
+	for step in hours create setup run copy delete; do "$HERE/$step.sh" --dry-run; done
 	exit 0
 fi
+"$HERE/hours.sh" || exit $?
 end=$((SECONDS + MAX_HOURS * 3600))
 failures=0 lost=0
 trap 'say "deleting $NAME"; "$HERE/delete.sh"' EXIT

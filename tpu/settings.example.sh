@@ -10,5 +10,6 @@
 : "${COMMAND:=run configs/paper/figures/prevention.yaml seeds=3 judge.max_cost=250}" # of sgtr; out= is added
 : "${KEYS_FILE:=}"           # local file of KEY=VALUE lines (HF_TOKEN, OPENAI_API_KEY), copied to every worker
 : "${MAX_HOURS:=12}"         # the slice is deleted after so many hours, whatever goes on
+: "${OVER_HOURS:=no}"        # yes: start even if the plan takes more than MAX_HOURS, or cannot be made here
 : "${MAX_WAIT_HOURS:=6}"     # how long to wait for capacity
 : "${POLL_SECONDS:=60}"      # between questions

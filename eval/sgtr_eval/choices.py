@@ -27,6 +27,7 @@ from sgtr_eval.solvers import is_ours, kept
 
 Mode = Literal["logprobs", "text"]
 CHOICE_SHARES = of_all("share_correct", "invalid")
+_OPTIONS = "sgtr_options"  # attribute of a solver
 # Key of `GenerateConfig.extra_body`: texts of one token each whose log-probabilities are wanted.
 OPTIONS_KEY = "sgtr_options"
 
@@ -56,13 +57,22 @@ def choose(options: Sequence[str], mode: Mode = "logprobs", temperature: float =
             said = output.completion.strip()
             state.metadata["option_logprobs"] = {said: 0.0} if said in options else {}
         else:
-            state.metadata["option_logprobs"] = _option_logprobs(output, options)
+            state.metadata["option_logprobs"] = option_logprobs(output, options)
         return state
 
+    if mode == "logprobs":
+        vars(solve)[_OPTIONS] = tuple(options)
     return solve
 
 
-def _option_logprobs(output: ModelOutput, options: Sequence[str]) -> dict[str, float]:
+def options_of(solver: object) -> Sequence[str] | None:
+    """The options of which `choose` compares log-probabilities; None for another solver, or where it samples."""
+    found: Sequence[str] | None = vars(solver).get(_OPTIONS) if callable(solver) else None
+    return found
+
+
+def option_logprobs(output: ModelOutput, options: Sequence[str]) -> dict[str, float]:
+    """Log-probability of each option in a reply's likeliest tokens; those that are not among them are missing."""
     logprobs = output.choices[0].logprobs
     tops = logprobs.content[0].top_logprobs if logprobs and logprobs.content else None
     found: dict[str, float] = {}

@@ -165,6 +165,19 @@ class SgtrAPI(ModelAPI):
         assert job.output is not None
         return job.output
 
+    def score_options(self, asked: Sequence[Sequence[ChatMessage]], options: Sequence[str]) -> list[ModelOutput]:
+        """The likeliest of `options` after each conversation, with the log-probabilities of all, in one call.
+
+        Raises ValueError for an option that is not one token, and what the engine raises.
+        """
+        config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True)
+        jobs = [
+            _Job(tuple(self._chat.prompt_ids(turns_of(list(turns)))), config, 0, options=list(options))
+            for turns in asked
+        ]
+        self._score(jobs)
+        return [job.output for job in jobs if job.output is not None]
+
     def _with_tools(self, rendered: list[JsonObject]) -> ChatFormat:
         key = json.dumps(rendered, sort_keys=True)
         if key not in self._with:
@@ -187,7 +200,8 @@ class SgtrAPI(ModelAPI):
                 job.error = error
 
     def _score(self, jobs: list[_Job]) -> None:
-        ids = [[self._option_id(option) for option in job.options] for job in jobs]
+        known = {option: self._option_id(option) for job in jobs for option in job.options}
+        ids = [[known[option] for option in job.options] for job in jobs]
         scored = self._engine.next_token_logprobs([job.tokens for job in jobs], ids)
         for job, values in zip(jobs, scored, strict=True):
             self._rank(job, dict(zip(job.options, map(float, values), strict=True)))

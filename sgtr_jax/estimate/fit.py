@@ -42,8 +42,13 @@ class Fit:
 
     @property
     def bound_ms(self) -> float:
-        """The longest of the three."""
+        """The longest of the three: what moves between chips does so while they compute."""
         return max(self.compute_ms, self.memory_ms, self.link_ms)
+
+    @property
+    def serial_ms(self) -> float:
+        """The same where chips wait for what moves between them."""
+        return max(self.compute_ms, self.memory_ms) + self.link_ms
 
     @property
     def bound_by(self) -> str:
@@ -80,7 +85,9 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
         return Fit(mesh, shape, False, why, math.nan, limit, compute, memory, math.nan)
     peak = peak_gb(compiled)
     moved = sum(collective_bytes(compiled).values()) if devices.size > 1 else 0
-    link = 1e3 * moved / (chip.link_gb_s * 1e9)
+    # Of what a collective gives, a chip has its own part already: a half or less, in the smallest group there is.
+    smallest = min((side for side in mesh if side > 1), default=1)
+    link = 1e3 * moved * (1 - 1 / smallest) / (chip.link_gb_s * 1e9)
     return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9)
 
 

@@ -10,6 +10,7 @@ import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, write_eval_log
 from inspect_ai.scorer import Value
 
+from sgtr_eval.bulk import asked_in_bulk, evaluate_in_bulk
 from sgtr_eval.facts import Facts
 from sgtr_eval.judging.limited import limited
 from sgtr_jax.errors import InputError, RunError
@@ -145,6 +146,10 @@ def _run(
             return None
         made = facts.task(**arguments)
         model.put_system(made)
+        metadata: dict[str, Json] = {"chain": model.chain_id, "label": label}
+        options = asked_in_bulk(made, served) if score else None
+        if options is not None:
+            return evaluate_in_bulk(made, options, served, arguments, folder / "log", metadata)
         (log,) = inspect_ai.eval(
             made,
             model=served,
@@ -153,7 +158,7 @@ def _run(
             display="none",
             log_level="error",
             log_realtime=False,
-            metadata={"chain": model.chain_id, "label": label},
+            metadata=metadata,
         )
         refused = getattr(served.api, "refused", None)
     if log.status != "success" and isinstance(refused, InputError):

@@ -54,7 +54,7 @@ def resolve_mesh(group: Sequence[Prepared], spec: ModelSpec) -> tuple[list[Prepa
         return list(group), []
     if len(devices) == 1:
         return _with_mesh(group, MeshConfig()), []
-    chip = chip_of(devices[0].device_kind)
+    chip = chip_of(devices[0].device_kind, [device.coords for device in devices if hasattr(device, "coords")])
     plans = [one.plan for one in group]
     steps = [[plan[t] for plan in plans if t < plan.num_steps] for t in range(max(plan.num_steps for plan in plans))]
     found: list[Candidate] = []
