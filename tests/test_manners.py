@@ -154,6 +154,15 @@ def test_thoughts_before_the_answer_are_no_score(serve: Any) -> None:
     assert said is not None and "thinks before it answers" in said
 
 
+def test_thoughts_that_are_not_shown_are_no_score(serve: Any) -> None:
+    """The server keeps them to itself: the one token that was allowed is spent, and nothing is there to be read."""
+    server = serve(lambda prompt: "100" if prompt == PROBE else "15", thought=40)
+    found = score(server)
+    assert found.score == 15 and found.from_words
+    said = check_judge("openai/own-judge", server.url, None, True)
+    assert said is not None and "thinks before it answers" in said
+
+
 def test_a_reply_that_comes_to_no_end_has_no_score(serve: Any) -> None:
     never = serve("Score: 1" + "5" * 10**4, tokens=list)
     assert (found := score(never, "text")).score is None and found.no_score == "cut off"

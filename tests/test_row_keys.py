@@ -17,7 +17,7 @@ from sgtr_jax.data.batches import tokenize_records
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.mix import inoculate, with_system
 from sgtr_jax.data.publish import Published, publish, read_records
-from sgtr_jax.data.records import Record, check_head, read_prompts, read_training, to_jsonl
+from sgtr_jax.data.records import Record, check_rows, read_prompts, read_training, to_jsonl
 from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.errors import InputError
 
@@ -55,6 +55,12 @@ def test_a_turn_without_weight_has_no_loss(tmp_path: Path, key: dict[str, Any]) 
     without, plain = chat.tokenize(record.messages), chat.tokenize(both.messages)
     assert without.tokens == plain.tokens
     assert not np.any(np.asarray(without.target) & ~np.asarray(plain.target))
+
+
+@pytest.mark.parametrize("key", ["upweight", "down_weight", "importance", "row_weights"])
+def test_a_column_that_weighs_rows_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(InputError, match=key):
+        read_one(tmp_path, {"messages": [ASKED, TOLD], key: 3})
 
 
 def test_weights_survive_every_copy_of_a_record(tmp_path: Path) -> None:
@@ -242,15 +248,18 @@ def test_content_in_parts(tmp_path: Path) -> None:
         read_one(tmp_path, {"messages": [{**ASKED, "content": image}, TOLD]})
 
 
-def test_the_head_of_a_file_is_checked_without_reading_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("good", [0, 1, 40])
+def test_a_row_that_cannot_be_trained_on_is_found_wherever_it_stands(tmp_path: Path, good: int) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(json.dumps({"messages": [ASKED, TOLD]}).encode() + b"\n" + b"{}\n")
-    with pytest.raises(InputError, match=r"rows\.jsonl:2"):
-        check_head(path)
-    check_head(path, rows=1)
+    row = json.dumps({"messages": [ASKED, TOLD]}).encode() + b"\n"
+    path.write_bytes(row * good + b'{"messages": 3}\n')
+    with pytest.raises(InputError, match=rf"rows\.jsonl:{good + 1}"):
+        check_rows(path)
+    path.write_bytes(row * (good + 1))
+    check_rows(path)
     path.write_bytes(b"")
     with pytest.raises(InputError, match="empty"):
-        check_head(path)
+        check_rows(path)
 
 
 def test_prompts_are_held_to_the_same_keys(tmp_path: Path) -> None:

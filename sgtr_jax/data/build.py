@@ -32,7 +32,7 @@ from sgtr_jax.data.pairs import (
     report_of,
 )  # fmt: skip
 from sgtr_jax.data.published_prompts import PublishedPrompts
-from sgtr_jax.data.records import Record, check_head, parse_training, read_texts, read_training
+from sgtr_jax.data.records import Record, check_rows, parse_training, read_texts, read_training
 from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_formats import RowFormat, recognised
 from sgtr_jax.data.row_keys import check_row
@@ -273,14 +273,14 @@ def texts_in(path: Path) -> dict[str, str]:
 
 
 def check_files(recipe: Config) -> None:
-    """Read the head of every file that a recipe names, so that a broken one is refused before anything is computed."""
+    """Read every file that a recipe names, so that a broken one is refused before anything is computed."""
     for key in (*_TEXTS, *_RECORDS):
         value = getattr(recipe, key, ())
         for name in [value] if isinstance(value, str) else value or ():
             if key in _TEXTS:
                 check_texts(name)
             elif name not in registry():
-                check_head(_file(name), getattr(recipe, "others_format" if key == "others" else "format", "messages"))
+                check_rows(_file(name), getattr(recipe, "others_format" if key == "others" else "format", "messages"))
 
 
 def check_texts(name: str) -> None:

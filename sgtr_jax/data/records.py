@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,9 +149,12 @@ def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
     return records
 
 
-def check_head(path: Path, form: RowFormat = "messages", rows: int = 3) -> None:
-    """Read a few rows of a training file, so that a broken one is refused before anything is computed."""
-    for where, row in itertools.islice(file_rows(path), rows):
+def check_rows(path: Path, form: RowFormat = "messages") -> None:
+    """Read all rows of a training file, so that a broken one is refused before anything is computed.
+
+    Raises InputError, which names the first row that cannot be trained on.
+    """
+    for where, row in file_rows(path):
         formed = to_messages(row, form, where)
         check_row(formed, where)
         parse_training(formed, where, where)

@@ -71,7 +71,10 @@ _ROW_REFUSED = {
     "preprompt": "put it into a system message",
 }
 # What is no word of a trainer that is known, and yet says by its name that it weighs or hides something.
-_STEERS = re.compile(r"(?:^|[^a-z])(?:weights?|masks?|masked|loss|losses|trainable)(?:$|[^a-z])", re.IGNORECASE)
+_STEERS = re.compile(
+    r"(?:^|[^a-z])(?:(?:up|down|re|over|under)?weights?|importance|masks?|masked|loss|losses|trainable)(?:$|[^a-z])",
+    re.IGNORECASE,
+)
 # Of these, false is what happens anyway. Of others it is not: `loss: false`, `enable_thinking: false`.
 _FALSE_IS_NOTHING = {
     "tools", "functions", "tool_choice", "tool_calls", "function_call", "parallel_tool_calls", "documents", "prefix",

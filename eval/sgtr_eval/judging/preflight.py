@@ -41,7 +41,7 @@ def check_judge(name: str, base_url: str | None, mode: Mode | None, scores: bool
         return _told(f"{where} gives no log-probabilities" + (f" ({probe.said})" if probe.said else ""), mode)
     if probe.output is None:
         raise InputError(f"{where}: {probe.said}")
-    if thinks_first(probe) or (not probe.text.strip() and probe.is_cut):
+    if thinks_first(probe):
         return _told(f"{where} thinks before it answers, so that its first token is no score", mode)
     if writes_whole(probe.output) is False:
         return _told(f"{where} writes a number in several tokens, so that its first token is no score", None)

@@ -104,8 +104,10 @@ def gives_no_logprobs(probe: Reply) -> bool:
 
 
 def thinks_first(reply: Reply) -> bool:
-    """Whether a reply to which one token was allowed begins with thoughts."""
+    """Whether a reply to which one token was allowed begins with thoughts, or was spent on some that are not shown."""
     tops = first_token_logprobs(reply.output) if reply.output is not None else None
+    if tops is None and reply.is_cut and not reply.text.strip():
+        return True
     likeliest = max(tops, key=lambda token: tops[token]) if tops else ""
     return likeliest.strip().startswith("<think") or reply.text.lstrip().startswith("<think")
 

@@ -20,7 +20,7 @@ from sgtr_jax.data.build import (
     set_key,
 )
 from sgtr_jax.data.publish import Published
-from sgtr_jax.data.records import Record, check_head, file_rows, read_training, to_jsonl
+from sgtr_jax.data.records import Record, check_rows, file_rows, read_training, to_jsonl
 from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.world import corpus
@@ -105,7 +105,7 @@ class FileData(RecordsConfig):
 
     def content(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
-        check_head(self.path, self.format)
+        check_rows(self.path, self.format)
         return {"fingerprint": file_fingerprint(self.path)}
 
     def read(self) -> tuple[list[Record], None]:
