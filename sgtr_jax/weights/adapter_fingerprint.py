@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sgtr_jax.files import read_json
 from sgtr_jax.fingerprint import file_fingerprint
-from sgtr_jax.weights.peft import read_adapter_config
 
 # Dropout acts in training only; the rest says where the adapter came from.
 _WITHOUT_EFFECT = ("lora_dropout", "base_model_name_or_path", "revision", "inference_mode", "peft_version")
@@ -19,6 +18,9 @@ def adapter_fingerprint(folder: Path) -> str:
 
     The same weights under another alpha are another adapter.
     """
+    # Here, because it brings JAX: an experiment without adapters of others is listed without it.
+    from sgtr_jax.weights.peft import read_adapter_config
+
     read_adapter_config(folder)
     config = {key: value for key, value in read_json(folder / "adapter_config.json").items() if value is not None}
     acting = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
