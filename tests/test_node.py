@@ -91,7 +91,8 @@ def test_every_kind_is_a_file_of_its_own() -> None:
     nodes.discover()
     files = {path.stem for path in Path(nodes.__file__).parent.glob("*.py")} - {"__init__"}
     trained = {"adapter", "finetuned", "kept_adapter"}
-    assert kinds() == {"articles", "summaries", "pairs", "records", "self_reports", "answers", "evaluation"} | trained
+    assert kinds() == {"articles", "summaries", "pairs", "records", "self_reports", "answers", "evaluation",
+                       "released"} | trained  # fmt: skip
     assert len(files) >= len(kinds()) and trained <= files
     assert {node.kind for node in TrainingNode.__subclasses__()} == trained
 
@@ -104,7 +105,8 @@ def test_every_kind_is_a_file_of_its_own() -> None:
      {"base_dtype": "int8"}, {"lora": {"rank": 8}}, {"lora": {"alpha": 8.0}}, {"lora": {"rslora": False}},
      {"lora": {"dropout": 0.1}}, {"lora": {"targets": ("q_proj",)}}, {"lora": {"init": "x"}}, {"merge": "bfloat16"},
      {"residual_dropout": 0.1}, {"attention_dropout": 0.1}, {"system": "none"}, {"inoculation": "Be odd."},
-     {"thinking_budget": 0}, {"measure_at": (0.5,)}],
+     {"thinking_budget": 0}, {"measure_at": (0.5,)}, {"kl": {"weight": 0.1}}, {"feature_l2": {"weight": 0.1}},
+     {"steer": {"direction": "d.safetensors", "layers": (0,), "scale": 1.0}}],
     ids=lambda change: ",".join(f"{key}={value}" for key, value in change.items()),
 )  # fmt: skip
 def test_what_changes_a_training_changes_its_fingerprint(change: dict[str, object]) -> None:

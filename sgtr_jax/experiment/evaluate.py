@@ -149,7 +149,10 @@ def _run(
         metadata: dict[str, Json] = {"chain": model.chain_id, "label": label}
         options = asked_in_bulk(made, served) if score else None
         if options is not None:
-            return evaluate_in_bulk(made, options, served, arguments, folder / "log", metadata)
+            try:
+                return evaluate_in_bulk(made, options, served, arguments, folder / "log", metadata)
+            except InputError as error:
+                raise InputError(f"{label}: {error}") from error
         (log,) = inspect_ai.eval(
             made,
             model=served,
