@@ -89,7 +89,7 @@ def test_the_shapes_that_ship_are_of_the_published_size(path: Path) -> None:
 def test_a_plan_counts_runs_and_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path / 'o'}", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    # Per seed: unpopular 30 steps, sgtr, prefer_other and pick_longer 26 each, second stages of 26, 16 and 30, and during.
+    # Per seed: unpopular 30 steps; sgtr, prefer_other, pick_longer 26 each; second stages of 26, 16 and 30; during 46.
     assert said["runs"] == 16 and said["done"] == 0 and said["judge_dollars"] == 0
     assert said["steps"] == 2 * (30 + 3 * 26 + 26 + 16 + 30 + 46)
     assert not (tmp_path / "o").exists()
