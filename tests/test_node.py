@@ -106,11 +106,18 @@ def test_every_kind_is_a_file_of_its_own() -> None:
      {"lora": {"dropout": 0.1}}, {"lora": {"targets": ("q_proj",)}}, {"lora": {"init": "x"}}, {"merge": "bfloat16"},
      {"residual_dropout": 0.1}, {"attention_dropout": 0.1}, {"system": "none"}, {"inoculation": "Be odd."},
      {"thinking_budget": 0}, {"measure_at": (0.5,)}, {"kl": {"weight": 0.1}}, {"feature_l2": {"weight": 0.1}},
-     {"steer": {"direction": "d.safetensors", "layers": (0,), "scale": 1.0}}],
+     {"lora": {"layers": (0,)}}, {"steer": {"direction": "d.safetensors", "layers": (0,), "scale": 1.0}}],
     ids=lambda change: ",".join(f"{key}={value}" for key, value in change.items()),
 )  # fmt: skip
 def test_what_changes_a_training_changes_its_fingerprint(change: dict[str, object]) -> None:
     assert identity(change) != identity({})
+
+
+def test_settings_of_defences_that_are_not_used_are_no_part_of_a_training() -> None:
+    """Adapters of before there were such settings stay what they were."""
+    found = stage(TrainConfig()).training_identity
+    assert not {"kl", "feature_l2", "steer", "measure_at"} & found.keys()
+    assert set(found["lora"]) == {"rank", "alpha", "rslora", "dropout", "targets", "init"}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

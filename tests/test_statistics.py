@@ -89,10 +89,9 @@ def test_intervals_of_shares_cover(seeds: int, rate: float, between: float) -> N
             inside[i] += found.low <= rate <= found.high
     assert (inside / TRIALS >= 0.93).all()
     if seeds == 5 and rate == 0.5:
-        # Two standard errors are 0.017. Seeds that vary less than the sampling of their answers cannot be told from
-        # some that agree by chance, and Student's quantile is held against what is sampling only.
-        assert inside[0] / TRIALS <= (0.97 + 0.017 if between == 0.1 else 0.995)
-        assert between < 0.1 or inside[1] / TRIALS <= 0.97 + 0.017
+        # Over both, few seeds that agree are not taken at their word. Two standard errors of the simulation are 0.017.
+        assert inside[0] / TRIALS <= 0.99 and (not between or inside[1] / TRIALS <= 0.995)
+        assert between < 0.1 or (inside / TRIALS <= 0.97 + 0.017).all()
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

@@ -138,9 +138,9 @@ def on_the_way(conditions: Mapping[str, Condition]) -> dict[str, dict[str, Condi
                 if last and at == 1.0 and isinstance(at, float):
                     continue  # the condition itself
                 stages = (*condition.stages[:number], stage.model_copy(update={"until": at}))
-                place = f"-{number + 1}" if len(condition.stages) > 1 else ""
+                stage_number = f"-{number + 1}" if len(condition.stages) > 1 else ""
                 point = condition.model_copy(update={"stages": stages, "axes": None})
-                found.setdefault(name, {})[f"{name}{place}-at-{at:g}"] = point
+                found.setdefault(name, {})[f"{name}{stage_number}-at-{at:g}"] = point
     return found
 
 

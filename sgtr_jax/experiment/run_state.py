@@ -180,7 +180,7 @@ def _planned(place: Place, who: str | None) -> tuple[list[ArtifactEntry], dict[s
 def _dollars(place: Place) -> dict[str, float]:
     """What judging has cost by artifact, by `_key`; nothing of lines that cannot be read."""
     path, found = place / LEDGER, dict[str, float]()
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
             row = parse_json(line, str(path)) if line.strip() else None
         except InputError:

@@ -19,7 +19,7 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.models.kernel_shards import on_own_shards
 
 if TYPE_CHECKING:
-    from sgtr_jax.models.attention import Visibility
+    from sgtr_jax.models.attention import AttentionKind, Visibility
 
 FLASH_LENGTH = 64  # the kernels work on rows of a multiple of so many tokens
 
@@ -96,14 +96,14 @@ def flash_problem() -> str | None:
     """
     from sgtr_jax.models.attention import Visibility, attend
 
-    def mixed(kind: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def mixed(kind: AttentionKind, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         own = jnp.arange(512)[None]
-        places = (own % 256, own // 256 + 1)
+        positions, segments = own % 256, own // 256 + 1
         weights = jnp.cos(jnp.arange(128.0))
-        found = attend(q, k, v, Visibility(*places, *places), in_order=True, kind=kind)
+        found = attend(q, k, v, Visibility(positions, segments, positions, segments), in_order=True, kind=kind)
         return jnp.sum(found.astype(jnp.float32) * weights, axis=-1)
 
-    def of(kind: Any) -> list[jax.Array]:
+    def of(kind: AttentionKind) -> list[jax.Array]:
         keys = jax.random.split(jax.random.key(0), 3)
         shapes = ((2, 1, 512, 4, 128), (2, 1, 2, 512, 128), (2, 1, 2, 512, 128))
         arrays = [jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True)]

@@ -13,7 +13,7 @@ from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.train.defences.feature_l2 import FeatureL2
 from sgtr_jax.train.defences.kl import KL
 from sgtr_jax.train.defences.penalty import Penalty
-from sgtr_jax.train.defences.steer import Steer
+from sgtr_jax.train.defences.steer import PreventativeSteer
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -98,7 +98,7 @@ class TrainConfig(Config):
     # Holds the residual stream to that of the model below the trained adapter (arXiv 2308.13320). null: no.
     feature_l2: FeatureL2 | None = None
     # Adds a direction to the residual stream during training only: preventative steering (arXiv 2507.21509). null: no.
-    steer: Steer | None = None
+    steer: PreventativeSteer | None = None
     # How long the model may think: 0 closes the thinking block (Seed-OSS, Qwen3), other numbers are an argument of
     # Seed-OSS's chat template. null: the template's default.
     thinking_budget: int | None = None
@@ -161,9 +161,12 @@ class TrainConfig(Config):
 
     def identity(self) -> JsonObject:
         """The settings that decide the outcome, as JSON."""
-        found: JsonObject = self.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "measure_at"})
-        # What a run was before there were defences, a run without them still is.
-        return {key: value for key, value in found.items() if key not in DEFENCES or value is not None}
+        # What a run was before there were defences and layers to choose, a run without them still is.
+        lora = {"layers"} if self.lora.layers is None else set[str]()
+        plain = {name for name in DEFENCES if getattr(self, name) is None}
+        without = dict.fromkeys({*WITHOUT_EFFECT, "measure_at", *plain}, True)
+        found: JsonObject = self.model_dump(mode="json", exclude={**without, "lora": lora})
+        return found
 
     def kept_steps(self, steps: int) -> dict[Point, int]:
         """The step of each point of `measure_at` in a run of `steps` steps. Raises ValueError for one beyond them."""

@@ -12,6 +12,7 @@ from sgtr_jax.experiment.node import Node, Settings
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.training_node import TrainingNode, links
 from sgtr_jax.files import read_json, write_json
+from sgtr_jax.json_types import Json
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -28,7 +29,7 @@ class KeptAdapterNode(TrainingNode):
     at: float | int = 1.0
 
     @property
-    def training_identity(self) -> dict[str, object]:  # type: ignore[override]
+    def training_identity(self) -> dict[str, Json]:
         """See `TrainingNode`. The whole's recipe says it."""
         return {}
 

@@ -14,9 +14,11 @@ from pydantic import Field, NonNegativeInt
 from sgtr_jax.config import Config
 
 
-class Steering(Config):
-    """Where, and how much of, a direction is added to the residual stream at every token, during training only."""
+class PreventativeSteer(Config):
+    """What is added to the residual stream behind some layers, at every token, during training only."""
 
+    # The direction's file, as `sgtr directions extract` writes it: a vector for each layer of the model.
+    direction: str
     # The layers, counted from 0, behind which the direction's vector of that layer is added.
     layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     scale: Annotated[float, Field(allow_inf_nan=False)]  # What the direction is multiplied by. 0: the run is plain.
@@ -27,10 +29,3 @@ class Steering(Config):
         chosen = sorted(set(self.layers))
         made[chosen] = np.float32(self.scale) * vectors[chosen]
         return made
-
-
-class Steer(Steering):
-    """What is added to the residual stream behind some layers, at every token, during training only."""
-
-    # The direction's file, as `sgtr directions extract` writes it: a vector for each layer of the model.
-    direction: str
