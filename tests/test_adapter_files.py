@@ -123,6 +123,41 @@ def test_some_layers_only(tmp_path: Path, model: sgtr_jax.Model) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "kept", "layers"),
+    [
+        ({"target_modules": r".*\.layers\.0\..*(q|v)_proj"}, ["0 q_proj", "0 v_proj"], (0,)),
+        ({"target_modules": ["model.layers.1.self_attn.q_proj"]}, ["1 q_proj"], (1,)),
+        ({"target_modules": ["q_proj"], "exclude_modules": r".*\.0\..*"}, ["1 q_proj"], (1,)),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 99]}, ["0 q_proj"], (0,)),
+        ({"target_modules": r".*\.layers\.[0-9]+\..*q_proj"}, ["0 q_proj", "1 q_proj"], None),
+        ({"target_modules": ["q_proj"]}, ["0 q_proj", "1 q_proj"], None),
+        # A name in full is adapted wherever it is, whatever `layers_to_transform` says.
+        (
+            {"target_modules": ["model.layers.0.self_attn.q_proj", "up_proj"], "layers_to_transform": [1]},
+            ["0 q_proj", "1 up_proj"],
+            "refused",
+        ),
+        ({"target_modules": ["q_proj", "layers.1.mlp.up_proj"]}, ["0 q_proj", "1 q_proj", "1 up_proj"], "refused"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_training_goes_on_in_the_layers_that_an_adapter_is_on(
+    tmp_path: Path, model: sgtr_jax.Model, settings: dict[str, Any], kept: list[str], layers: Any
+) -> None:
+    make_adapter(tmp_path / "a", model.spec, rank=4, alpha=8.0, rslora=False)
+    edit(tmp_path / "a", **settings)
+    names = {tensor(int(one.split()[0]), one.split()[1], half) for one in kept for half in "AB"}
+    rewrite(tmp_path / "a", lambda tensors: {name: value for name, value in tensors.items() if name in names})
+    loaded(model, tmp_path / "a")
+    config = TrainConfig.model_validate({"lora": {"init": str(tmp_path / "a")}})
+    if layers == "refused":
+        with pytest.raises(InputError, match="differ in rank, scale or layers"):
+            resolve_lora(config)
+    else:
+        assert resolve_lora(config).lora.layers == layers
+
+
+@pytest.mark.parametrize(
     ("change", "part"),
     [
         *[({"init_lora_weights": start}, "init_lora_weights") for start in

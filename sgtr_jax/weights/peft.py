@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from sgtr_jax.weights.safetensors_file import StoredTensor, read_header
 from sgtr_jax.weights.save import hf_tensors, write_safetensors
 
 _WEIGHTS = "adapter_model.safetensors"
+_LAYER = re.compile(r"(?<!\w)layers\.(\d+)\.")
 
 Modules = dict[str, dict[str, StoredTensor]]  # module: {"A": [r, in], "B": [out, r]}
 
@@ -54,8 +55,10 @@ def _stored(folder: Path) -> tuple[PeftConfig, Modules]:
 def check_trainable(folder: Path) -> None:
     """Raise InputError for an adapter that training cannot go on with: its modules differ in rank, scale or layers."""
     config, modules = _stored(folder)
-    layers = Counter(module.rpartition(".")[2] for module in modules)
-    if config.rank_pattern or config.alpha_pattern or len(set(layers.values())) > 1:
+    on: dict[str, set[int]] = {}
+    for module in modules:
+        on.setdefault(module.rpartition(".")[2], set()).add(_layer_of(module))
+    if config.rank_pattern or config.alpha_pattern or any(layers != next(iter(on.values())) for layers in on.values()):
         raise InputError(
             f"{config.where}: the modules differ in rank, scale or layers, so training cannot start from this adapter; "
             "it can be a frozen one (--adapter)"
@@ -151,8 +154,30 @@ def _lora_config(config: PeftConfig, modules: Modules) -> LoraConfig:
     ratio = math.sqrt(rank / config.rank) if config.rslora else rank / config.rank
     return LoraConfig(
         rank=rank, alpha=config.alpha * ratio, rslora=config.rslora, dropout=config.dropout,
-        targets=tuple(name for name in PROJECTIONS if name in found), layers=config.layers,
+        targets=tuple(name for name in PROJECTIONS if name in found), layers=_layers(config, modules),
     )  # fmt: skip
+
+
+def _layer_of(module: str) -> int:
+    """The number of a module's layer, such as 3 of `model.layers.3.self_attn.q_proj`."""
+    number = _LAYER.search(module)
+    if number is None:
+        raise InputError(f"module {module!r} is in no layer; an adapter is on the projections of the layers only")
+    return int(number[1])
+
+
+def _layers(config: PeftConfig, modules: Modules) -> tuple[int, ...] | None:
+    """The layers that an adapter is on, or None where its settings name no layers and it is on all.
+
+    What is stored decides, not `layers_to_transform`: PEFT adapts a module that `target_modules` names in full
+    wherever it is, and layers that the model lacks are passed over.
+    """
+    found = sorted({_layer_of(module) for module in modules})
+    # The settings of an adapter on all layers would be on one more, if the model had it.
+    further = (_LAYER.sub(f"layers.{found[-1] + 1}.", module) for module in modules)
+    if found == list(range(len(found))) and any(config.is_on(module) for module in further):
+        return None
+    return tuple(found)
 
 
 def _check_modules(config: PeftConfig, modules: Modules, spec: ModelSpec, folder: Path) -> None:
