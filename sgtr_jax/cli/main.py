@@ -27,8 +27,8 @@ from sgtr_jax.errors import InputError, RunError, said_by_system
 _EXAMPLES = """\
 examples:
   sgtr doctor                              # what this machine has, and what is wrong with it
-  sgtr plan configs/demo.yaml              # what an experiment would do and cost
-  sgtr run configs/demo.yaml               # a whole experiment; goes on wherever it was stopped
+  sgtr plan demo                           # what an experiment would do and cost
+  sgtr run demo                            # a whole experiment; goes on wherever it was stopped
   sgtr COMMAND --help                      # all flags of a command, with examples"""
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from sgtr_jax.errors import InputError, nearest
+
 Run = Callable[[argparse.Namespace], int]
 
 MODEL = "hub id, local folder (Hugging Face or converted), address (gs://) of a converted one, or nano"
@@ -102,6 +104,39 @@ def given_text(text: str) -> str:
 def as_path(text: str) -> Path:
     """A path on the command line, see `given_text`."""
     return Path(given_text(text))
+
+
+def as_config(text: str) -> Path:
+    """The file of an experiment on the command line: a path, or the name of one that ships, such as `demo`.
+
+    A file that is there goes first. A path ends with `.yaml`, a name does not.
+    """
+    path = as_path(text)
+    if path.is_file():
+        return path
+    from sgtr_jax.data.registry import configs_folder, experiment_configs
+
+    shipped = experiment_configs()
+    if text in shipped:
+        return configs_folder() / f"{text}.yaml"
+    if path.suffix not in (".yaml", ".yml"):
+        if path.exists():
+            return path  # reading it says what is wrong
+        raise InputError(
+            f"{text}: no such file, and no experiment of this name ships with sgtr-jax: {nearest(text, shipped)}"
+        )
+    name = str(path.with_suffix("")).removeprefix("configs/")
+    if name in shipped:
+        raise InputError(f"{text}: no such file here; the experiment that ships with sgtr-jax is called {name}")
+    return path
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the file of an experiment, as `CONFIG`."""
+    parser.add_argument(
+        "config", type=as_config, metavar="CONFIG",
+        help="the experiment's YAML file, or the name of one that ships: demo, paper/qwen2.5-32b, ...",
+    )  # fmt: skip
 
 
 def seed(text: str) -> int:

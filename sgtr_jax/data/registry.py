@@ -88,6 +88,13 @@ def configs_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent.parent / "configs"
 
 
+def experiment_configs() -> list[str]:
+    """Names of the experiments that ship: their paths below `configs/`, without the ending."""
+    folder = configs_folder()
+    names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    return [name for name in names if name != "prices" and not name.startswith(("datasets/", "models/"))]
+
+
 @lru_cache(maxsize=1)
 def registry() -> dict[str, DataSet]:
     """All data sets by name, in the order of the files. Raises InputError for a wrong entry."""

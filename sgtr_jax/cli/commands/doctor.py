@@ -76,7 +76,7 @@ def _packages() -> Finding:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             if name != "libtpu":
-                return f"{name} is missing", "pip install -c constraints.txt -e ."
+                return f"{name} is missing", "pip install sgtr-jax (in a checkout: pip install -c constraints.txt -e .)"
     return ", ".join(found), None
 
 

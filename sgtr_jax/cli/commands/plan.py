@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sgtr_jax.cli.parser import Commands, add_overrides, as_path
+from sgtr_jax.cli.parser import Commands, add_config, add_overrides
 
 
 def add_to(commands: Commands) -> None:
@@ -13,13 +13,13 @@ def add_to(commands: Commands) -> None:
         "plan",
         "Say what a run would do, whether it fits a TPU slice and what it costs.",
         [
-            "sgtr plan configs/demo.yaml",
+            "sgtr plan demo",
             "sgtr plan mine.yaml --topology v5e-8",
             "sgtr plan mine.yaml model=Qwen/Qwen2.5-7B-Instruct --topology v5e-16,v6e-8 --json",
         ],
         run,
     )
-    parser.add_argument("config", type=as_path, metavar="CONFIG", help="the experiment's YAML file")
+    add_config(parser)
     add_overrides(parser, "settings that replace those of the file, for example seeds=3", "experiment")
     parser.add_argument(
         "--topology", metavar="SLICE", help="a TPU slice, or several: v5e-16,v6e-8 (compiled for with libtpu)"

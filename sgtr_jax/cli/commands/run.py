@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sgtr_jax.cli.parser import Commands, add_overrides, as_path
+from sgtr_jax.cli.parser import Commands, add_config, add_overrides
 
 
 def add_to(commands: Commands) -> None:
@@ -13,14 +13,14 @@ def add_to(commands: Commands) -> None:
         "run",
         "Run a whole experiment; what is already done is not done again.",
         [
-            "sgtr run configs/demo.yaml",
+            "sgtr run demo",
             "sgtr run mine.yaml only=reversal seeds=3 finetuning.lora.rank=16",
             "sgtr run mine.yaml --list    # all artifacts, and which are done",
             "sgtr run mine.yaml --smoke   # a small copy on a random model, in minutes",
         ],
         run,
     )
-    parser.add_argument("config", type=as_path, metavar="CONFIG", help="the experiment's YAML file")
+    add_config(parser)
     add_overrides(parser, "settings that replace those of the file, for example seeds=3", "experiment")
     parser.add_argument("--list", action="store_true", help="print the graph and what is done, then stop")
     parser.add_argument(
