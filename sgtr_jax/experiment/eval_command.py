@@ -109,7 +109,7 @@ def evaluate_one(
 
 def _problems(name: str, missing: Sequence[_Measured], judge: JudgeConfig) -> list[Problem]:
     """What is not there of all that measuring needs."""
-    found = [problem for one in missing for problem in task_problems(one.facts, one.arguments)]
+    found = task_problems([(one.facts, one.arguments) for one in missing])
     if missing and api_model_name(name) is not None:
         found += api_problems("model", name)
     return found + (judge_problems(judge) if any(one.judged for one in missing) else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar, cast
 
 from sgtr_jax.config import Config
@@ -49,7 +50,11 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """All artifacts, each once, inputs before what is made from them."""
-        return in_order([cell.node for cell in self.cells])
+        return list(self._in_order)
+
+    @cached_property
+    def _in_order(self) -> tuple[Node, ...]:
+        return tuple(in_order([cell.node for cell in self.cells]))
 
 
 class GraphBuilder:

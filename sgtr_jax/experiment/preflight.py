@@ -57,10 +57,8 @@ def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[
         found += _problems(partial(check_log, config.finetuning.log))
     for judge in by_judge(missing):
         found += judge_problems(judge)
-    for node in missing:
-        if isinstance(node, EvaluationNode | Answers):
-            found += task_problems(node.facts, node.arguments)
-    return _once(found)
+    asked = [(node.facts, node.arguments) for node in missing if isinstance(node, EvaluationNode | Answers)]
+    return _once(found + task_problems(asked))
 
 
 def judge_problems(judge: JudgeConfig) -> list[Problem]:
@@ -90,16 +88,19 @@ def api_problems(what: str, name: str, base_url: str | None = None) -> list[Prob
         return list(_problems(partial(api_model_or_say, name, base_url)))
 
 
-def task_problems(facts: Facts, arguments: Mapping[str, Json]) -> list[Problem]:
-    """Packages that an evaluation needs and that are not installed, and keys that it needs besides the judge's."""
+def task_problems(asked: Sequence[tuple[Facts, Mapping[str, Json]]]) -> list[Problem]:
+    """Packages that evaluations need and that are not installed, and keys that they need besides the judge's.
+
+    Each package and each model is looked for once, however many measurements need it.
+    """
+    packages = dict.fromkeys((facts.name, one) for facts, arguments in asked for one in facts.packages(arguments))
+    models = dict.fromkeys((facts.name, one) for facts, arguments in asked for one in facts.models(arguments))
     found: list[Problem] = [
-        InputError(f"evaluation {facts.name}: needs {one.module}, which is not installed; pip install '{one.install}'")
-        for one in facts.packages(arguments)
+        InputError(f"evaluation {name}: needs {one.module}, which is not installed; pip install '{one.install}'")
+        for name, one in packages
         if not _is_installed(one)
     ]
-    return found + [
-        problem for name in facts.models(arguments) for problem in api_problems(f"evaluation {facts.name}:", name)
-    ]
+    return found + [problem for name, one in models for problem in api_problems(f"evaluation {name}:", one)]
 
 
 def raise_all(problems: Sequence[Problem]) -> None:

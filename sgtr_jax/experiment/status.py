@@ -52,8 +52,10 @@ def list_graph(path: Path, overrides: Sequence[str]) -> int:
     lines, done = [], 0
     for node in nodes:
         made_from = ", ".join(source.name for source in node.inputs.values())
-        state = "done" if store.has(node) else "failed" if node.folder in failed else "to do"
-        state = "damaged" if state != "done" and store.is_there(node) else state
+        if store.is_there(node):
+            state = "done" if store.has(node) else "damaged"
+        else:
+            state = "failed" if node.folder in failed else "to do"
         done += state == "done"
         lines.append(f"{state:7} {node.kind:10}  {node.name}{'  <- ' + made_from if made_from else ''}")
     print("\n".join(lines))
