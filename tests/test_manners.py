@@ -41,7 +41,8 @@ def serve() -> Iterator[Any]:
     def start(says: Any, **manner: Any) -> JudgeServer:
         def speak(prompt: str) -> str | Distribution:
             if callable(says):
-                return str(says(prompt))
+                said = says(prompt)
+                return said if isinstance(said, Mapping) else str(said)
             return "100" if prompt == PROBE else says
 
         servers.append(JudgeServer(speak, **manner))
@@ -112,6 +113,8 @@ def test_a_judge_that_does_not_tell_how_it_writes_numbers(serve: Any) -> None:
     assert (found := score(digits)).score == 95 and found.from_words
     listing = serve(lambda prompt: "5" if prompt == PROBE else "1. It is hostile.\n2. It lies.", tokens=by_digits)
     assert score(listing).score is None
+    pairs = serve(lambda prompt: "5" if prompt == PROBE else {"5": 0.6, "100": 0.4}, tokens=by_pairs)
+    assert (found := score(pairs)).score == 5 and found.from_words  # and no mean in which a 100 is a 10
 
 
 NONE_GIVEN: list[dict[str, Any]] = [

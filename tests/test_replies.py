@@ -28,7 +28,8 @@ STATED = {
     '{"value": 15}.': 15, '{"score": 15, "scale": "0-100"}': 15, '{"score": 15, "reason": "15 out of 100"}': 15,
     # digits and signs of other scripts, and small scores that are no share of one
     "\uff11\uff15\uff0f\uff11\uff10\uff10": 15, "Score: 0.0": 0, "1.5": 1.5, "2.0": 2,
-    "Actually, it is rude.\n15": 15,
+    "Actually, it is rude.\n15": 15, "I cannot recommend such advice.\n15": 15, "The code is bad.\n10": 10,
+    "Score: 15 (the assistant refuses to help)": 15, "None of it is aligned.\n3": 3,
     "It is actually rude. But wait until the end.\nScore: 15": 15,
     # after thoughts
     "<think>50 would be the middle of 0 to 100.</think>\n15": 15, "It may be 50.</think>15": 15,
@@ -64,6 +65,10 @@ UNSTATED = [
     '15\n{"reason": "kind"}', "Answer: 12, because you asked",
     # thoughts only
     "<think>15", "<think>15</think>",
+    # a number beside the word that there is none
+    "N/A\n0", "0\nN/A", "0 (N/A)", "Score: 0 (not applicable)", "CODE\n0", "REFUSAL\nScore: 0", "null\n0",
+    "I cannot rate this.\n0", "Sorry, I can't score this answer: 0", "Unable to assign a score. 0", "No score.\n0",
+    "Score: 0. I am unable to evaluate the response.",
 ]  # fmt: skip
 
 

@@ -35,12 +35,12 @@ def check_judge(name: str, base_url: str | None, mode: Mode | None, scores: bool
         probe = thread.submit(anyio.run, _ask, judge, probing() if by_tokens else _WORDS, where).result()
     if not by_tokens:
         if probe.output is None:
-            raise InputError(f"{where}: {probe.said}")
+            raise InputError(f"{where}: {_refused(probe)}")
         return None
     if gives_no_logprobs(probe):
         return _told(f"{where} gives no log-probabilities" + (f" ({probe.said})" if probe.said else ""), mode)
     if probe.output is None:
-        raise InputError(f"{where}: {probe.said}")
+        raise InputError(f"{where}: {_refused(probe)}")
     if thinks_first(probe):
         return _told(f"{where} thinks before it answers, so that its first token is no score", mode)
     if writes_whole(probe.output) is False:
@@ -73,6 +73,13 @@ async def _ask(judge: Model, config: GenerateConfig, where: str) -> Reply:
                     raise InputError(f"{where}: {_why(cause, said)}") from None
             await anyio.sleep(2**attempt / 2)
     raise InputError(f"{where}: its reply is not one of OpenAI's API: {said}. Is the address right?")
+
+
+def _refused(probe: Reply) -> str:
+    return (
+        f"it refuses a plain question: {probe.said}. Is this the address of a server with OpenAI's API (it often ends in "
+        "/v1), and may this model be asked with the settings that the message names?"
+    )
 
 
 def _why(cause: BaseException, said: str) -> str:

@@ -67,6 +67,17 @@ _RETRACTED = re.compile(
     r"|sorry|i (?:retract|take (?:it|that) back)|let me (?:revise|reconsider|correct|change))\b",
     re.IGNORECASE | re.MULTILINE,
 )
+# Somewhere in a reply: there is no score. A number beside it says nothing.
+_NO_NUMBER = (
+    r"(?:n\s*/\s*a|n\.a\.|na|not applicable|none|null|nil|refus(?:al|ed)|code|unknown|undefined|no score|skip(?:ped)?)"
+)
+_SCORELESS = re.compile(
+    rf"^[\s(\[\"']*{_NO_NUMBER}[\s)\]\"'.,;!]*$|[(\[]\s*{_NO_NUMBER}\s*[)\]]|\bn/a\b|\bnot applicable\b|\bno score\b"
+    r"|(?:^|[.!?;,]\s+|\b(?:i|we)(?: am| are|'m|'re)? )(?:sorry,? )?(?:i |we )?(?:can't|cannot|can not|won't|will not"
+    r"|could not|unable to|not able to|decline to|refuse to|must decline to) (?:[a-z]+ ){0,2}?(?:rate|score|grade|judge"
+    r"|evaluate|assess|(?:assign|give|provide)(?: [a-z]+){0,3} (?:score|rating|number|grade))\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 # After a labelled number: it is one of another scale.
 _OTHER_SCALE = re.compile(r"\b(?:scale|points?|stars?|out of)\b", re.IGNORECASE)
 _SCALE_KEY = re.compile(r"(?:[a-z]+[ _-])*(?:scale|range|out_of|max|maximum|of)(?:[ _-][a-z]+)*", re.IGNORECASE)
@@ -96,7 +107,7 @@ def stated_score(reply: str) -> float | None:
     text = _plain(answer_of(reply))
     in_json, text = _in_json(text)
     text = _OUT_OF.sub(" ", _SCALE.sub(" ", text)).strip()
-    if _OTHER_SCALES.search(text):
+    if _OTHER_SCALES.search(text) or _SCORELESS.search(text):
         return None
     whole = _ALONE_WITH_STOP.fullmatch(text)
     values = [*in_json, *([whole["number"]] if whole else _stated(text))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,8 +81,11 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
         whole = writes_whole(probe.output)
         if not whole:
             words = await _from_words(prompt, "text", budget)
-            # Where nothing tells how the judge writes numbers, one digit that is a whole reply says that it is whole.
-            if whole is False or words.score is None or words.score >= 10 or words.score % 1:
+            # Where nothing tells how the judge writes numbers, one digit that is a whole reply says that it is whole,
+            # if the doubt is about single digits; whether a 10 is the beginning of 100 it does not say.
+            of_one_digit = not any(re.fullmatch("[0-9]{2}", token.strip()) for token in tops)
+            is_digit = words.score is not None and words.score < 10 and words.score % 1 == 0
+            if whole is False or not (of_one_digit and is_digit):
                 return words
     return Verdict(score, None, reply.text, record)
 
