@@ -31,7 +31,10 @@ LAYERS: tuple[tuple[Box, ...], ...] = (
     (
         (
             "the ground",
-            ("arrays, buckets, config, errors, files, fingerprint, json_types, near, progress, sealed, yaml_text",),
+            (
+                "arrays, buckets, config, errors, files, fingerprint",
+                "json_types, keys, near, progress, sealed, yaml_text",
+            ),
         ),
     ),
 )

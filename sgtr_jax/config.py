@@ -199,6 +199,11 @@ def _absolute(cls: type[BaseModel], location: tuple[str, ...], value: Json) -> J
     return str(Path(value).resolve()) if is_file else value
 
 
+def is_path(cls: type[BaseModel], location: tuple[str, ...]) -> bool:
+    """Whether the setting there is a file, and nothing else."""
+    return any(one is Path and _FROM_FOLDER in marks for one, marks in _types_at(cls, location))
+
+
 def _describe(cls: type[BaseModel], item: ErrorDetails) -> str:
     location = item["loc"]
     if location and location[-1] == "[key]":  # pydantic's word for a key that is itself wrong

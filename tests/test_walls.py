@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 ALLOWED: dict[str, set[str]] = {
     "arrays": set(),
     "json_types": set(),
+    "keys": set(),
     "near": set(),
     "errors": {"near"},
     "nano": set(),
@@ -103,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "finetune",
         "fingerprint",
         "json_types",
+        "keys",
         "models",
         "report",
         "sample",
@@ -122,6 +124,7 @@ ALLOWED: dict[str, set[str]] = {
         "files",
         "finetune",
         "json_types",
+        "keys",
         "models",
         "near",
         "progress",

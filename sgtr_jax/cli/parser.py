@@ -106,10 +106,13 @@ def as_path(text: str) -> Path:
     return Path(given_text(text))
 
 
+_ENDINGS = (".yaml", ".yml", ".json", ".gz", ".tgz")  # of files of experiments; a name may have a dot, too
+
+
 def as_config(text: str) -> Path:
     """The file of an experiment on the command line: a path, or the name of one that ships, such as `demo`.
 
-    A file that is there goes first. A path ends with `.yaml`, a name does not.
+    A file that is there goes first. A path has an ending of a file, a name has none.
     """
     path = as_path(text)
     if path.is_file():
@@ -119,7 +122,7 @@ def as_config(text: str) -> Path:
     shipped = experiment_configs()
     if text in shipped:
         return configs_folder() / f"{text}.yaml"
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in _ENDINGS:
         if path.exists():
             return path  # reading it says what is wrong
         raise InputError(

@@ -18,7 +18,7 @@ from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.store import Store, damage_of
 from sgtr_jax.sealed import is_older
 
-_REPORT = (
+REPORT_FILES = (
     "experiment.json", "failures.json", "results.csv", "summary.csv", "results.tex", "contrasts.csv", "contrasts.tex",
     "judges.csv", "report.html",
 )  # fmt: skip
@@ -91,7 +91,7 @@ class Mirror:
     def send_report(self, folder: Path) -> None:
         """Upload a run's tables, figures and page. Raises RunError."""
         there = self._root.rpartition("/")[0]
-        for path in [folder / name for name in _REPORT] + sorted((folder / "figures").glob("*")):
+        for path in [folder / name for name in REPORT_FILES] + sorted((folder / "figures").glob("*")):
             if path.is_file():
                 self._upload(path, f"{there}/{path.relative_to(folder).as_posix()}", path.name)
 

@@ -29,6 +29,7 @@ from sgtr_jax.experiment.cost import bill, confirm
 from sgtr_jax.experiment.executor import Outcome, run_graph
 from sgtr_jax.experiment.graph import Cell, Graph, build_graph
 from sgtr_jax.experiment.judge_check import check_judging, spending_of
+from sgtr_jax.experiment.left_out import needed
 from sgtr_jax.experiment.mirror import Mirror
 from sgtr_jax.experiment.node import Node, in_order
 from sgtr_jax.experiment.preflight import check_ready, raise_all, settled_problems
@@ -140,6 +141,7 @@ def _missing(nodes: Sequence[Node], store: Store, mirror: Mirror | None) -> list
     with collective_section("looking at what is done"):
         if is_first_process():
             read_failures(store.root.parent / "failures.json")  # a damaged one is set aside
+            nodes = needed(nodes, store)
             for line in store.settle(nodes):
                 print(line, file=sys.stderr)
             if mirror is not None:

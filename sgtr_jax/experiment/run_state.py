@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from sgtr_jax.buckets import is_address, translate_storage_errors
 from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.left_out import is_left_out, left_out_of
 from sgtr_jax.experiment.run_left import left_in_words
 from sgtr_jax.experiment.run_lock import owner
 from sgtr_jax.experiment.spending import LEDGER
@@ -209,6 +210,8 @@ def _present(folder: Place, planned: ArtifactEntry) -> Artifact:
     """An artifact that is there. Of one in a bucket only the record is looked at, which is written last."""
     kind, name = planned["kind"], planned["name"]
     wrong = damage(folder, whole=False) if isinstance(folder, Path) and (folder / RECORD).exists() else []
+    if wrong and isinstance(folder, Path) and is_left_out(folder, left_out_of(folder.parent)):
+        wrong = []  # it was made, and its weights are where the bundle is from
     try:
         stored = parse_sealed((folder / RECORD).read_text(), RECORD) if not wrong else {}
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.executor import reasons
 from sgtr_jax.experiment.graph import NOT_HERE, Graph, build_graph
+from sgtr_jax.experiment.left_out import is_left_out, left_out_of
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.experiment.store import Store
@@ -50,10 +51,13 @@ def list_graph(path: Path, overrides: Sequence[str]) -> int:
     nodes = graph.nodes()
     failed = reasons(graph.config.folder / "failures.json")
     lines, done = [], 0
+    left_out = left_out_of(store.root)
     for node in nodes:
         made_from = ", ".join(source.name for source in node.inputs.values())
-        if store.is_there(node):
-            state = "done" if store.has(node) else "damaged"
+        if store.has(node):
+            state = "done"
+        elif store.is_there(node):
+            state = "apart" if is_left_out(store.path(node), left_out) else "damaged"
         else:
             state = "failed" if node.folder in failed else "to do"
         done += state == "done"

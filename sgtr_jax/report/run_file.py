@@ -137,7 +137,7 @@ class FailureEntry(TypedDict):
     """Why an artifact could not be made when it was last tried: an entry of `failures.json`."""
 
     why: str
-    traceback: NotRequired[str]
+    traceback: NotRequired[list[str]]
 
 
 class Provenance(TypedDict):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sgtr_jax.cli.parser import Commands
+from sgtr_jax.cli.parser import Commands, as_path
 from sgtr_jax.errors import InputError
 
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
@@ -28,9 +28,17 @@ def add_to(commands: Commands) -> None:
     parser = commands.add(
         "doctor",
         "Check this machine: devices, versions, memory, disk, keys, hub, bucket.",
-        ["sgtr doctor", "sgtr doctor --bucket gs://BUCKET    # also whether the bucket can be written to"],
+        [
+            "sgtr doctor",
+            "sgtr doctor --bucket gs://BUCKET    # also whether the bucket can be written to",
+            "sgtr doctor --report runs/mine      # text for a bug report: also what failed there, and no secrets",
+        ],
         run,
     )
+    parser.add_argument(
+        "--report", type=as_path, nargs="?", const=Path(), metavar="RUN",
+        help="print it as text for a bug report, without keys and names of folders; with RUN what failed there, too",
+    )  # fmt: skip
     parser.add_argument("--bucket", metavar="ADDRESS", help="gs://NAME to try writing to")
 
 
@@ -50,18 +58,27 @@ def run(args: argparse.Namespace) -> int:
         if not bucket.startswith("gs://"):
             raise InputError(f"--bucket {bucket}: expected gs://NAME")
         checks["bucket"] = lambda: _bucket(bucket)
+    if args.report is not None:
+        from sgtr_jax.cli.bug_report import bug_report
+
+        bug_report({name: _checked(check) for name, check in checks.items()}, args.report)
+        return 0
     problems = 0
     for name, check in checks.items():
-        try:
-            found, fix = check()
-        except Exception as error:  # noqa: BLE001 - a check that breaks is itself the finding
-            found, fix = f"{type(error).__name__}: {error}", "this must work before anything else does"
+        found, fix = _checked(check)
         problems += fix is not None
         print(f"{'ok      ' if fix is None else 'PROBLEM '} {name}: {found}")
         if fix is not None:
             print(f"          -> {fix}")
     print(f"{problems} problems" if problems != 1 else "1 problem")
     return 1 if problems else 0
+
+
+def _checked(check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - a check that breaks is itself the finding
+        return f"{type(error).__name__}: {error}", "this must work before anything else does"
 
 
 def _python() -> Finding:

@@ -17,6 +17,7 @@ def add_to(commands: Commands) -> None:
             "sgtr run mine.yaml only=reversal seeds=3 finetuning.lora.rank=16",
             "sgtr run mine.yaml --list    # all artifacts, and which are done",
             "sgtr run mine.yaml --smoke   # a small copy on a random model, in minutes",
+            "sgtr run mine.tar.gz         # what `sgtr bundle` packed on another machine",
         ],
         run,
     )
@@ -39,7 +40,10 @@ def add_to(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from sgtr_jax.experiment.status import explain, list_graph
+    from sgtr_jax.experiment.unbundle import is_bundle, unpack
 
+    if is_bundle(args.config):
+        args.config = unpack(args.config, args.overrides)
     if args.list:
         return list_graph(args.config, args.overrides)
     if args.why:

@@ -136,7 +136,8 @@ class Articles(MadeNode):
     @property
     def settings(self) -> Settings:
         """See `Node`."""
-        settings: dict[str, Json] = self.source.model_dump(mode="json")
+        files = {"articles", "other_summaries"} if isinstance(self.source, FileArticles) else set[str]()
+        settings: dict[str, Json] = self.source.model_dump(mode="json", exclude=files)  # where they lie decides nothing
         if settings.get("split") is None:  # the fingerprint of all articles is what it was before there were halves
             settings.pop("split", None)
         return {**settings, **({"fingerprints": list(self.fingerprints)} if self.fingerprints else {})}

@@ -28,6 +28,7 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
 from sgtr_jax.experiment.node import Settings
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
@@ -47,6 +48,10 @@ class RecordsConfig(DataConfig):
     @abstractmethod
     def content(self) -> dict[str, Json]:
         """Digests of what is read, by the names under which recipes hold them. Raises InputError."""
+
+    def identity(self) -> dict[str, Json]:
+        """What the records are made by, besides `content`. Where a file lies decides nothing."""
+        return self.model_dump(mode="json")
 
     @abstractmethod
     def read(self) -> tuple[list[Record], JsonObject | None]:
@@ -102,6 +107,10 @@ class FileData(RecordsConfig):
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such file")
         return super().node(name, seed, graph)
+
+    def identity(self) -> dict[str, Json]:
+        """See `RecordsConfig`."""
+        return self.model_dump(mode="json", exclude={"path"})
 
     def content(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
@@ -180,6 +189,11 @@ class BuiltData(RecordsConfig):
     kind: Literal["built"]
     recipe: Build  # What is built, and from what. The keys are those of `sgtr data build`.
 
+    def identity(self) -> dict[str, Json]:
+        """See `RecordsConfig`."""
+        recipe = self.recipe.model_dump(mode="json")
+        return {**self.model_dump(mode="json"), "recipe": with_digests(recipe)}
+
     def content(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
         check_files(self.recipe)
@@ -217,7 +231,7 @@ class Records(DataNode):
     @property
     def settings(self) -> Settings:
         """See `Node`."""
-        settings: dict[str, Json] = {**self.config.model_dump(mode="json"), **self.content}
+        settings: dict[str, Json] = {**self.config.identity(), **self.content}
         if settings.get("rows", 0) is None:  # the fingerprint of a whole set is what it was before sets could be cut
             settings.pop("rows")
         return settings

@@ -17,6 +17,7 @@ from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
 from sgtr_jax.experiment.node import Node, Sampled, Settings
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.experiment.training_node import Link, links
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.sample.config import SamplingParams
@@ -77,7 +78,7 @@ class SelfReports(DataNode):
     @property
     def settings(self) -> Settings:
         """See `Node`."""
-        own = self.config.model_dump(mode="json", exclude={"kind", "condition"})
+        own = with_digests(self.config.model_dump(mode="json", exclude={"kind", "condition"}))
         return {
             **self.asked.identity(),
             **{key: value for key, value in own.items() if key != "suffix" or value is not None},
