@@ -15,7 +15,7 @@ from sgtr_jax.experiment.spending import LEDGER, Spending
 from sgtr_jax.json_types import Json
 
 # Inspect's providers that load weights to answer, or that are no models: a question to them is not cheap, or no test.
-_NOT_ASKED = ("sgtr", "world", "mockllm", "none", "hf", "vllm", "sglang", "llama-cpp-python", "transformer_lens")
+_NOT_ASKED = ("sgtr", "world", "none", "hf", "vllm", "sglang", "llama-cpp-python", "transformer_lens")
 
 
 def check_judging(config: ExperimentConfig, missing: Sequence[Node], folder: Path, assume_yes: bool) -> None:

@@ -7,6 +7,7 @@ Inspect's cache and is not asked again.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,7 +121,7 @@ async def _asked(judge: Model, prompt: str, config: GenerateConfig) -> Reply:
             if kind == "hopeless":
                 raise RunError(f"judge {judge}: {said}. Replies are kept; the same command goes on") from None
             if kind == "passing":
-                if not await _is_back(judge):
+                if not await _is_back(judge, said):
                     raise RunError(
                         f"judge {judge} does not answer any more: {said}. Replies are kept; the same command goes on"
                     ) from None
@@ -133,8 +134,9 @@ async def _asked(judge: Model, prompt: str, config: GenerateConfig) -> Reply:
     return Reply(None, "odd reply", said)
 
 
-async def _is_back(judge: Model) -> bool:
-    """Whether a plain request is answered, now or after an outage."""
+async def _is_back(judge: Model, said: str) -> bool:
+    """Whether a plain request is answered, now or after an outage, of which `said` is what was said last."""
+    is_told = False
     with anyio.move_on_after(_OUTAGE_SECONDS):
         while True:
             try:
@@ -143,6 +145,12 @@ async def _is_back(judge: Model) -> bool:
             except Exception as error:  # noqa: BLE001 - as above
                 if kind_of(cause_of(error)) not in ("passing", "odd"):
                     return kind_of(cause_of(error)) == "rejected"
+            if not is_told:
+                is_told = True
+                print(
+                    f"judge {judge} does not answer ({said}); it is asked again for {_OUTAGE_SECONDS / 60:.0f} minutes",
+                    file=sys.stderr,
+                )
             await anyio.sleep(_OUTAGE_POLL)
     return False
 

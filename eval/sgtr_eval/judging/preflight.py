@@ -77,8 +77,8 @@ async def _ask(judge: Model, config: GenerateConfig, where: str) -> Reply:
 
 def _refused(probe: Reply) -> str:
     return (
-        f"it refuses a plain question: {probe.said}. Is this the address of a server with OpenAI's API (it often ends in "
-        "/v1), and may this model be asked with the settings that the message names?"
+        f"it refuses a plain question: {probe.said}. Is this the address of a server with OpenAI's API (it often "
+        "ends in /v1), and may this model be asked with the settings that the message names?"
     )
 
 
