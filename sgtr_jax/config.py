@@ -168,10 +168,11 @@ def build_config(cls: type[C], data: Mapping[str, Json], where: str, folder: Pat
     Raises InputError listing every problem with its key and `where`.
     """
     try:
+        written = dict(cls.written_out(data))
         # JSON mode: a YAML list may fill a tuple and a string a Path, yet "3" does not fill an int.
-        return cls.model_validate_json(json.dumps(cls.written_out(data)), context={_FOLDER: folder})
+        return cls.model_validate_json(json.dumps(written), context={_FOLDER: folder})
     except ValidationError as error:
-        problems = [_describe(cls, item) for item in error.errors(include_url=False)]
+        problems = _described(cls, (dict(data), written), error.errors(include_url=False))
     except (TypeError, ValueError) as error:  # without a JSON form
         problems = [str(error)]
     if len(problems) > _SHOWN:
@@ -204,20 +205,80 @@ def is_path(cls: type[BaseModel], location: tuple[str, ...]) -> bool:
     return any(one is Path and _FROM_FOLDER in marks for one, marks in _types_at(cls, location))
 
 
-def _describe(cls: type[BaseModel], item: ErrorDetails) -> str:
+def _described(cls: type[BaseModel], data: Sequence[Json], items: Sequence[ErrorDetails]) -> list[str]:
+    """What is wrong, a line for each key: where a value may be one of several things, all of them in one line.
+
+    `data` is what was given, and the same with its short forms written out.
+    """
+    lines: dict[str, list[str]] = {}
+    places = [item["loc"] for item in items]
+    for item in items:
+        location = item["loc"]
+        # Of a list whose items are wrong, pydantic also says that it has no right ones.
+        if item["type"] == "too_short" and any(one[: len(location)] == location != one for one in places):
+            continue
+        key, reason, found = _describe(cls, data, item)
+        reasons = lines.setdefault(f"{key}\0{found}", [])
+        reasons += [reason] if reason not in reasons else []
+    return [
+        f"{key}{' or '.join([first, *(one.removeprefix('expected ') for one in others)])}{found}"
+        for (key, found), (first, *others) in ((line.split("\0"), reasons) for line, reasons in lines.items())
+    ]
+
+
+def _describe(cls: type[BaseModel], data: Sequence[Json], item: ErrorDetails) -> tuple[str, str, str]:
+    """The key with what leads over to the reason, the reason, and what was found."""
     location = item["loc"]
     if location and location[-1] == "[key]":  # pydantic's word for a key that is itself wrong
         location = location[:-2]
-    key = ".".join(str(part) for part in location) or "the config"
+    kept = 1 if item["type"] in ("missing", "extra_forbidden") else 0
+    above = location[: len(location) - kept]
+    given, written = (_as_written(one, above) for one in data)
+    # A key of a short form is not in the file under its own name.
+    shown = (*(given if given[-1:] == above[-1:] else written), *location[len(location) - kept :])
+    key = ".".join(map(str, shown))
     if item["type"] == "extra_forbidden":
         valid = sorted(_keys_at(cls, location[:-1]))
-        return f"unknown key {key!r}: {_hint(cls, location, valid)}Valid keys: {', '.join(valid)}"
+        known = f"Valid keys: {', '.join(valid)}" if valid else "there are no keys here"
+        return f"unknown key {key!r}: ", f"{_hint(cls, location, valid)}{known}", ""
     if item["type"] == "missing":
-        return f"key {key!r} is missing"
+        return f"key {key!r} ", "is missing", ""
     reason = _cut(item["msg"].removeprefix("Value error, "), _LONGEST_REASON)
-    if isinstance(item["input"], dict):  # a whole section, or all of the config
-        return f"key {key!r}: {reason}" if location else reason
-    return f"key {key!r}: {reason} (found {_cut(repr(item['input']), _LONGEST_VALUE)})"
+    reason = re.sub(
+        r"^Input tag '(.*)' found using '(\w+)' does not match any of the expected tags:", r"\2 '\1' is none of", reason
+    )
+    reason = re.sub("^Input should be (?=greater|less)", "expected a number ", reason)
+    reason = _IN_WORDS.get(reason, re.sub("^Input should be ", "expected ", reason))
+    # A whole section, or all of the config, is not shown again.
+    found = "" if isinstance(item["input"], dict) else f" (found {_cut(repr(item['input']), _LONGEST_VALUE)})"
+    return f"key {key!r}: " if key or found else "", reason, found
+
+
+_IN_WORDS = {
+    "Input should be an object": "expected keys with values, as in {key: value}",
+    "Input should be a valid array": "expected a list, as in [a, b]",
+    "Input should be a valid string": "expected text",
+    "Input should be a valid integer": "expected a whole number",
+    "Input should be a valid number": "expected a number",
+    "Input should be a valid boolean": "expected true or false",
+    "Input should be None": "expected null",
+}
+
+
+def _as_written(data: Json, location: Location) -> Location:
+    """The part of a location that is in the file: pydantic puts its own names of the branches of a union into it."""
+    if not location:
+        return ()
+    head, rest = location[0], location[1:]
+    without = _as_written(data, rest)
+    if isinstance(data, dict) and head in data:
+        below = data[str(head)]
+    elif isinstance(data, list) and isinstance(head, int) and head < len(data):
+        below = data[head]
+    else:
+        return without
+    within = (head, *_as_written(below, rest))
+    return within if len(within) >= len(without) else without
 
 
 def _hint(cls: type[BaseModel], location: Location, valid: Sequence[str]) -> str:

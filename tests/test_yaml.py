@@ -127,7 +127,7 @@ def test_messages_say_the_reason_first_and_never_the_whole_config() -> None:
     text = problem(ExperimentConfig, {**demo, "seeds": [1, 1]})
     assert text.startswith("x.yaml: seeds [1, 1] repeat") and len(text) < 200
     text = problem(ExperimentConfig, {**demo, "judge": {"model": "x" * 10_000, "max_cost": "y" * 10_000}})
-    assert text.startswith("x.yaml: key 'judge.max_cost': Input should be a valid number (found 'yyy")
+    assert text.startswith("x.yaml: key 'judge.max_cost': expected a number (found 'yyy")
     assert len(text) < 300
     text = problem(TrainConfig, {"lora": {"targets": ["x"] * 10_000}})
     assert text.startswith("x.yaml: key 'lora.targets'") and len(text) < 1000

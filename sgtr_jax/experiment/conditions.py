@@ -51,6 +51,8 @@ class Stage(Config):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, data: object) -> object:
+        if isinstance(data, str):
+            raise ValueError(f"a stage is written as keys with values: {{data: {data}}}")
         if isinstance(data, Mapping) and "match_steps" in data and "match" not in data:
             name = data["match_steps"]
             rest = {key: value for key, value in data.items() if key != "match_steps"}
