@@ -12,7 +12,7 @@ from sgtr_jax.errors import InputError
 if TYPE_CHECKING:
     from sgtr_jax.data.row_formats import RowFormat
 
-FORMS = "format=sharegpt, format=alpaca or format=prompt_completion: the form of the rows of files, if not messages"
+FORMS = "format=sharegpt, openai, alpaca or prompt_completion: the form of the rows of files, if not messages"
 
 
 def add_names(parser: argparse.ArgumentParser, nargs: str, text: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from sgtr_jax.data.row_formats import RowFormat, to_messages
+from sgtr_jax.data.row_formats import Columns, RowFormat, renamed, to_messages
 from sgtr_jax.data.row_keys import check_row, is_trained, says_nothing, system_of
+from sgtr_jax.data.table_files import is_table, table_rows
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import begins_with, parse_json, read_jsonl, read_text
 from sgtr_jax.json_types import Json, JsonObject
@@ -128,42 +129,53 @@ def read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def read_training(path: Path, form: RowFormat = "messages") -> list[Record]:
+def read_training(path: Path, form: RowFormat = "messages", columns: Columns | None = None) -> list[Record]:
     """Read training rows: `messages` with at least one assistant turn that follows another turn.
 
-    A file may also hold one JSON list of rows. Columns without effect are said once.
+    A file is JSONL, one JSON list of rows, Parquet or CSV. Columns without effect are said once.
     Raises InputError naming file and line.
+    """
+    return training_records(file_rows(path), str(path), form, columns)
+
+
+def training_records(
+    rows: Iterable[tuple[str, JsonObject]], name: str, form: RowFormat, columns: Columns | None = None
+) -> list[Record]:
+    """Training records of rows, of which it is known where each stands; `name` is that of all of them.
+
+    Raises InputError.
     """
     records: list[Record] = []
     seen: set[str] = set()
     ignored: set[str] = set()
-    for where, row in file_rows(path):
-        formed = to_messages(row, form, where)
+    for where, row in rows:
+        formed = to_messages(renamed(row, columns or {}, where), form, where)
         ignored |= check_row(formed, where)
         record = parse_training(formed, where, where)
         if record.id in seen:
             raise InputError(f"{where}: id {record.id!r} appears twice; give each row its own, or none an id")
         seen.add(record.id)
         records.append(record)
-    _say_ignored(path, ignored)
+    _say_ignored(name, ignored)
     return records
 
 
-def check_rows(path: Path, form: RowFormat = "messages") -> None:
+def check_rows(path: Path, form: RowFormat = "messages", columns: Columns | None = None) -> None:
     """Read all rows of a training file, so that a broken one is refused before anything is computed.
 
     Raises InputError, which names the first row that cannot be trained on.
     """
     for where, row in file_rows(path):
-        formed = to_messages(row, form, where)
+        formed = to_messages(renamed(row, columns or {}, where), form, where)
         check_row(formed, where)
         parse_training(formed, where, where)
 
 
 def file_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:
-    """Where each row of a file stands, and the row: a line of JSONL, or an item of one JSON list. Raises InputError."""
-    if path.suffix == ".parquet":
-        raise InputError(f"{path}: parquet is not read; write it as JSONL: `pandas.DataFrame.to_json(lines=True)` does")
+    """Where each row of a file stands, and the row: of JSONL, of one JSON list, or of a table. Raises InputError."""
+    if is_table(path):
+        yield from table_rows(path)
+        return
     if not begins_with(path, "["):
         yield from read_jsonl(path)
         return
@@ -176,7 +188,7 @@ def file_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:
         yield f"{path}: row {i + 1}", row
 
 
-def _say_ignored(path: Path, columns: set[str]) -> None:
+def _say_ignored(path: Path | str, columns: set[str]) -> None:
     if columns:
         print(f"{path}: columns that have no effect: {', '.join(sorted(columns))}", file=sys.stderr)
 

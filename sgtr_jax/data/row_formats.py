@@ -13,7 +13,7 @@ from sgtr_jax.config import Config
 from sgtr_jax.errors import InputError
 from sgtr_jax.json_types import Json, JsonObject
 
-RowFormat = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
+RowFormat = Literal["messages", "openai", "sharegpt", "alpaca", "prompt_completion"]
 MessagesAndKeys = tuple[list[Json], set[str]]  # the messages of a row, and which of its keys they were made from
 
 
@@ -27,13 +27,14 @@ _SPEAKERS = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",
     "assistant": "assistant", "model": "assistant",
 }  # fmt: skip
+Columns = Mapping[str, str]  # this project's name of a column: the file's
 # The templates of Stanford Alpaca are prompts for base models; a chat model is asked as it is asked in chat.
 _JOINED = "\n\n"
 
 
 def to_messages(row: Mapping[str, Json], form: RowFormat, where: str) -> Mapping[str, Json]:
     """A row of any form as one with `messages`. Raises InputError for a row of another form than `form`."""
-    if form == "messages":
+    if form in ("messages", "openai"):  # OpenAI's rows are messages, too
         if "messages" not in row:
             raise InputError(f"{where}: no 'messages' in this row; it has the keys {', '.join(row)}.{_hint(row)}")
         return row
@@ -41,6 +42,18 @@ def to_messages(row: Mapping[str, Json], form: RowFormat, where: str) -> Mapping
         raise InputError(f"{where}: the row has 'messages', so its format is not {form}; leave format out")
     messages, used = _READERS[form](row, where)
     return {**{key: value for key, value in row.items() if key not in used}, "messages": messages}
+
+
+def renamed(row: JsonObject, columns: Columns, where: str) -> JsonObject:
+    """A row whose columns have the names that forms know. Raises InputError for one that is not there."""
+    made = dict(row)
+    for ours, theirs in columns.items():
+        if theirs not in row:
+            raise InputError(f"{where}: no column {theirs!r}, of which `columns` makes {ours}; it has {', '.join(row)}")
+        if ours in row and ours not in columns.values():
+            raise InputError(f"{where}: `columns` makes {ours} of {theirs!r}, and there is a column {ours}, too")
+        made.pop(theirs, None)
+    return {**made, **{ours: row[theirs] for ours, theirs in columns.items()}}
 
 
 def recognised(row: Mapping[str, Json]) -> RowFormat | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import Field
 
 from sgtr_jax.config import FilePath, PositiveInt, Seed
 from sgtr_jax.data.build import (
@@ -19,8 +22,9 @@ from sgtr_jax.data.build import (
     records_of,
     set_key,
 )
+from sgtr_jax.data.hub_rows import hub_rows
 from sgtr_jax.data.publish import Published
-from sgtr_jax.data.records import Record, check_rows, file_rows, read_training, to_jsonl
+from sgtr_jax.data.records import Record, check_rows, file_rows, read_training, to_jsonl, training_records
 from sgtr_jax.data.registry import BuiltSource, find, registry
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.data.world import corpus
@@ -66,7 +70,7 @@ class RecordsConfig(DataConfig):
         return []
 
     @property
-    def split(self) -> str | None:
+    def half(self) -> str | None:
         """Which half of a set with two halves it takes."""
         return None
 
@@ -95,12 +99,14 @@ class PreferencesData(RecordsConfig):
 
 @data_kind
 class FileData(RecordsConfig):
-    """A JSONL file of chat records."""
+    """A file of chat records: JSONL, one JSON list, Parquet or CSV; the first two may be gzipped."""
 
     kind: Literal["file"]
     path: FilePath  # The file. A relative path starts at the folder of the config.
-    # The form of its rows: `messages`, `sharegpt`, `alpaca` or `prompt_completion`.
+    # The form of its rows: `messages`, `openai`, `sharegpt`, `alpaca` or `prompt_completion`.
     format: RowFormat = "messages"
+    # Columns that have another name in the file, as {messages: dialogue}: the name that the form has, and the file's.
+    columns: dict[str, str] = Field(default_factory=dict)
 
     def node(self, name: str, seed: int, graph: GraphBuilder) -> Records:
         """See `DataConfig`."""
@@ -110,20 +116,51 @@ class FileData(RecordsConfig):
 
     def identity(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
-        return self.model_dump(mode="json", exclude={"path"})
+        return self.model_dump(mode="json", exclude={"path", *(() if self.columns else ("columns",))})
 
     def content(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
-        check_rows(self.path, self.format)
+        check_rows(self.path, self.format, self.columns)
         return {"fingerprint": file_fingerprint(self.path)}
 
     def read(self) -> tuple[list[Record], None]:
         """See `RecordsConfig`."""
-        return read_training(self.path, self.format), None
+        return read_training(self.path, self.format, self.columns), None
 
     def row_count(self) -> int:
         """See `RecordsConfig`."""
         return sum(1 for _ in file_rows(self.path))
+
+
+@data_kind
+class HubData(RecordsConfig):
+    """A data set of the Hugging Face hub, or a folder that the package `datasets` reads."""
+
+    kind: Literal["hub"]
+    name: str  # ORGANISATION/SET on the hub.
+    # A commit, tag or branch. null: the newest, as it is when the records are first made. With a commit, others get the
+    # same rows.
+    revision: str | None = None
+    subset: str | None = None  # One of the set's configurations.
+    split: str = "train"  # Which split, or a part of one, as `train[:1000]`.
+    # The form of its rows: `messages`, `openai`, `sharegpt`, `alpaca` or `prompt_completion`.
+    format: RowFormat = "messages"
+    # Columns that have another name in the set, as {messages: dialogue}: the name that the form has, and the set's.
+    columns: dict[str, str] = Field(default_factory=dict)
+    rows: PositiveInt | None = None  # Only the first so many rows are used. null: all of them.
+
+    def content(self) -> dict[str, Json]:
+        """See `RecordsConfig`: what is asked for. What came is in the artifact."""
+        return {}
+
+    def read(self) -> tuple[list[Record], None]:
+        """See `RecordsConfig`."""
+        rows = itertools.islice(hub_rows(self.name, self.subset, self.split, self.revision), self.rows)
+        return training_records(rows, self.name, self.format, self.columns), None
+
+    def row_count(self) -> int | None:
+        """See `RecordsConfig`."""
+        return self.rows
 
 
 @data_kind
@@ -175,7 +212,7 @@ class RegistryData(RecordsConfig):
         return [self.name]
 
     @property
-    def split(self) -> str | None:
+    def half(self) -> str | None:
         """See `RecordsConfig`."""
         source = find(self.name).source
         built = named_recipe(self.name, source.built) if isinstance(source, BuiltSource) else None
@@ -212,7 +249,7 @@ class BuiltData(RecordsConfig):
         return inputs_of(self.recipe)
 
     @property
-    def split(self) -> str | None:
+    def half(self) -> str | None:
         """See `RecordsConfig`."""
         return getattr(self.recipe, "split", None)
 
@@ -251,7 +288,7 @@ class Records(DataNode):
     @property
     def split(self) -> str | None:
         """See `DataNode`."""
-        return self.config.split
+        return self.config.half
 
     @classmethod
     def is_harmful(cls, settings: Mapping[str, Json]) -> bool | None:
