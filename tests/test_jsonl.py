@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +85,15 @@ def test_files_joined_by_a_windows_program_have_marks_inside(tmp_path: Path) -> 
         (b'{"a": ' + b"9" * 5000 + b"}\n", ":1: not JSON"),
         (b"\x00\x01\x02\x03", ":1: not JSON"),
         (b"\x89PNG\r\n\x1a\n\x00", ":1: byte 1 of the line is not UTF-8"),
-        (gzip.compress(b'{"a": 1}\n' * 3000, mtime=0)[:-20], "the gzipped file is damaged or cut short"),
-        (b"\x1f\x8b\x08\x00nonsense", "the gzipped file is damaged or cut short"),
+        (gzip.compress(b'{"a": 1}\n' * 3000, mtime=0)[:-20], "the packed file is damaged or cut short"),
+        (b"\x1f\x8b\x08\x00nonsense", "the packed file is damaged or cut short"),
         (gzip.compress(b"", mtime=0), "the file is empty"),
+        (bz2.compress(b'{"a": 1}\n' * 3000)[:-20], "the packed file is damaged or cut short"),
+        (b"BZh9nonsense and more of it", "the packed file is damaged or cut short"),
+        (lzma.compress(b'{"a": 1}\n' * 3000)[:-20], "the packed file is damaged or cut short"),
+        (lzma.compress(b'{"a": 1}\n')[:30] + b"nonsense" * 9, "the packed file is damaged or cut short"),
+        (b"PK\x03\x04\x14\x00", "the file is a zip archive, which is not read; unpack it"),
+        (b"\x28\xb5\x2f\xfd\x04", "the file is packed with Zstandard, which is not read; unpack it"),
         (b'{"a": ' * 100_000, ":1: JSON nested too deeply"),
     ],
 )
@@ -104,6 +113,18 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl.gz").write_text('{"a": 1}\n')
     with pytest.raises(InputError, match=r"r\.jsonl\.gz: the file is named \.gz and is not gzipped"):
         rows_of(tmp_path / "r.jsonl.gz")
+
+
+@pytest.mark.parametrize(("pack", "ending"), [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz")])
+def test_packed_files_are_read_by_what_they_hold(tmp_path: Path, pack: Callable[[bytes], bytes], ending: str) -> None:
+    data = pack('\ufeff{"a": "x\u2028"}\n{"a": 2}\n'.encode())
+    for name in (f"r.jsonl.{ending}", "r.jsonl"):
+        (tmp_path / name).write_bytes(data)
+        assert rows_of(tmp_path / name) == [{"a": "x\u2028"}, {"a": 2}]
+    wrong = tmp_path / f"r.jsonl.{'xz' if ending == 'gz' else 'gz'}"
+    wrong.write_bytes(data)
+    with pytest.raises(InputError, match=r"the file is named .* and is not .*; it is .*; rename it"):
+        rows_of(wrong)
 
 
 def test_a_pair_of_escapes_is_one_character(tmp_path: Path) -> None:

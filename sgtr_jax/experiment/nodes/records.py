@@ -99,7 +99,7 @@ class PreferencesData(RecordsConfig):
 
 @data_kind
 class FileData(RecordsConfig):
-    """A file of chat records: JSONL, one JSON list, Parquet or CSV; the first two may be gzipped."""
+    """A file of chat records: JSONL, one JSON list, Parquet or CSV; the first two may be packed: gzip, bzip2, xz."""
 
     kind: Literal["file"]
     path: FilePath  # The file. A relative path starts at the folder of the config.
