@@ -1,12 +1,59 @@
-"""Progress of long work: a bar with rate and time left on a terminal, one line every few seconds elsewhere."""
+"""Progress of long work: bars with time left on a terminal, one line every few seconds elsewhere.
+
+On a terminal there is one display: the bar of a whole run, and below it that of what is being made. What is printed
+meanwhile, by this program or by a package, stands above it.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
 
 _SECONDS_BETWEEN_LINES = 15.0
+_whole: Overall | None = None  # the display of a whole run, while there is one
+
+
+class Overall:
+    """The bar of a whole run. Use as a context manager; `show(done, note)` after each piece.
+
+    Nothing is shown where there is no terminal, or with `quiet`.
+    """
+
+    def __init__(self, label: str, total: int, quiet: bool = False) -> None:
+        self._label, self._total = label, total
+        self._bar = _new_bar(transient=True) if _is_terminal() and not quiet else None
+
+    def __enter__(self) -> Overall:
+        global _whole
+        if self._bar is not None and _whole is None:
+            self._task = self._bar.add_task(self._label, total=self._total, note="", timed=False)
+            self._bar.start()
+            _whole = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _whole
+        if self._bar is not None and _whole is self:
+            self._bar.stop()
+            _whole = None
+
+    def show(self, done: int, note: str) -> None:
+        """Show how many pieces are done, with what is to be said of the rest."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+
+    @property
+    def bar(self) -> RichProgress | None:
+        """What bars of its parts are shown in."""
+        return self._bar
 
 
 class Progress:
@@ -17,31 +64,24 @@ class Progress:
         self._label, self._total, self._unit = label, total, unit
         self._done = 0
         self._started = self._last_line = time.monotonic()
-        self._bar = None
-        if sys.stderr.isatty() and not quiet:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            self._bar = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task(label, total=total, note="")
+        self._bar: RichProgress | None = None
+        self._within = _whole is not None
+        if _is_terminal() and not quiet:
+            self._bar = _whole.bar if _whole is not None else _new_bar(transient=False)
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
-            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=self._total, note="", timed=True)
+            if not self._within:
+                self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
+        if self._bar is not None and self._within:
+            self._bar.remove_task(self._task)
+        elif self._bar is not None:
             self._bar.stop()
         elif self._done:
             self._line("")
@@ -72,3 +112,36 @@ class Progress:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _new_bar(transient: bool) -> RichProgress:
+    """Bars of which those that are `timed` say what is left by their own rate; others say it in their note."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.fields["timed"] else Text("")
+
+    # What is printed to standard output stays there: it may be a file.
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        Left(),
+        console=_console(),
+        redirect_stdout=sys.stdout.isatty(),
+        transient=transient,
+    )

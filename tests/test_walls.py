@@ -106,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
         "json_types",
         "keys",
         "models",
+        "progress",
         "report",
         "sample",
         "sealed",

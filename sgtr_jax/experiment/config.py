@@ -31,7 +31,7 @@ from sgtr_jax.experiment.contrasts import (
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.matrix import Matrix
-from sgtr_jax.experiment.services import ApiConfig, JudgeConfig
+from sgtr_jax.experiment.services import ApiConfig, JudgeConfig, ReportConfig
 from sgtr_jax.experiment.several_judges import each_judge_its_own
 from sgtr_jax.train.config import DEFENCES, TrainConfig
 
@@ -116,6 +116,7 @@ class ExperimentConfig(Config):
     may_share: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     judge: JudgeConfig = JudgeConfig()  # The model that judges answers.
     api: ApiConfig = ApiConfig()  # Settings for a model behind an API.
+    report: ReportConfig = ReportConfig()  # When the report is written.
     # The model of `report/published.yaml` whose published numbers stand beside the measured ones. null: none.
     published: str | None = None
     _left_out: tuple[str, ...] = PrivateAttr(())

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.errors import InputError, Interrupted, RunError
+from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.node import MadeNode, Node
 from sgtr_jax.experiment.refusals import refusal_of_inputs, write_outcome
+from sgtr_jax.experiment.run_left import Done, Work, seconds_left
 from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import write_json
 from sgtr_jax.json_types import Json
+from sgtr_jax.progress import Overall
 from sgtr_jax.report.tables import read_failures
 
 if TYPE_CHECKING:
@@ -33,26 +37,47 @@ class Outcome:
     left: list[str] = field(default_factory=list)
 
 
-def run_graph(missing: Sequence[Node], context: RunContext, failures: Path, mirror: Mirror | None = None) -> Outcome:
+def run_graph(
+    missing: Sequence[Node],
+    context: RunContext,
+    failures: Path,
+    mirror: Mirror | None = None,
+    report: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Make everything: data first, then adapters, as many together as are ready, then what is measured on them.
 
     What does not depend on a node that fails is made all the same. Reasons and tracebacks go to the file `failures`.
     What is made goes to `mirror` at once; one that cannot be written ends the work, for the next machine needs it.
+    `report` is called by the first process whenever something is made and more is to come.
     """
-    return _Executor(missing, context, failures, mirror).run()
+    return _Executor(missing, context, failures, mirror, report).run()
 
 
 class _Executor:
-    def __init__(self, missing: Sequence[Node], context: RunContext, failures: Path, mirror: Mirror | None) -> None:
+    def __init__(
+        self,
+        missing: Sequence[Node],
+        context: RunContext,
+        failures: Path,
+        mirror: Mirror | None,
+        report: Callable[[], None],
+    ) -> None:
         self._missing, self._context, self._failures, self._mirror = missing, context, failures, mirror
         self._store = context.store
         self._outcome = Outcome()
         # By node, for names of conditions that differ in their system prompt only are the same.
         self._failed: dict[Node, dict[str, Json]] = {}
         self._one_by_one = False  # whether models are trained one by one
+        self._took: list[Done] = []  # of what was made since the start
+        self._report = report
 
     def run(self) -> Outcome:
+        with Overall("all", len(self._missing), quiet=not is_first_process()) as self._overall:
+            return self._run()
+
+    def _run(self) -> Outcome:
         todo = list(self._missing)
+        self._overall.show(0, "")
         while batch := self._next_batch(todo):
             started = time.monotonic()
             self._store.start_clock()
@@ -77,7 +102,12 @@ class _Executor:
             settled = [node for node in batch if self._is_settled(node)]
             todo = [node for node in todo if node not in settled]
             self._one_by_one &= any(isinstance(node, TrainingNode) for node in todo)
-            self._say_made(settled, len(self._missing) - len(todo), time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._say_made(settled, len(self._missing) - len(todo), seconds)
+            self._took += [(*_work(node), seconds / len(settled), None) for node in settled if self._store.has(node)]
+            self._overall.show(len(self._missing) - len(todo), self._left_in_words(todo))
+            if is_first_process() and todo:
+                self._report()
             self._outcome.left = [node.name for node in todo]
             if len(self._failed) > failed_before:
                 self._write_failures()  # for whoever asks how far it is
@@ -124,6 +154,16 @@ class _Executor:
             names = ", ".join(node.name for node in made)
             _say(f"[{done}/{len(self._missing)}] {made[0].kind} {names}: {seconds:.1f} s")
 
+    def _left_in_words(self, todo: Sequence[Node]) -> str:
+        seconds, unknown = seconds_left(self._took, [_work(node) for node in todo])
+        failed = f"{len(self._failed)} failed, " if self._failed else ""
+        if not todo:
+            return failed
+        if unknown == len(todo):
+            return f"{failed}time left not known yet"
+        left = datetime.timedelta(seconds=round(seconds))
+        return failed + (f"{left} left, and {unknown} not timed yet" if unknown else f"about {left} left")
+
     def _write_failures(self) -> None:
         """Reasons of this time, and those of before of what was not attempted."""
         if not is_first_process():
@@ -144,6 +184,11 @@ class _Executor:
 def reasons(failures: Path) -> dict[str, str]:
     """Artifact: why it could not be made when it was last tried."""
     return {folder: entry["why"] for folder, entry in read_failures(failures).items()}
+
+
+def _work(node: Node) -> Work:
+    """What a node is to those that take as long."""
+    return node.kind, node.task if isinstance(node, EvaluationNode) else None
 
 
 def _reason(error: BaseException) -> str:

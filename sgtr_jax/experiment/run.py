@@ -33,6 +33,7 @@ from sgtr_jax.experiment.left_out import needed
 from sgtr_jax.experiment.mirror import Mirror
 from sgtr_jax.experiment.node import Node, in_order
 from sgtr_jax.experiment.preflight import check_ready, raise_all, settled_problems
+from sgtr_jax.experiment.reports import Reports
 from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.status import open_run, stored_config
@@ -160,7 +161,8 @@ def _work(config: ExperimentConfig, store: Store, missing: Sequence[Node], mirro
     barrier("the store is swept")
     spending = cache(partial(spending_of, config, store.root.parent))
     context = RunContext(store, config.finetuning, config.sampling_mesh, config.api, spending)
-    return run_graph(missing, context, store.root.parent / "failures.json", mirror)
+    reports = Reports(store.root.parent, config.report.every_minutes, mirror)
+    return run_graph(missing, context, store.root.parent / "failures.json", mirror, reports.write_if_due)
 
 
 def _report(folder: Path, store: Store, cells: Sequence[Cell]) -> None:

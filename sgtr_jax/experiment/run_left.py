@@ -36,6 +36,13 @@ def left_in_words(done: Sequence[Done], missing: Sequence[Work]) -> list[str]:
     return ["", *lines]
 
 
+def seconds_left(done: Sequence[Done], missing: Sequence[Work]) -> tuple[float, int]:
+    """Seconds that what is missing will take, and how many of it are of kinds that none is done of."""
+    took = [_mean_of([(one[:2], one[2]) for one in done], work) for work in missing]
+    known = [seconds for seconds in took if not math.isnan(seconds)]
+    return sum(known), len(took) - len(known)
+
+
 def _mean_of(done: Sequence[tuple[Work, float | None]], work: Work) -> float:
     """Mean of what is known of artifacts like `work`; NaN where nothing is."""
     same = [value for one, value in done if one == work and value is not None]

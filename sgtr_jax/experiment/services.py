@@ -9,6 +9,13 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from sgtr_jax.config import Config, PositiveInt
 
 
+class ReportConfig(Config):
+    """The report of a run."""
+
+    # A report of what is there is written so often while the run goes on, in minutes. null: only at the end.
+    every_minutes: PositiveFloat | None = None
+
+
 class JudgeConfig(Config):
     """Who judges. Keys come from the environment or from a file .env, never from here.
 

@@ -34,8 +34,8 @@ from sgtr_jax.report.tables import RunData, read_runs, to_csv
 MOST_ANSWERS = 10_000  # on the page; all are in the store
 
 
-def report(*runs: Path, out: Path | None = None) -> None:
-    """Write the report of `runs` to `out` (of one run: into it) and print its table. Raises InputError."""
+def report(*runs: Path, out: Path | None = None, show: bool = True) -> None:
+    """Write the report of `runs` to `out` (of one run: into it) and print its table if `show`. Raises InputError."""
     run = read_runs(runs)
     folder = out if out is not None else runs[0]
     check_writable(folder)
@@ -76,8 +76,9 @@ def report(*runs: Path, out: Path | None = None) -> None:
         MOST_ANSWERS,
     )
     write_text(folder / "report.html", page)
-    _print(run, lines)
-    print(f"{folder / 'results.csv'}, {folder / 'report.html'}")
+    if show:
+        _print(run, lines)
+        print(f"{folder / 'results.csv'}, {folder / 'report.html'}")
 
 
 _JUDGES = {
