@@ -43,9 +43,9 @@ def check_same_chat(adapter: Path, tokenizer: Tokenizer) -> None:
         messages: list[Message] = [{"role": role, "content": text} for role, text in conversation]
         if _tokens(own, messages) != _tokens(tokenizer, messages):
             raise InputError(
-                f"{adapter}: the tokenizer and chat template saved with the adapter form other tokens than the base's "
-                f"for a conversation of {', '.join(role for role, _ in conversation)}. If the adapter was trained with "
-                "them, copy them into the base's folder; if not, remove them from the adapter's"
+                f"{adapter}: the tokenizer and chat template in this folder form other tokens than the base's for a "
+                f"conversation of {', '.join(role for role, _ in conversation)}. If what is in it was trained with "
+                "them, copy them into the base's folder; if not, remove them from this one"
             )
 
 

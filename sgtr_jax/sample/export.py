@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from sgtr_jax.data.adapter_chat import brings_chat, check_same_chat
+from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.distributed.mesh import SAMPLING, make_mesh
 from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import check_apart, check_new, new_folder
+from sgtr_jax.files import check_apart, check_new, new_folder, write_json
 from sgtr_jax.lora.adapter import Adapter
 from sgtr_jax.lora.config import PROJECTIONS, LoraConfig
 from sgtr_jax.lora.transforms import merge
@@ -20,6 +23,7 @@ from sgtr_jax.models.families import text_only
 from sgtr_jax.sample.folders import resolve_folder
 from sgtr_jax.sample.model import load_model, read_spec, stored_dtype
 from sgtr_jax.weights.converted import copy_model_files
+from sgtr_jax.weights.low_rank import extract
 from sgtr_jax.weights.peft import load_adapter, read_adapter_config, save_adapter
 from sgtr_jax.weights.save import save_params
 
@@ -67,6 +71,30 @@ def export(model: str, adapters: Sequence[Path], out: Path, merged: bool, dtype:
     with new_folder(out) as temporary:
         save_adapter(temporary, one, config, spec, model)
     return f"PEFT adapter of rank {config.rank}"
+
+
+def export_as_adapter(checkpoint: str, base: str, rank: int, out: Path, leave_out: bool) -> str:
+    """Write the difference of a checkpoint from its base as a PEFT adapter of a rank, and the shares that it keeps.
+
+    Returns a sentence for the user. Raises InputError for models of two architectures or with two chat forms, and for
+    differences that are in no projection unless `leave_out`.
+    """
+    check_new(out)
+    tuned, below = resolve_folder(checkpoint), resolve_folder(base)
+    check_apart(out, [tuned, below])
+    specs = read_spec(tuned), read_spec(below)
+    if brings_chat(tuned):
+        check_same_chat(tuned, load_tokenizer(below))
+    found = extract(tuned, below, specs, rank, leave_out)
+    config = LoraConfig(rank=rank, alpha=float(rank), rslora=False, targets=tuple(found.params))
+    params = {name: {half: jnp.asarray(x) for half, x in pair.items()} for name, pair in found.params.items()}
+    with new_folder(out) as temporary:
+        save_adapter(temporary, Adapter(params, jnp.float32(1)), config, specs[1], base)
+        made = {"checkpoint": checkpoint, "base": base, "rank": rank}
+        write_json(temporary / "as_adapter.json", {**made, **found.to_json()})
+    shares = ", ".join(f"{name} {math.sqrt(kept / whole):.2%}" for name, (whole, kept) in found.squares.items())
+    rest = f"; {len(found.left_out)} tensors that differ are left out (as_adapter.json)" if found.left_out else ""
+    return f"PEFT adapter of rank {rank} on {base}; of the difference's norm it keeps {found.kept:.2%} ({shares}){rest}"
 
 
 def _as_one(chain: Sequence[Adapter], configs: Sequence[LoraConfig]) -> tuple[Adapter, LoraConfig]:

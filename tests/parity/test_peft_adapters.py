@@ -18,7 +18,7 @@ import hf_models
 
 import sgtr_jax
 from sgtr_jax.errors import InputError
-from sgtr_jax.sample.export import export
+from sgtr_jax.sample.export import export, export_as_adapter
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TOKENS = np.random.default_rng(0).integers(0, 97, (2, 11))
@@ -166,3 +166,13 @@ def test_settings_that_are_refused(
     adapted(folder, **settings).save_pretrained(tmp_path / "a")
     with pytest.raises(InputError, match=r"adapter_config\.json|adapter_model\.safetensors"):
         ours.with_adapters([tmp_path / "a"])
+
+
+def test_a_checkpoint_becomes_an_adapter_that_peft_loads(folder: Path, ours: sgtr_jax.Model, tmp_path: Path) -> None:
+    model = adapted(folder, target_modules=["q_proj", "gate_proj"])
+    wanted = logits(model)
+    model.merge_and_unload().save_pretrained(tmp_path / "checkpoint")
+    export_as_adapter(str(tmp_path / "checkpoint"), str(folder), 6, tmp_path / "a", leave_out=False)
+    back = peft.PeftModel.from_pretrained(base_of(folder), tmp_path / "a").eval()
+    np.testing.assert_allclose(logits(back), wanted, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(ours.with_adapters([tmp_path / "a"]).logits(TOKENS), wanted, atol=1e-4, rtol=0)
