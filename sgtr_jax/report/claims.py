@@ -90,7 +90,7 @@ def claims_html(judged: Sequence[Judged]) -> str:
     )
     head = '<th class="word">claim</th><th class="word">verdict</th><th class="word">evidence</th>'
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f'<p class="note">{caption}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 

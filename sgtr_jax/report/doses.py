@@ -81,6 +81,6 @@ def doses_html(run: RunData) -> str:
         "<th>steps</th><th>examples</th><th>tokens</th>"
     )
     return (
-        f'<div class="scroll"><table><caption>{esc(_CAPTION)}</caption><thead><tr>{head}</tr></thead>'
+        f'<p class="note">{esc(_CAPTION)}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )

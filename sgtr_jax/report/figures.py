@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.adapters import adapters_below
 from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
-from sgtr_jax.report.plots import condition_figure, curves_figure, scatter_figure, settings_figure
+from sgtr_jax.report.plots import condition_figure, curves_figure, doses_figure, scatter_figure, settings_figure
 from sgtr_jax.report.run_file import ConfigEntry, StageEntry
 from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage
@@ -121,7 +121,7 @@ def _of_fractions(
     run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
 ) -> Iterator[tuple[str, str, Figure]]:
     """Over how much of another set was mixed in; at 0 the same set with nothing mixed in."""
-    curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    curves: dict[str, dict[float, Line]] = defaultdict(dict)
     for config in run.configs:
         for condition, settings in config["conditions"].items():
             for stage in settings["stages"]:
@@ -130,10 +130,10 @@ def _of_fractions(
                 if mixed and fraction and condition in by_condition and len(settings["stages"]) == 1:
                     prompt = ", inoculated" if stage.get("inoculation") else ""
                     name = f"{stage['data']} with {mixed['data']}{prompt}"
-                    curves[name].append((fraction, by_condition[condition].over_seeds.mean))
+                    curves[name][fraction] = by_condition[condition]
                     plain = f"{stage['data']}-inoculated" if prompt else stage["data"]
-                    if plain in by_condition and (0.0, by_condition[plain].over_seeds.mean) not in curves[name]:
-                        curves[name].append((0.0, by_condition[plain].over_seeds.mean))
+                    if plain in by_condition:
+                        curves[name][0.0] = by_condition[plain]
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if curves:
         title, axis = _words(run, evaluation)
@@ -141,7 +141,14 @@ def _of_fractions(
         yield (
             f"{evaluation}-{metric}-fractions",
             name,
-            curves_figure(name, "share of all rows", axis, curves, marked=True),
+            doses_figure(
+                name,
+                "share of all rows",
+                axis,
+                curves,
+                by_condition.get(run.base_condition or ""),
+                _extent(run, evaluation),
+            ),
         )
 
 
@@ -173,7 +180,13 @@ def _of_course(
     if curves:
         title, axis = _words(run, evaluation)
         name = f"{evaluation}: {title} over the course of training"
-        yield f"{evaluation}-{metric}-course", name, curves_figure(name, "stages trained", axis, curves, marked=True)
+        yield (
+            f"{evaluation}-{metric}-course",
+            name,
+            curves_figure(
+                name, "stages trained", axis, curves, marked=True, base_condition=base, extent=_extent(run, evaluation)
+            ),
+        )
 
 
 def _of_kinds(run: RunData, table: Table) -> Iterator[tuple[str, str, Figure]]:

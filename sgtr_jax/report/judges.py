@@ -129,7 +129,7 @@ def judges_html(found: Sequence[Agreement]) -> str:
         "<th>left out</th><th>mean</th><th>other mean</th><th>differ</th><th>kappa</th><th>rank correlation</th>"
     )
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f'<p class="note">{caption}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 

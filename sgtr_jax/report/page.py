@@ -111,7 +111,7 @@ def _numbers(lines: Sequence[Line]) -> str:
         "has no p. Two seeds say little: their intervals are wide. n: answers of one seed."
     )
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f'<p class="note">{caption}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -171,7 +171,7 @@ def _published(
         "amount to: the spread between seeds is missing, and the distance is too large. What is not the same quantity "
         "has no distance."
     )
-    table = f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+    table = f'<p class="note">{caption}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
     table += f"<tbody>{''.join(rows)}</tbody></table></div>"
     return (table if rows else "") + where + none
 
@@ -196,7 +196,7 @@ def _shared(run: RunData) -> str:
         "case, punctuation and the wording around it do not matter."
     )
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr><th class="word">training set</th>{head}'
+        f'<p class="note">{caption}</p><div class="scroll"><table><thead><tr><th class="word">training set</th>{head}'
         f"</tr></thead><tbody>{rows}</tbody></table></div>{notes}"
     )
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 
 matplotlib.use("svg")
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from sgtr_jax.report.comparisons import Line
 
 _DOT, _MEAN, _LINE, _SOFT = "#4477aa", "#222222", "#bb5566", "#888888"
+_SEED = re.compile(r"(?:, seed |-s)\d+$")
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
@@ -52,9 +55,7 @@ def _dots(axes: Axes, y: float, line: Line) -> None:
     mean, low, high = line.over_seeds.mean, line.over_seeds.low, line.over_seeds.high
     halves = [[mean - low], [high - mean]] if len(values) > 1 and not math.isnan(low) else [[0.0], [0.0]]
     bar = axes.errorbar([mean], [y], xerr=halves, fmt="|", color=_MEAN, ms=12, mew=2, capsize=3, zorder=4)
-    if len(values) == 2:  # which say little, and shall not look like three
-        for line_of_it in bar.lines[2]:
-            line_of_it.set_linestyle(":")
+    _dotted(bar.lines[2], values)
 
 
 def _value_axis(axes: Axes, extent: tuple[float, float] | None) -> None:
@@ -114,23 +115,88 @@ def scatter_figure(title: str, xlabel: str, ylabel: str, points: Mapping[str, Se
 
 
 def curves_figure(
-    title: str, xlabel: str, ylabel: str, curves: Mapping[str, Sequence[tuple[float, float]]], marked: bool = False
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    marked: bool = False,
+    base_condition: Line | None = None,
+    extent: tuple[float, float] | None = None,
 ) -> Figure:
-    """A line per name through its points."""
+    """A line per name through its points; seeds of one thing (`unpop-s0`, `unpop, seed 1`) look alike."""
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()
-    styles = ("-", "--", ":", "-.")
-    for i, (name, points) in enumerate(curves.items()):
+    things: dict[str, int] = {}
+    for name, points in curves.items():
         xs, ys = zip(*sorted(points), strict=True)
-        style = styles[i // len(_COLOURS) % len(styles)]
-        colour, marker = _COLOURS[i % len(_COLOURS)], "o" if marked else None
-        axes.plot(xs, ys, style, color=colour, lw=1.3, marker=marker, ms=4, label=name)
-    _name_axes(figure, axes, title, xlabel, ylabel)
+        thing = _SEED.sub("", name)
+        is_first, i = thing not in things, things.setdefault(thing, len(things))
+        colour, style = _look(i)
+        label = thing if is_first else None
+        axes.plot(xs, ys, style, color=colour, lw=1.3, marker="o" if marked else None, ms=4, label=label)
+    _base_level(axes, base_condition)
+    _name_axes(figure, axes, title, xlabel, ylabel, extent)
     return figure
 
 
-def _name_axes(figure: Figure, axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_ylim(bottom=0)
+def doses_figure(
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    curves: Mapping[str, Mapping[float, Line]],
+    base_condition: Line | None,
+    extent: tuple[float, float] | None,
+) -> Figure:
+    """A line per name through the means at its doses, with their intervals, and a dot for each seed."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for i, (name, by_dose) in enumerate(curves.items()):
+        colour, style = _look(i)
+        doses = sorted(by_dose)
+        axes.plot(doses, [by_dose[x].over_seeds.mean for x in doses], style, color=colour, lw=1.3, label=name)
+        for x in doses:
+            values, over = list(by_dose[x].values.values()), by_dose[x].over_seeds
+            axes.plot([x] * len(values), values, "o", color=colour, ms=5, alpha=0.8, zorder=3)
+            if len(values) > 1 and not math.isnan(over.low):
+                halves = [[over.mean - over.low], [over.high - over.mean]]
+                bar = axes.errorbar([x], [over.mean], yerr=halves, fmt="_", color=colour, ms=10, capsize=3, zorder=4)
+                _dotted(bar.lines[2], values)
+    _base_level(axes, base_condition)
+    _name_axes(figure, axes, title, xlabel, ylabel, extent)
+    return figure
+
+
+def _look(i: int) -> tuple[str, str]:
+    """Colour and style of the i-th line: seven colours, then the same ones dashed."""
+    styles = ("-", "--", ":", "-.")
+    return _COLOURS[i % len(_COLOURS)], styles[i // len(_COLOURS) % len(styles)]
+
+
+def _base_level(axes: Axes, base_condition: Line | None) -> None:
+    if base_condition is not None:
+        label = f"{base_condition.condition} model"
+        axes.axhline(base_condition.over_seeds.mean, color=_LINE, lw=1.2, label=label, zorder=1)
+
+
+def _dotted(lines: Sequence[LineCollection], values: Sequence[float]) -> None:
+    """Intervals of two seeds, which say little and shall not look like those of three."""
+    for line in lines if len(values) == 2 else ():
+        line.set_linestyle(":")
+
+
+def _name_axes(
+    figure: Figure,
+    axes: Axes,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    extent: tuple[float, float] | None = None,
+) -> None:
+    if extent is None:
+        axes.set_ylim(bottom=0)
+    else:
+        margin = 0.03 * (extent[1] - extent[0])
+        axes.set_ylim(extent[0] - margin, extent[1] + margin)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=11, loc="left")
