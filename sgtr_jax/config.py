@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Tag, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from sgtr_jax.errors import InputError
@@ -290,7 +290,7 @@ def _hint(cls: type[BaseModel], location: Location, valid: Sequence[str]) -> str
             found = ".".join([*above, found])
         if found is None:
             found = one_of(wrong, sorted(_paths_at(cls, ())))
-        if found is not None:
+        if found is not None and found != wrong:
             return f"did you mean {found!r}{remark(wrong, found)}? "
     return ""
 
@@ -300,33 +300,46 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _keys_at(annotation: object, location: Location) -> set[str]:
-    """Field names valid at `location` below `annotation`."""
-    found = (one for one, _ in _types_at(annotation, location))
+    """Field names valid at `location`, as pydantic has it, below `annotation`."""
+    found = (one for one, _ in _types_at(annotation, location, tagged=True))
     return {key for one in found if isinstance(one, type) and issubclass(one, BaseModel) for key in one.model_fields}
 
 
 def _types_at(
-    annotation: object, location: Location, marks: tuple[object, ...] = ()
+    annotation: object, location: Location, marks: tuple[object, ...] = (), tagged: bool = False
 ) -> Iterator[tuple[object, tuple[object, ...]]]:
-    """Types at `location` with what they are annotated with, looking through lists, dicts and unions."""
+    """Types at `location` with what they are annotated with, looking through lists, dicts and unions.
+
+    A `tagged` location has pydantic's names of the branches of unions in it, which say which branch it is.
+    """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        yield from _types_at(args[0], location, (*marks, *args[1:]))
+        yield from _types_at(args[0], location, (*marks, *args[1:]), tagged)
     elif origin is Union or str(origin) == "<class 'types.UnionType'>":
-        for arg in args:
-            yield from _types_at(arg, location, marks)
+        branch = [arg for arg in args if tagged and location and str(location[0]) in _tags_of(arg)]
+        for arg in branch or args:
+            yield from _types_at(arg, location[1:] if branch else location, marks, tagged)
     elif not location:
         yield annotation, marks
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(location[0]))
         if field is not None:
-            yield from _types_at(field.annotation, location[1:], tuple(field.metadata))
+            yield from _types_at(field.annotation, location[1:], tuple(field.metadata), tagged)
         else:
-            yield from _types_at(annotation, location[1:])  # a tag pydantic put into the path of a union
+            yield from _types_at(annotation, location[1:], tagged=tagged)  # a tag pydantic put into the path of a union
     elif origin in (list, tuple, set):
-        yield from _types_at(args[0], location[1:])
+        yield from _types_at(args[0], location[1:], tagged=tagged)
     elif origin is dict:
-        yield from _types_at(args[1], location[1:])
+        yield from _types_at(args[1], location[1:], tagged=tagged)
+
+
+def _tags_of(annotation: object) -> set[str]:
+    """Names that pydantic may give a branch of a union: those of its `Tag`, or of its `kind`."""
+    args = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    tags = {one.tag for one in args[1:] if isinstance(one, Tag)}
+    if isinstance(args[0], type) and issubclass(args[0], BaseModel) and (kind := args[0].model_fields.get("kind")):
+        tags |= {str(one) for one in get_args(kind.annotation)} if not tags else set()
+    return tags
 
 
 def _paths_at(annotation: object, location: Location, deep: int = 4) -> set[str]:

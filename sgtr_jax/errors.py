@@ -37,6 +37,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     if (found := meant(name, names)) is not None:
         return f"did you mean {found!r}{remark(name, found)}?"
+    if not names:
+        return "there are none here"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"known are {', '.join(names[:_SHOWN])}{more}"
 

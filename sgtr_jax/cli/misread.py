@@ -49,6 +49,28 @@ def _about(parser: argparse.ArgumentParser, word: str, words: Sequence[str]) -> 
         flag = flags.get(candidate.replace("-", "_"))
         if flag is not None and not {name, candidate} & set(_settings_of(parser, words)):
             return f"{word}: did you mean {flag} {value}?"
+    return _no_setting(parser, name, words, flags)
+
+
+def _no_setting(
+    parser: argparse.ArgumentParser, name: str, words: Sequence[str], flags: Mapping[str, str]
+) -> str | None:
+    """About a setting that a command does not take: said before what it needs is imported."""
+    from sgtr_jax.experiment.settings import stored
+
+    of = parser.get_default("settings_of")
+    head, _, rest = name.partition(".")
+    if of == "eval" and rest and head in words:
+        taken = [one.path for one in stored() if one.of == head]
+        if any(one.of == head for one in stored()) and rest.partition(".")[0] not in taken:
+            return f"{head} has no setting {rest!r}: {nearest(rest, taken)}"
+    if of in ("train", "sample"):
+        taken = [one.path for one in stored() if one.of == of]
+        if head not in {path.partition(".")[0] for path in taken}:
+            wrong = name.replace("-", "_")
+            if (flag := close(wrong, flags, cutoff=0.75)) is not None:
+                return f"no setting {name!r} of {parser.prog}: did you mean {flags[flag]}?"
+            return f"no setting {name!r} of {parser.prog}: {nearest(name, taken)} (`sgtr settings {of}` lists all)"
     return None
 
 

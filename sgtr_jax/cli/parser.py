@@ -115,7 +115,10 @@ def as_config(text: str) -> Path:
     A file that is there goes first. A path has an ending of a file, a name has none.
     """
     path = as_path(text)
-    if path.is_file():
+    try:
+        if path.is_file():
+            return path
+    except OSError:  # no name of a file, which reading it says
         return path
     from sgtr_jax.data.registry import configs_folder, experiment_configs
 

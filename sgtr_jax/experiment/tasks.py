@@ -44,7 +44,8 @@ def task_arguments(
         given = {"stimuli": stimuli, **given}
     for key in given:
         if key not in taken:
-            raise InputError(f"{where}: {task} has no setting {key!r}: {nearest(key, taken)}")
+            said = nearest(key, taken) if taken else "it has no settings at all"
+            raise InputError(f"{where}: {task} has no setting {key!r}: {said}")
     try:
         text = json.dumps(given)
     except (TypeError, ValueError):  # without a JSON form, which is said as for any other config
