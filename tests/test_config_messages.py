@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sgtr_jax.config import build_config
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.data_node import data_configs
 from sgtr_jax.experiment.settings import stored
 from sgtr_jax.json_types import Json
 
@@ -18,6 +20,7 @@ BASE: dict[str, Any] = {
     "name": "n", "model": "nano", "seeds": 1, "data": {"mine": {"kind": "file", "path": "d.jsonl"}},
     "conditions": {"a": [{"data": "mine"}]}, "evaluations": {"who": {"kind": "identity", "maker": "qwen"}},
 }  # fmt: skip
+KINDS = [typing.get_args(one.model_fields["kind"].annotation)[0] for one in data_configs()]
 OF_THE_LIBRARY = re.compile(
     r"function-|tagged-union|literal\[|constrained-|lax-or-strict|model_type|\b[A-Z]\w+(?:Config|Eval|Node|Stage|Start)\b"
     r"|by name'|\[key\]|Input should|Input tag|union_tag|NoneType|pydantic"
@@ -79,12 +82,11 @@ def check_lines(path: str, lines: list[str]) -> None:
          ["c.yaml: key 'data.mine.path': expected text (found 1.5)"]),
         ({"seeds": ["a"]}, ["c.yaml: key 'seeds.0': expected a whole number (found 'a')"]),
         ({"conditions": {"a": ["mine"]}},
-         ["c.yaml: key 'conditions.a.0': a stage is written as keys with values: {data: mine} (found 'mine')"]),
+         ["c.yaml: condition 'a': a stage is written as keys with values: {data: mine} and not mine"]),
         ({"finetuning": {"mesh": 5}},
          ["c.yaml: key 'finetuning.mesh': expected keys with values, as in {key: value} or 'auto' (found 5)"]),
         ({"data": {"mine": {"kind": "fil", "path": "d.jsonl"}}},
-         ["c.yaml: key 'data.mine': kind 'fil' is none of 'self_recognition', 'preferences', 'file', 'published', "
-          "'registry', 'built', 'self_reports'"]),
+         [f"c.yaml: key 'data.mine': kind 'fil' is none of {', '.join(map(repr, KINDS))}"]),
     ],
 )  # fmt: skip
 def test_one_line_says_what_where_and_what_was_expected(change: dict[str, Any], lines: list[str]) -> None:

@@ -168,7 +168,7 @@ def test_each_setting_is_part_of_what_a_run_is(model: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "why"),
     [
-        ("finetuning.steer={direction: x, layers: [0], scale: 1}", "finetuning.steer is for sgtr train"),
+        ("finetuning.steer={direction: x, layers: [0], scale: 1}", "finetuning.steer would steer every stage"),
         ("finetuning.kl.weight=1 model=openai/gpt-4.1", "finetuning.kl: a provider"),
     ],
 )

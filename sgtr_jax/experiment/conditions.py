@@ -12,10 +12,11 @@ from sgtr_jax.config import Config, Name, PositiveInt
 from sgtr_jax.data.doses import Dose
 from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.errors import nearest
+from sgtr_jax.experiment.stage_defences import StageDefences
 from sgtr_jax.experiment.start import Start
 from sgtr_jax.json_types import Json
 from sgtr_jax.sample.steer_config import SteerConfig
-from sgtr_jax.train.config import Point, Points
+from sgtr_jax.train.config import Fraction, Point, Points
 
 
 class StageInterleave(MixRatio):
@@ -30,7 +31,7 @@ class StageDose(Dose):
     data: str  # The name of the data set whose training it is measured by.
 
 
-class Stage(Config):
+class Stage(StageDefences):
     """One finetuning on a data set."""
 
     data: str  # The name of the data set that is trained on.
@@ -47,36 +48,51 @@ class Stage(Config):
     measure_at: Points = ()
     # The point of `measure_at` whose adapter is taken. `measure_at` writes it. null: the end.
     until: Point | None = None
+    # The part of its steps after which the stage ends. The learning rate falls as it would over all of them; all are
+    # trained, and the adapter of that step is taken. null: the stage ends after its last step.
+    fraction: Fraction | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, data: object) -> object:
-        if isinstance(data, str):
-            raise ValueError(f"a stage is written as keys with values: {{data: {data}}}")
-        if isinstance(data, Mapping) and "match_steps" in data and "match" not in data:
-            name = data["match_steps"]
-            rest = {key: value for key, value in data.items() if key != "match_steps"}
-            return rest if name is None else {**rest, "match": {"data": name}}
-        return data
+    def written_out(cls, data: Mapping[str, Json]) -> Mapping[str, Json]:
+        """`match_steps: NAME`."""
+        if "match_steps" not in data or "match" in data:
+            return data
+        name = data["match_steps"]
+        rest = {key: value for key, value in data.items() if key != "match_steps"}
+        return rest if name is None else {**rest, "match": {"data": name}}
 
     @model_validator(mode="after")
     def _until_is_kept(self) -> Stage:
         if self.until is not None and self.until not in self.measure_at:
             raise ValueError(f"until is {self.until}, which is not among measure_at, {list(self.measure_at)}")
+        if self.fraction is not None and self.measure_at:
+            raise ValueError("give fraction, where a stage ends, or measure_at, where it is measured, and not both")
         return self
+
+    @property
+    def kept_at(self) -> Points:
+        """The points at which its adapter is kept."""
+        return self.measure_at if self.fraction is None else (self.fraction,)
+
+    @property
+    def ends_at(self) -> Point | None:
+        """The point of `kept_at` whose adapter is taken; None for the end."""
+        return self.until if self.fraction is None else self.fraction
 
     @property
     def label(self) -> str:
         """The stage in a word, for people."""
         mixed = "" if self.interleave is None else f"-with-{self.interleave.data}"
-        return f"{self.data}{mixed}{'' if self.inoculation is None else '-inoculated'}"
+        inoculated = "" if self.inoculation is None else "-inoculated"
+        return f"{self.data}{mixed}{inoculated}{''.join(f'-{name}' for name in self.defences)}"
 
     @property
     def data_names(self) -> list[str]:
         """Every data set the stage needs."""
         interleaved = self.interleave.data if self.interleave else None
         matched = self.match.data if self.match else None
-        return [name for name in (self.data, interleaved, matched) if name is not None]
+        own = [name for name in (self.data, interleaved, matched) if name is not None]
+        return [*own, *self.penalty_data.values()]
 
 
 # base: nothing is trained. em: the EM set alone. intervention: it alone. reversal: the intervention after the EM set.
@@ -110,14 +126,19 @@ class Condition(Config):
 
     @classmethod
     def written_out(cls, data: Mapping[str, Json]) -> Mapping[str, Json]:
-        """`stages: [{adapter: NAME}, ...]`."""
-        stages = data.get("stages")
-        if not isinstance(stages, list) or not stages:
+        """`stages: [{adapter: NAME}, ...]`, and the short forms of stages."""
+        given = data.get("stages")
+        if not isinstance(given, list) or not given:
             return data
+        stages: list[Json] = []
+        for one in given:
+            if isinstance(one, str):
+                raise ValueError(f"a stage is written as keys with values: {{data: {one}}} and not {one}")
+            stages.append(dict(Stage.written_out(one)) if isinstance(one, Mapping) else one)
         starts = [isinstance(one, Mapping) and bool({"adapter", "model"} & one.keys()) for one in stages]
         if any(starts[1:]) or (starts[0] and data.get("start") is not None):
             raise ValueError("a released adapter or model can only be what a condition starts from: its first stage")
-        return {**data, "start": stages[0], "stages": stages[1:]} if starts[0] else data
+        return {**data, **({"start": stages[0], "stages": stages[1:]} if starts[0] else {"stages": stages})}
 
     @property
     def is_base(self) -> bool:

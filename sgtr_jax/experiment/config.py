@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
 from sgtr_eval.facts import Facts
 from sgtr_jax.buckets import is_address
@@ -54,6 +54,16 @@ else:
     _TAGGED = [Annotated[config, Tag(kind)] for kind, config in evaluation_configs().items()]
     Data = Annotated[Union[tuple(data_configs())], Field(discriminator="kind")]  # noqa: UP007
     Evaluation = Annotated[Union[(*_TAGGED, Annotated[TaskEval, Tag("by name")])], Discriminator(_config_of)]
+
+
+def _condition(name: str, given: Any) -> Any:
+    """A condition of a file with its short forms written out."""
+    if not isinstance(given, list | Mapping):
+        return given
+    try:
+        return Condition.written_out({"stages": given} if isinstance(given, list) else given)
+    except ValueError as error:
+        raise ValueError(f"condition {name!r}: {error}") from None
 
 
 def _add(what: str, written: dict[str, T], own: Mapping[str, T]) -> None:
@@ -144,12 +154,7 @@ class ExperimentConfig(Config):
             }
         conditions = full.get("conditions")
         if isinstance(conditions, Mapping):
-            full["conditions"] = {
-                name: Condition.written_out({"stages": one} if isinstance(one, list) else one)
-                if isinstance(one, list | Mapping)
-                else one
-                for name, one in conditions.items()
-            }
+            full["conditions"] = {name: _condition(name, one) for name, one in conditions.items()}
         return full
 
     @model_validator(mode="after")
@@ -245,19 +250,52 @@ class ExperimentConfig(Config):
                 "measure_at there"
             )
         if self.api_model is not None and any(
-            stage.measure_at for one in self.conditions.values() for stage in one.stages
+            stage.kept_at for one in self.conditions.values() for stage in one.stages
         ):
             raise ValueError("measure_at keeps adapters on the way, and a provider keeps none of a model behind an API")
+        self._check_stages()
         given = [name for name in DEFENCES if getattr(self.finetuning, name) is not None]
         if given and self.api_model is not None:
             raise ValueError(
                 f"finetuning.{given[0]}: a provider of a model behind an API does not offer it; leave it out"
             )
         if "steer" in given:
-            raise ValueError("finetuning.steer is for sgtr train: an experiment does not follow the direction's file")
+            raise ValueError("finetuning.steer would steer every stage; give steer to the stages that are meant")
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self
+
+    def _check_stages(self) -> None:
+        """The keys of stages that change how they are trained go together, and name adapters that there are."""
+        for name, stage in ((name, stage) for name, one in self.conditions.items() for stage in one.stages):
+            if stage.defences and self.api_model is not None:
+                raise ValueError(
+                    f"condition {name!r} has {stage.defences[0]}: a provider of a model behind an API does not offer it"
+                )
+            try:
+                stage.over(self.finetuning)
+            except ValidationError as error:
+                said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"condition {name!r}: {said}") from None
+            except ValueError as error:
+                raise ValueError(f"condition {name!r}: {error}") from None
+            if (adapter := stage.inoculation_adapter) is not None:
+                self._check_inoculation(name, adapter)
+
+    def _check_inoculation(self, name: str, adapter: str) -> None:
+        """An inoculation adapter is on the base model: of a condition of one plain stage, or one that exists."""
+        other = self.conditions.get(adapter)
+        if other is None:
+            if "/" not in adapter and not Path(adapter).is_dir():
+                raise ValueError(
+                    f"condition {name!r} names inoculation_adapter {adapter!r}, which is no condition, no folder and "
+                    f"no hub id (owner/name): {nearest(adapter, self.conditions)}"
+                )
+        elif other.start is not None or len(other.stages) != 1 or other.stages[0].inoculation_adapter is not None:
+            raise ValueError(
+                f"condition {name!r} names inoculation_adapter {adapter!r}: it is the adapter of a condition of one "
+                "stage on the base model, without an inoculation adapter of its own"
+            )
 
     def _check_not_trained_on_itself(self, name: str, condition: str) -> None:
         """What a condition's model writes is of a condition that exists and is not itself trained on it."""

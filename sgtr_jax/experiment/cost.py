@@ -25,12 +25,17 @@ _JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
 
 @dataclass(frozen=True)
 class Training:
-    """A run to be trained: examples (None: unknown), tokens of one, optimizer steps."""
+    """A run to be trained: examples (None: unknown), tokens of one, optimizer steps.
+
+    `relative` is the cost of a step over that of a plain one. A plain step of LoRA is three passes (forward,
+    recomputed, backward); a penalty adds a forward pass of the reference, and over rows of its own a whole step, too.
+    """
 
     node: TrainingNode
     examples: int | None
     tokens: int
     steps: int | None
+    relative: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,9 @@ def training_of(node: TrainingNode) -> Training:
         elif mixed.every is not None:
             counted += counted // mixed.every
     steps = None if counted is None else -(-counted // training.batch_examples) * training.epochs
-    return Training(node, examples, tokens, steps)
+    apart = len(node.penalty_data)
+    beside = len(training.penalties) > apart
+    return Training(node, examples, tokens, steps, 1 + beside / 3 + apart * 4 / 3)
 
 
 def _matched_rows(node: TrainingNode) -> int | None:

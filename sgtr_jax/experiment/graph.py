@@ -21,6 +21,7 @@ from sgtr_jax.experiment.nodes.finetuned import FinetunedNode
 from sgtr_jax.experiment.nodes.kept_adapter import KeptAdapterNode
 from sgtr_jax.experiment.nodes.released import released
 from sgtr_jax.experiment.services import JudgeConfig
+from sgtr_jax.experiment.start import Start
 from sgtr_jax.experiment.training_node import Link, TrainingNode
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.sample.config import SampleConfig
@@ -137,23 +138,35 @@ class GraphBuilder:
             self.data(stage.data, seed), chain,
             stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
             stage.match, None if stage.match is None else self.data(stage.match.data, seed),
+            {penalty: self.data(data, seed) for penalty, data in stage.penalty_data.items()},
+            self._inoculation_adapter(stage, seed),
         )  # fmt: skip
         if config.api_model is not None:
             return FinetunedNode(*parts, config.api)
         whole = AdapterNode(*parts)
-        return whole if stage.until is None else KeptAdapterNode.of(whole, stage.until)
+        return whole if stage.ends_at is None else KeptAdapterNode.of(whole, stage.ends_at)
+
+    def _inoculation_adapter(self, stage: Stage, seed: int) -> Link | None:
+        name = stage.inoculation_adapter
+        if name is None:
+            return None
+        if name in self._config.conditions:
+            return self.chain(name, seed)[-1]
+        start = Start(adapter=name)
+        at = seed if start.has_seeds else None
+        return self.shared(("start", start, at), lambda: released(start, seed, self._base))
 
     def _training(self, condition: Condition, stage: Stage, seed: int, is_first: bool) -> TrainConfig:
         system = stage.system if stage.system is not None else condition.system
         own = {"epochs": stage.epochs, "inoculation": stage.inoculation, "system": system}
         changes: dict[str, int | str | tuple[Point, ...] | None] = {
             "seed": seed,
-            "measure_at": stage.measure_at,
+            "measure_at": stage.kept_at,
             **{key: value for key, value in own.items() if value is not None},
         }
         if is_first:
             changes["merge"] = None  # nothing below to merge
-        return self._config.finetuning.model_copy(update=changes)
+        return stage.over(self._config.finetuning).model_copy(update=changes)
 
 
 def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Graph:

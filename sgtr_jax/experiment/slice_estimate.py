@@ -87,7 +87,7 @@ def on_slice(
         return one
 
     counts = Counter(training.tokens for training in trainings)
-    steps = {tokens: sum(t.steps or 0 for t in trainings if t.tokens == tokens) for tokens in counts}
+    steps = {tokens: sum((t.steps or 0) * t.relative for t in trainings if t.tokens == tokens) for tokens in counts}
     found = [{tokens: compiled(mesh, tokens, 1) for tokens in counts} for mesh in tried]
     fitting = [one for one in found if all(fit.fits for fit in one.values())]
     chosen = min(fitting or found[:1], key=lambda one: sum(steps[t] * one[t].bound_ms for t in one))

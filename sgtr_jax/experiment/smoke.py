@@ -127,6 +127,7 @@ def _features(condition: Condition) -> set[tuple[str, str]]:
         if stage.match is not None:
             found.add(("matched", stage.match.data))
         found |= {("inoculated", str(stage.inoculation is not None)), ("stage's system", str(stage.system))}
+        found |= {("defence", name) for name in stage.defences}
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from sgtr_jax.data.doses import Dose
@@ -43,6 +43,8 @@ class TrainingNode(Link):
     interleaved: DataNode | None = None
     dose: Dose | None = None  # how much it is trained, measured by `matched`; None: all of its rows
     matched: DataNode | None = None
+    penalty_data: Mapping[str, DataNode] = field(default_factory=dict)  # rows that only a penalty reads, by its name
+    inoculation_adapter: Link | None = None  # frozen while it is trained, and left out afterwards
 
     @property
     @abstractmethod
@@ -63,7 +65,9 @@ class TrainingNode(Link):
     def inputs(self) -> dict[str, Node]:
         """See `Node`."""
         role = "match_steps" if self.dose is not None and self.dose.is_plain else "matched"
-        own = {"data": self.data, "interleaved": self.interleaved, role: self.matched}
+        own: dict[str, Node | None] = {"data": self.data, "interleaved": self.interleaved, role: self.matched}
+        own |= {f"{name}_data": node for name, node in self.penalty_data.items()}
+        own["inoculation"] = self.inoculation_adapter
         return {**{role: node for role, node in own.items() if node is not None}, **links(self.chain)}
 
     @property

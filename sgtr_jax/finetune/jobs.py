@@ -122,7 +122,10 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
     if config.merge is not None and not job.chain:
         raise InputError("merge: bfloat16 merges the adapters below into the base, but there is no --adapter")
     if job.inoculation_adapter is not None:
-        _check_inoculation_adapter(config)
+        try:
+            config.check_inoculation_adapter()
+        except ValueError as error:
+            raise InputError(str(error)) from None
     check_layers(config, spec.num_layers)
     check_others(config, job.others)
     below = [*job.frozen, *([Path(config.lora.init)] if config.lora.init is not None else [])]
@@ -182,19 +185,6 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
         _check_result(job.out, identity)
     kept = _kept(job.out, config, plan.num_steps, resume_from or 0)
     return Prepared(job, config, plan, plans, report, mixed, identity, checkpoints, resume_from, kept)
-
-
-def _check_inoculation_adapter(config: TrainConfig) -> None:
-    """Raise InputError for what an adapter that is taken out again does not go together with."""
-    if config.mode == "full":
-        raise InputError("inoculation_adapter: mode: full trains the base itself, on which no adapter lies")
-    if config.merge is not None:
-        raise InputError("inoculation_adapter: merge: bfloat16 would round it into the base, and it is taken out again")
-    for name in config.penalties:
-        raise InputError(
-            f"inoculation_adapter and {name} cannot be combined: no source says whether the model that {name} compares "
-            "with has the inoculation adapter. Use one of them in a stage"
-        )
 
 
 def _kept(out: Path, config: TrainConfig, steps: int, taken: int) -> dict[Point, int]:

@@ -154,6 +154,20 @@ class TrainConfig(Config):
         given: dict[str, Penalty | None] = {name: getattr(self, name) for name in PENALTIES}
         return {name: one for name, one in given.items() if one is not None and one.weight != 0}
 
+    def check_inoculation_adapter(self) -> None:
+        """Raise ValueError for what an adapter that is taken out again does not go together with."""
+        if self.mode == "full":
+            raise ValueError("inoculation_adapter: mode: full trains the base itself, on which no adapter lies")
+        if self.merge is not None:
+            raise ValueError(
+                "inoculation_adapter: merge: bfloat16 would round it into the base, and it is taken out again"
+            )
+        for name in self.penalties:
+            raise ValueError(
+                f"inoculation_adapter and {name} cannot be combined: no source says whether the model that {name} "
+                "compares with has the inoculation adapter. Use one of them in a stage"
+            )
+
     @property
     def template_kwargs(self) -> JsonObject:
         """Extra arguments of the chat template."""
@@ -165,7 +179,8 @@ class TrainConfig(Config):
         lora = {"layers"} if self.lora.layers is None else set[str]()
         plain = {name for name in DEFENCES if getattr(self, name) is None}
         without = dict.fromkeys({*WITHOUT_EFFECT, "measure_at", *plain}, True)
-        found: JsonObject = self.model_dump(mode="json", exclude={**without, "lora": lora})
+        # A direction is known by what is added of it, and not by where its file lies.
+        found: JsonObject = self.model_dump(mode="json", exclude={**without, "lora": lora, **_unnamed(self.steer)})
         return found
 
     def kept_steps(self, steps: int) -> dict[Point, int]:
@@ -174,6 +189,10 @@ class TrainConfig(Config):
         if beyond:
             raise ValueError(f"measure_at: step {beyond[0]} is beyond the run's {steps} steps; give a fraction or less")
         return {at: at if isinstance(at, int) else max(1, round(at * steps)) for at in self.measure_at}
+
+
+def _unnamed(steer: PreventativeSteer | None) -> dict[str, set[str]]:
+    return {} if steer is None else {"steer": {"direction"}}
 
 
 # Equal to float tolerance whatever these are; a checkpoint made under one value goes on under another.

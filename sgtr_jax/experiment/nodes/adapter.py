@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sgtr_jax.distributed.collectives import is_first_process
 from sgtr_jax.experiment.data_node import stored_records
 from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json
 from sgtr_jax.train.config import WITHOUT_EFFECT
 
@@ -33,7 +34,13 @@ class AdapterNode(TrainingNode):
     def training_identity(self) -> dict[str, Json]:
         """See `TrainingNode`."""
         kept: dict[str, Json] = {"measure_at": list(self.training.measure_at)} if self.training.measure_at else {}
-        return {**self.training.identity(), **kept}
+        return {**self.training.identity(), **kept, **self._direction}
+
+    @property
+    def _direction(self) -> dict[str, Json]:
+        """What the file of a direction holds that is added in training. Raises InputError."""
+        steer = self.training.steer
+        return {} if steer is None else {"direction": file_fingerprint(Path(steer.direction))[:16]}
 
     @classmethod
     def train(cls, nodes: Sequence[AdapterNode], context: RunContext) -> Iterator[tuple[AdapterNode, str | None]]:
@@ -63,10 +70,14 @@ class AdapterNode(TrainingNode):
         if self.interleaved is not None and self.interleave is not None:
             records = stored_records(self.interleaved, context.store)
             mixed = InterleavedData(records, self.interleave.fraction, self.interleave.every)
+        frozen = None
+        if self.inoculation_adapter is not None:
+            (frozen,) = context.chain_folders((self.inoculation_adapter,))
         return Finetune(
             context.base_name(self.base, self.chain), context.chain_folders(self.chain),
             stored_records(self.data, context.store), config,
             context.store.scratch(self), self.name, mixed, matched,
+            {name: stored_records(node, context.store) for name, node in self.penalty_data.items()}, frozen,
         )  # fmt: skip
 
     def move_into_store(self, context: RunContext) -> None:
