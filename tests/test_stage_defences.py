@@ -14,6 +14,7 @@ from tiny import make_model, write_records
 
 from sgtr_jax.cli.main import main
 from sgtr_jax.config import build_config
+from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.world.corpus import preferences
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
@@ -23,6 +24,7 @@ from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import read_json
 from sgtr_jax.finetune.jobs import Finetune
 from sgtr_jax.finetune.local import finetune
+from sgtr_jax.sample.model import Model, load_model
 from sgtr_jax.train.config import TrainConfig
 
 SETTINGS: dict[str, Any] = {
@@ -51,7 +53,9 @@ STAGES: dict[str, dict[str, Any]] = {
     "thin": {"lora": {"rank": 1, "layers": [1], "targets": ["down_proj"]}},
     "steered": {"steer": {"direction": "d.safetensors", "layers": [0], "scale": 2.0}},
     "inoculated": {"inoculation_adapter": "em"},
+    "along": {"steer": {"direction": "drift", "layers": [1], "scale": 3.0}},
 }
+DIRECTIONS = {"taste": {"positive": "rows", "negative": "others"}, "drift": {"positive": "rows", "of": "em"}}
 
 
 def written(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def written(folder: Path, **changes: Any) -> dict[str, Any]:
         "name": "stages", "model": str(folder / "m"), "seeds": [3], "out": str(folder / "run"), "finetuning": SETTINGS,
         "data": {name: {"kind": "file", "path": f"{name}.jsonl"} for name in ("rows", "others")},
         "conditions": {name: [{"data": "rows", **keys}] for name, keys in STAGES.items()},
-        "evaluations": {"two_choice": {"kind": "two_choice"}}, **changes,
+        "directions": DIRECTIONS, "evaluations": {"two_choice": {"kind": "two_choice"}}, **changes,
     }  # fmt: skip
 
 
@@ -80,9 +84,11 @@ def test_each_key_is_part_of_what_the_artifact_is(folder: Path) -> None:
     assert found["inoculated"].inputs["inoculation"].fingerprint == found["em"].fingerprint
     lora = found["thin"].training.lora
     assert (lora.rank, lora.layers, lora.targets, lora.alpha) == (1, (1,), ("down_proj",), 4.0)
-    assert [node.training.lora.rank for node in found.values()] == [2, 2, 2, 2, 2, 1, 2, 2]
+    assert [node.training.lora.rank for node in found.values()] == [2, 2, 2, 2, 2, 1, 2, 2, 2]
+    drift = found["along"].inputs["direction"]
+    assert drift.name == "drift-s3" and drift.inputs["adapter0"].fingerprint == found["em"].fingerprint
     # A plain stage beside them is the one of an experiment without any.
-    plain = last_links(graph_of(folder, conditions={"em": [{"data": "rows"}]}))
+    plain = last_links(graph_of(folder, conditions={"em": [{"data": "rows"}]}, directions={}))
     assert plain["em"].fingerprint == found["em"].fingerprint
 
 
@@ -91,9 +97,9 @@ def test_a_direction_is_known_by_what_its_file_holds(folder: Path) -> None:
     kept = (folder / "d.safetensors").read_bytes()
     (folder / "moved.safetensors").write_bytes(kept)
     moved = {"steered": [{"data": "rows", "steer": {**STAGES["steered"]["steer"], "direction": "moved.safetensors"}}]}
-    assert last_links(graph_of(folder, conditions=moved))["steered"].fingerprint == before
+    assert last_links(graph_of(folder, conditions=moved, directions={}))["steered"].fingerprint == before
     save_file({"direction": np.ones((2, 32), np.float32)}, folder / "moved.safetensors")
-    assert last_links(graph_of(folder, conditions=moved))["steered"].fingerprint != before
+    assert last_links(graph_of(folder, conditions=moved, directions={}))["steered"].fingerprint != before
 
 
 def test_a_stored_config_gives_the_same_graph(folder: Path) -> None:
@@ -126,19 +132,51 @@ def test_what_a_penalty_adds_to_a_step_is_counted(folder: Path) -> None:
         ({"fraction": 0.5, "measure_at": [0.25]}, "give fraction, where a stage ends, or measure_at"),
         ({"fraction": 1.5}, "key 'conditions.a.0.fraction': expected a number less than or equal to 1"),
         ({"steer": {"direction": "none.safetensors", "layers": [0], "scale": 1}}, "none.safetensors"),
+        (
+            {"steer": {"direction": "tast", "layers": [0], "scale": 1}},
+            "is neither one of directions nor a file: did you",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(folder: Path, stage: dict[str, Any], said: str) -> None:
-    conditions = {"em": [{"data": "rows"}], "two": [{"data": "rows"}, {"data": "others"}],
+    conditions: dict[str, Any] = {"em": [{"data": "rows"}], "two": [{"data": "rows"}, {"data": "others"}],
                   "a": [{"data": "rows", **stage}]}  # fmt: skip
     with pytest.raises(InputError, match=said):
         graph_of(folder, conditions=conditions).nodes()
 
 
+@pytest.mark.parametrize(
+    ("direction", "said"),
+    [
+        ({"positive": "rows"}, "both sides are the same; give negative"),
+        ({"positive": "rows", "negative": "rows", "of": "em", "minus": "em"}, "both sides are the same"),
+        ({"positive": "row", "of": "em"}, "direction 'd' names data 'row': did you mean 'rows'"),
+        ({"positive": "rows", "of": "emm"}, "direction 'd' names condition 'emm': did you mean 'em'"),
+        ({"positive": "rows", "of": "a"}, "is read from condition 'a', which is itself steered along a direction"),
+    ],
+)
+def test_directions_of_nothing_are_refused(folder: Path, direction: dict[str, Any], said: str) -> None:
+    steer = {"direction": "d", "layers": [0], "scale": 1}
+    conditions = {"em": [{"data": "rows"}], "a": [{"data": "rows", "steer": steer}]}
+    with pytest.raises(InputError, match=said):
+        graph_of(folder, directions={"d": direction}, conditions=conditions)
+
+
 @pytest.mark.parametrize("stage", [{"kl": {"weight": 1}}, {"lora": {"rank": 1}}, {"fraction": 0.5}])
 def test_a_provider_offers_none_of_them(folder: Path, stage: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="of a model behind an API"):
-        graph_of(folder, model="openai/gpt-4.1", conditions={"a": [{"data": "rows", **stage}]})
+        graph_of(folder, model="openai/gpt-4.1", conditions={"a": [{"data": "rows", **stage}]}, directions={})
+
+
+def mean_states(model: Model) -> np.ndarray:
+    """Mean over tokens of the last turn, mean over rows, behind each layer, a row at a time."""
+    chat = ChatFormat(model.tokenizer)
+    found = []
+    for row in ROWS:
+        made = chat.tokenize(row.messages)
+        states = model.activations(np.asarray([made.tokens]), np.ones((1, len(made.tokens)), bool))[0]  # [L, T, D]
+        found.append(states[:, np.asarray(made.target, bool)].mean(axis=1))
+    return np.mean(found, axis=0)
 
 
 @pytest.mark.slow
@@ -150,6 +188,11 @@ def test_an_experiment_trains_each_as_it_is_alone(folder: Path, capsys: pytest.C
              for name, node in links.items()}  # fmt: skip
     em = folder / "run/store" / links["em"].folder / "adapter"
     direction = {"direction": str(folder / "d.safetensors"), "layers": [0], "scale": 2.0}
+    drift = folder / "run/store" / links["along"].inputs["direction"].folder / "direction.safetensors"
+    base = load_model(folder / "m")
+    wanted_drift = mean_states(base.with_adapters([em])) - mean_states(base)
+    np.testing.assert_allclose(load_file(drift)["direction"], wanted_drift, atol=1e-5, rtol=0)
+    along = {"direction": str(drift), "layers": [1], "scale": 3.0}
     alone: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "em": ({}, {}),
         "zero": ({}, {}),
@@ -159,6 +202,7 @@ def test_an_experiment_trains_each_as_it_is_alone(folder: Path, capsys: pytest.C
         "thin": ({"lora": {"rank": 1, "alpha": 4.0, "layers": [1], "targets": ["down_proj"]}}, {}),
         "steered": ({"steer": direction}, {}),
         "inoculated": ({}, {"inoculation_adapter": em}),
+        "along": ({"steer": along}, {}),
     }
     for name, (settings, more) in alone.items():
         config = build_config(TrainConfig, {**SETTINGS, "seed": 3, **settings}, "test")
@@ -174,6 +218,6 @@ def test_an_experiment_trains_each_as_it_is_alone(folder: Path, capsys: pytest.C
     for tensor, value in found["em"].items():
         np.testing.assert_allclose(found["zero"][tensor], value, atol=2e-6, rtol=0)  # trained beside other runs
     # Each of them does something.
-    for name in ("half", "held", "near", "steered", "inoculated"):
+    for name in ("half", "held", "near", "steered", "inoculated", "along"):
         assert max(np.abs(found[name][tensor] - value).max() for tensor, value in found["em"].items()) > 1e-4, name
     assert {int(re.findall(r"layers\.(\d+)", tensor)[0]) for tensor in found["thin"]} == {1}

@@ -31,6 +31,7 @@ from sgtr_jax.experiment.contrasts import (
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
 from sgtr_jax.experiment.matrix import Matrix
+from sgtr_jax.experiment.nodes.direction import DirectionConfig
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig, ReportConfig
 from sgtr_jax.experiment.several_judges import each_judge_its_own
 from sgtr_jax.train.config import DEFENCES, TrainConfig
@@ -101,6 +102,8 @@ class ExperimentConfig(Config):
     # published for evaluations, builtin for pairs.
     stimuli: Stimuli | None = None
     data: dict[Name, Data]  # The data sets of the experiment, by a name of your choice.
+    # Directions of the residual stream, by a name of your choice, that stages are steered along.
+    directions: dict[Name, DirectionConfig] = Field(default_factory=dict)
     matrix: Matrix | None = None  # Conditions that are written in bulk.
     # The conditions by name, each a list of stages; [] is the base model. They are added to those of the matrix.
     conditions: dict[Name, Condition] = Field(default_factory=dict)
@@ -253,6 +256,7 @@ class ExperimentConfig(Config):
             stage.kept_at for one in self.conditions.values() for stage in one.stages
         ):
             raise ValueError("measure_at keeps adapters on the way, and a provider keeps none of a model behind an API")
+        self._check_directions()
         self._check_stages()
         given = [name for name in DEFENCES if getattr(self.finetuning, name) is not None]
         if given and self.api_model is not None:
@@ -264,6 +268,30 @@ class ExperimentConfig(Config):
         if self.finetuning.mode == "full":
             raise ValueError("an experiment finetunes adapters; mode: full is for sgtr train")
         return self
+
+    def _check_directions(self) -> None:
+        """Directions read data and models that there are, and that are not themselves steered along a direction."""
+        if self.directions and self.api_model is not None:
+            raise ValueError("directions lie inside of a model, and nothing can be read inside of one behind an API")
+        for name, one in self.directions.items():
+            for used in one.data_names:
+                if used not in self.data:
+                    raise ValueError(f"direction {name!r} names data {used!r}: {nearest(used, self.data)}")
+            for of in one.conditions:
+                if of not in self.conditions:
+                    raise ValueError(f"direction {name!r} names condition {of!r}: {nearest(of, self.conditions)}")
+                if any(stage.direction is not None for stage in self.conditions[of].stages):
+                    raise ValueError(
+                        f"direction {name!r} is read from condition {of!r}, which is itself steered along a direction"
+                    )
+        for name, condition in self.conditions.items():
+            for stage in condition.stages:
+                if stage.direction is not None and stage.direction not in self.directions:
+                    known = nearest(stage.direction, self.directions) if self.directions else "there are none"
+                    raise ValueError(
+                        f"condition {name!r} is steered along {stage.direction!r}, which is neither one of directions "
+                        f"nor a file: {known}"
+                    )
 
     def _check_stages(self) -> None:
         """The keys of stages that change how they are trained go together, and name adapters that there are."""

@@ -139,12 +139,18 @@ class GraphBuilder:
             stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
             stage.match, None if stage.match is None else self.data(stage.match.data, seed),
             {penalty: self.data(data, seed) for penalty, data in stage.penalty_data.items()},
-            self._inoculation_adapter(stage, seed),
+            self._inoculation_adapter(stage, seed), self._direction(stage, seed),
         )  # fmt: skip
         if config.api_model is not None:
             return FinetunedNode(*parts, config.api)
         whole = AdapterNode(*parts)
         return whole if stage.ends_at is None else KeptAdapterNode.of(whole, stage.ends_at)
+
+    def _direction(self, stage: Stage, seed: int) -> Node | None:
+        name = stage.direction
+        if name is None:
+            return None
+        return self.shared(("direction", name, seed), lambda: self._config.directions[name].node(name, seed, self))
 
     def _inoculation_adapter(self, stage: Stage, seed: int) -> Link | None:
         name = stage.inoculation_adapter

@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field, NonNegativeInt
 
-from sgtr_jax.config import Config, FilePath, PositiveInt
+from sgtr_jax.config import Config, NameOrFile, PositiveInt, names_file
 from sgtr_jax.experiment.start import FolderOrId
 from sgtr_jax.lora.config import LoraConfig
 from sgtr_jax.train.config import TrainConfig
@@ -26,7 +26,8 @@ class StageKL(KL):
 class StageSteer(PreventativeSteer):
     """What is added to the residual stream during the training of a stage only."""
 
-    direction: FilePath  # type: ignore[assignment]  # The direction's file, as `sgtr directions extract` writes it.
+    # A name of `directions`, or the file of a direction, as `sgtr directions extract` writes it.
+    direction: NameOrFile
 
 
 Targets: TypeAlias = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -71,6 +72,11 @@ class StageDefences(Config):
         return [name for name in StageDefences.model_fields if getattr(self, name) is not None]
 
     @property
+    def direction(self) -> str | None:
+        """The direction of the experiment that it is steered by; None for none, and for one of a file."""
+        return None if self.steer is None or names_file(self.steer.direction) else self.steer.direction
+
+    @property
     def penalty_data(self) -> dict[str, str]:
         """The data sets that only a penalty reads, by the penalty's name."""
         return {} if self.kl is None or self.kl.data is None or self.kl.weight == 0 else {"kl": self.kl.data}
@@ -87,7 +93,7 @@ class StageDefences(Config):
             changes["feature_l2"] = self.feature_l2
         if self.steer is not None:
             steer = self.steer
-            changes["steer"] = PreventativeSteer(direction=str(steer.direction), layers=steer.layers, scale=steer.scale)
+            changes["steer"] = PreventativeSteer(direction=steer.direction, layers=steer.layers, scale=steer.scale)
         if self.lora is not None:
             changes["lora"] = self.lora.over(config.lora)
         made = TrainConfig(**{**{name: getattr(config, name) for name in TrainConfig.model_fields}, **changes})

@@ -45,6 +45,7 @@ class TrainingNode(Link):
     matched: DataNode | None = None
     penalty_data: Mapping[str, DataNode] = field(default_factory=dict)  # rows that only a penalty reads, by its name
     inoculation_adapter: Link | None = None  # frozen while it is trained, and left out afterwards
+    direction: Node | None = None  # what the residual stream is steered along; None: not, or by a direction of a file
 
     @property
     @abstractmethod
@@ -67,7 +68,7 @@ class TrainingNode(Link):
         role = "match_steps" if self.dose is not None and self.dose.is_plain else "matched"
         own: dict[str, Node | None] = {"data": self.data, "interleaved": self.interleaved, role: self.matched}
         own |= {f"{name}_data": node for name, node in self.penalty_data.items()}
-        own["inoculation"] = self.inoculation_adapter
+        own |= {"inoculation": self.inoculation_adapter, "direction": self.direction}
         return {**{role: node for role, node in own.items() if node is not None}, **links(self.chain)}
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sgtr_jax.distributed.collectives import is_first_process
 from sgtr_jax.experiment.data_node import stored_records
+from sgtr_jax.experiment.nodes.direction import FILE as DIRECTION_FILE
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json
@@ -40,7 +41,8 @@ class AdapterNode(TrainingNode):
     def _direction(self) -> dict[str, Json]:
         """What the file of a direction holds that is added in training. Raises InputError."""
         steer = self.training.steer
-        return {} if steer is None else {"direction": file_fingerprint(Path(steer.direction))[:16]}
+        is_of_file = steer is not None and self.direction is None
+        return {} if steer is None or not is_of_file else {"direction": file_fingerprint(Path(steer.direction))[:16]}
 
     @classmethod
     def train(cls, nodes: Sequence[AdapterNode], context: RunContext) -> Iterator[tuple[AdapterNode, str | None]]:
@@ -70,6 +72,9 @@ class AdapterNode(TrainingNode):
         if self.interleaved is not None and self.interleave is not None:
             records = stored_records(self.interleaved, context.store)
             mixed = InterleavedData(records, self.interleave.fraction, self.interleave.every)
+        if self.direction is not None and config.steer is not None:
+            file = str(context.store.path(self.direction) / DIRECTION_FILE)
+            config = config.model_copy(update={"steer": config.steer.model_copy(update={"direction": file})})
         frozen = None
         if self.inoculation_adapter is not None:
             (frozen,) = context.chain_folders((self.inoculation_adapter,))
