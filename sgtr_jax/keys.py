@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+if sys.version_info < (3, 14):
+    import zipfile_zstd  # noqa: F401 - lets zipfile read zstd, in which Inspect packs its logs
 
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SHORTEST = 8  # characters of a value that is looked for
@@ -36,9 +40,12 @@ def keys_in(path: Path, own: Mapping[str, str]) -> Iterator[str]:
 
 def _keys_in(data: bytes, own: Mapping[str, str]) -> Iterator[str]:
     if data.startswith(b"PK") and zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for name in archive.namelist():
-                yield from _keys_in(archive.read(name), own)
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                for name in archive.namelist():
+                    yield from _keys_in(archive.read(name), own)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            yield f"a zip that cannot be looked into ({error})"
         return
     text = data.decode("utf-8", errors="ignore")
     for name, value in own.items():

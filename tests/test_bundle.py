@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,6 +182,16 @@ def test_what_is_no_bundle_or_another_one_is_refused(
     write_bundle(Path("runs/packed"), bundle, adapters=False)
     assert elsewhere(tmp_path / "there", monkeypatch, str(bundle)) == 2
     assert "holds another bundle" in capsys.readouterr().err
+
+
+def test_keys_are_found_in_packed_logs(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, 93):  # 93: zstd
+        with zipfile.ZipFile(tmp_path / "log.eval", "w", method) as archive:
+            archive.writestr("header.json", f"the key is {KEY}")
+        assert list(keys_in(tmp_path / "log.eval", {"A_KEY": KEY})) == ["the value of A_KEY"]
+    (tmp_path / "log.eval").write_bytes((tmp_path / "log.eval").read_bytes().replace(b"]\x00", b"\x61\x00"))
+    (said,) = keys_in(tmp_path / "log.eval", {})
+    assert "cannot be looked into" in said
 
 
 def test_keys_are_found_by_name_and_by_form(tmp_path: Path) -> None:

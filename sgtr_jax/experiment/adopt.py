@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from safetensors import SafetensorError, safe_open
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import parse_json, read_jsonl, read_text
 from sgtr_jax.sealed import RECORD, write_record
+
+if sys.version_info < (3, 14):
+    import zipfile_zstd  # noqa: F401 - lets zipfile read zstd, in which Inspect packs its logs
 
 # Files that an artifact of each kind always has.
 _NEEDED = {

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from sgtr_eval.others import load_other
 from sgtr_jax import __version__
 from sgtr_jax.config import is_path, names_file
 from sgtr_jax.errors import InputError, RunError
@@ -28,6 +29,7 @@ from sgtr_jax.sealed import RECORD, damage, recorded_files, write_sealed
 
 FORMAT = 1
 FOLDER = "bundle"  # in the run's folder: the config, the files it names, versions, and what the bundle is
+FILES = "files"  # in it, those that the config names
 CONFIG, MANIFEST, VERSIONS = "config.json", "bundle.json", "versions.txt"
 _WEIGHTS = (".safetensors",)
 _LONGEST_PATH = 1024
@@ -101,6 +103,15 @@ def _artifacts(
 def _moved(config: JsonObject, own: Path) -> tuple[JsonObject, list[str]]:
     """The config with every file it names beside it, and the names of these files."""
     files: dict[Path, str] = {}
+    folders: dict[Path, int] = {}
+
+    def taken(path: Path, folder: Path) -> str:
+        """A file in a folder of the bundle, under its own name: what imports it finds it."""
+        target = f"{FILES}/{folders.setdefault(folder, len(folders))}/{path.relative_to(folder).as_posix()}"
+        if path not in files:
+            files[path] = target
+            write_bytes(own / target, path.read_bytes())
+        return target
 
     def moved(value: Json, at: tuple[str, ...]) -> Json:
         if isinstance(value, dict):
@@ -113,9 +124,9 @@ def _moved(config: JsonObject, own: Path) -> tuple[JsonObject, list[str]]:
         path = Path(name)
         if path.is_file() and names_file(name):
             real = path.resolve()
-            target = files.setdefault(real, f"files/{len(files)}-{path.name}")
-            write_bytes(own / target, real.read_bytes())
-            return f"{target}{mark}{function}"
+            for beside in load_other(value).files.values() if mark else ():
+                taken(beside, real.parent)
+            return f"{taken(real, real.parent)}{mark}{function}"
         if is_path(ExperimentConfig, at) or mark:
             raise InputError(
                 f"{'.'.join(at)}: {name} is not there, and belongs into the bundle; call this from the folder in which "
