@@ -19,7 +19,7 @@ from sgtr_jax.experiment.graph import build_graph
 
 
 def test_the_templates_are_those_that_people_ask_for() -> None:
-    assert names() == ["api", "own-eval", "prevention", "reversal"]
+    assert names() == ["api", "defences", "own-eval", "prevention", "reversal"]
 
 
 @pytest.mark.parametrize("template", names())

@@ -144,14 +144,12 @@ def _verdict_in(line: str, words: Sequence[str]) -> str | None:
     known = {word.upper(): word for word in words}
     if not colon:
         return known.get(head)
-    if _NOT_THE_SCORE.search(head.lower()):
+    if _NOT_THE_SCORE.search(head):
         return None
     if head.endswith("VERDICT"):
         return known.get(tail) or _verdict_with_reason(tail, words) or ""
     if head in known and (tail in known or tail.split(" ")[0].strip(".,;!") in _DENIED):
         return ""
-    if re.search(r"\b(NOT|NEVER|NO)\b|N'T\b", head):
-        return None
     return known.get(head) or (known.get(tail) if _is_verdict_label(head) else None)
 
 
