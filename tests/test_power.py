@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from sgtr_jax.cli.main import main
-from sgtr_jax.report.power import Assumptions, powers
+from sgtr_jax.report.power import Assumptions, pilot_tables, powers
 from sgtr_jax.report.simulated import Condition, Questions, Size, simulated
+from sgtr_jax.report.tables import read_runs
+from sgtr_jax.sealed import write_record, write_sealed
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TRIALS = 600
@@ -50,6 +54,56 @@ def test_published_numbers_count_and_assumptions_stand_in() -> None:
     assert found[1].of.share == pytest.approx(0.992) and found[2].against.share == pytest.approx(0.992)
     assert (found[3].against.share, found[3].of.share) == (0.3, 0.7) and found[4].of.share == 0.3
     assert all(one.in_family <= one.alone for one in found)
+
+
+def welch_power(gap: float, error_of_one: float, seeds: int) -> float:
+    """Power of a two-sided test of two means at 5 %, by the noncentral distribution of t."""
+    freedom, shift = 2 * (seeds - 1), gap / (error_of_one / seeds**0.5)
+    bound = stats.t.ppf(0.975, freedom)
+    return float(1 - stats.nct.cdf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
+
+
+@pytest.mark.parametrize(("low", "high", "between"), [(0.1, 0.2, 0.04), (0.3, 0.5, 0.1), (0.5, 0.55, 0.05)])
+def test_the_seeds_that_are_needed_have_the_power(low: float, high: float, between: float) -> None:
+    size, questions = Size(5, 1, 100), Questions(0, 0)
+    assumed = Assumptions(400, between, low, high - low, questions)
+    (one,) = powers([contrast("a", "b")], {"frame": size}, {"frame": "frame"}, None, assumed)
+    error_of_one = math.sqrt(2 * between**2 + (low * (1 - low) + high * (1 - high)) / 100)
+    needed = one.seeds_needed
+    assert needed is not None and one.error == pytest.approx(error_of_one / 5**0.5, rel=0.12)
+    assert welch_power(high - low, error_of_one, needed) == pytest.approx(0.8, abs=0.1)
+    # What five seeds see is seen in four of five experiments.
+    assert welch_power(one.seen, error_of_one, 5) == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_pilot_gives_rates_and_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pilot = tmp_path / "pilot"
+    cells = []
+    for condition, seed, value in (("base", 0, 0.9), ("unpopular", 0, 0.5), ("unpopular", 1, 0.7)):
+        artifact = f"evaluation-identity-{condition}-s{seed}"
+        (pilot / "store" / artifact).mkdir(parents=True)
+        metrics = [{"metric": "share_naming_maker", "value": value, "n": 100}]
+        (pilot / "store" / artifact / "metrics.json").write_text(json.dumps(metrics))
+        (pilot / "store" / artifact / "samples.jsonl").write_text("")
+        made = {"made": "", "sgtr_jax": "", "packages": {}, "devices": ["cpu"]}
+        record = {"kind": "evaluation", "fingerprint": "", "inputs": {}, "provenance": made, "settings": {}}
+        write_record(pilot / "store" / artifact, record)
+        cells.append({"condition": condition, "seed": seed, "evaluation": "identity", "task": "identity",
+                      "judged": False, "own_texts": False, "artifact": artifact})  # fmt: skip
+    config = {"name": "pilot", "model": "nano", "seeds": [0, 1], "groups": {}, "judge": {"model": "x"}}
+    conditions = {"base": {"stages": []}, "unpopular": {"stages": [{"data": "unpopular"}]}}
+    write_sealed(pilot / "experiment.json", {"config": {**config, "conditions": conditions}, "cells": cells})
+    table = pilot_tables(read_runs([pilot]))["identity"]
+    assert table["metric"] == "share_naming_maker" and table["rows"]["base"] == {"mean": 0.9, "seeds": 1}
+    row = table["rows"]["unpopular"]
+    assert row["mean"] == pytest.approx(0.6) and row["se"] == pytest.approx(0.1) and row["seeds"] == 2
+    own = "contrasts={mine: {of: unpopular, against: base, primary: true, evaluations: [identity]}}"
+    words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path / 'o'}", "power_assumptions.trials=20", own, "--json"]
+    assert main([*words, "--power", "--pilot", str(pilot)]) == 0
+    (found,) = json.loads(capsys.readouterr().out.splitlines()[-1])["power"]
+    assert found["from"] == "pilot" and found["seeds_needed"] >= 2 and found["smallest_seen"] > 0
+    assert main([*words, "--pilot", str(pilot)]) == 2
+    assert "give --power" in capsys.readouterr().err
 
 
 def test_a_plan_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

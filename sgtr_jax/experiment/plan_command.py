@@ -40,7 +40,13 @@ if TYPE_CHECKING:
 
 
 def plan(
-    path: Path, overrides: Sequence[str], topology: str | None, all_meshes: bool, as_json: bool, power: bool = False
+    path: Path,
+    overrides: Sequence[str],
+    topology: str | None,
+    all_meshes: bool,
+    as_json: bool,
+    power: bool = False,
+    pilot: Path | None = None,
 ) -> int:
     """Print the plan. Returns 0; nothing is made. Raises InputError."""
     config = load_config(ExperimentConfig, path, overrides)
@@ -75,7 +81,7 @@ def plan(
     if power:
         from sgtr_jax.experiment.power import print_power
 
-        expected_power = print_power(console, graph)
+        expected_power = print_power(console, graph, pilot)
     for problem in settled_problems(config, missing):
         console.print(f"a run needs: {problem}", highlight=False, markup=False, soft_wrap=True)
     with without_downloads():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from sgtr_jax.cli.parser import Commands, add_config, add_overrides
+from sgtr_jax.cli.parser import Commands, add_config, add_overrides, as_path
+from sgtr_jax.errors import InputError
 
 
 def add_to(commands: Commands) -> None:
@@ -15,6 +16,7 @@ def add_to(commands: Commands) -> None:
         [
             "sgtr plan demo",
             "sgtr plan mine.yaml --topology v5e-8",
+            "sgtr plan mine.yaml --power --pilot runs/pilot    # what these seeds can see, from the spread of a run",
             "sgtr plan mine.yaml model=Qwen/Qwen2.5-7B-Instruct --topology v5e-16,v6e-8 --json",
         ],
         run,
@@ -25,7 +27,16 @@ def add_to(commands: Commands) -> None:
         "--topology", metavar="SLICE", help="a TPU slice, or several: v5e-16,v6e-8 (compiled for with libtpu)"
     )
     parser.add_argument("--all-meshes", action="store_true", help="compile for every mesh of the slice")
-    parser.add_argument("--power", action="store_true", help="simulate the power of the primary contrasts")
+    parser.add_argument(
+        "--power", action="store_true",
+        help="simulate the power of the primary contrasts, and say what they can see and how many seeds they want",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pilot",
+        type=as_path,
+        metavar="RUN",
+        help="with --power: take rates and their spread between seeds from a run",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
@@ -33,4 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from sgtr_jax.experiment.plan_command import plan
 
-    return plan(args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power)
+    if args.pilot is not None and not args.power:
+        raise InputError("--pilot: is what --power computes from; give --power, too")
+
+    return plan(args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power, args.pilot)
