@@ -35,3 +35,10 @@ def test_it_is_said(words: str, said: str, capsys: pytest.CaptureFixture[str]) -
     error = capsys.readouterr().err
     assert end.value.code == 2 and said in error
     assert not {"inspect_ai", "transformers"} & (set(sys.modules) - before)
+
+
+def test_an_evaluation_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    kind = "evaluations.t={kind: truthfulqa, settings: {xyz: 3}}"
+    assert main(["run", "demo", kind, "--list"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("evaluation 't'") == 1 and "truthfulqa has no setting 'xyz'" in error

@@ -208,6 +208,7 @@ def _check_sources(config: ExperimentConfig, builder: GraphBuilder) -> None:
             try:
                 spec.node(name, asked, seed, builder)
             except InputError as error:
-                problems[f"evaluation {name!r}: {error}"] = None
+                text = str(error).removeprefix(f"evaluation {name!r}: ")
+                problems[f"evaluation {name!r}: {text}"] = None
     if problems:
         raise InputError("\n".join(problems))
