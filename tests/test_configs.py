@@ -18,7 +18,10 @@ from sgtr_jax.report.published import published_numbers
 ROOT = Path(__file__).parent.parent / "configs"
 SHIPPED = sorted(
     path
-    for path in [*ROOT.glob("*.yaml"), *(ROOT / "paper").rglob("*.yaml"), *(ROOT / "experiments").glob("*.yaml")]
+    for path in [
+        *ROOT.glob("*.yaml"),
+        *(path for name in ("paper", "experiments", "defences") for path in (ROOT / name).rglob("*.yaml")),
+    ]
     if path.name not in ("prices.yaml", "study.yaml")
 )
 
