@@ -105,6 +105,7 @@ ALLOWED: dict[str, set[str]] = {
         "fingerprint",
         "json_types",
         "keys",
+        "lora",
         "models",
         "progress",
         "report",
