@@ -59,6 +59,20 @@ def test_seeds_far_from_the_ends_have_students_interval() -> None:
     assert FewSeeds(shares, 10**6, 0.0).bounds(0.95) == pytest.approx((0.505 - half, 0.505 + half), abs=5e-4)
 
 
+@pytest.mark.parametrize("answers", [1, 10, 4000])
+def test_all_or_none_reach_the_end_itself(answers: float) -> None:
+    assert FewSeeds((1.0, 1.0, 1.0), answers, 0.0).bounds(0.95)[1] == 1.0
+    assert FewSeeds((0.0, 0.0), answers, 0.0).bounds(0.95)[0] == 0.0
+
+
+def test_the_tail_is_the_level_whose_bound_lies_there() -> None:
+    seeds = FewSeeds((0.4, 0.45, 0.6), 100, 0.001)
+    for p in (0.2, 0.05, 0.001):
+        for side in (0, 1):
+            assert seeds.tail(seeds.reach(1 - 2 * p)[side], side) == pytest.approx(p, rel=1e-6)
+    assert seeds.tail(0.0, 0) == 0.5 and seeds.tail(5.0, 1) == 1e-12
+
+
 def test_what_is_not_counted_is_the_mirror_image() -> None:
     few = FewSeeds((0.1, 0.0, 0.4), 50, 0.001, 7)
     other = few.negated()

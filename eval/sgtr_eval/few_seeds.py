@@ -60,8 +60,9 @@ class FewSeeds:
         """The interval of the share of all seeds, within [0, 1]."""
         at, statistics = self._profile
         far = quantile(len(self.shares) - 1, level)
+        # Where all seeds are 0 or 1 no share is likelier than the outermost one, and the bound is the end itself.
         low, high = np.interp([-far, far], statistics, at, left=0.0, right=1.0)
-        return (0.0 if self.share == 0 else float(low)), (1.0 if self.share == 1 else float(high))
+        return float(low), float(high)
 
     def reach(self, level: float) -> tuple[float, float]:
         """How far the bounds lie below and above the mean, with the rest."""

@@ -101,7 +101,7 @@ class Numbers:
             for ((i, begun), before), ids, values in zip(level.items(), wanted, scored, strict=True):
                 after = dict(zip(ids, map(float, values), strict=True))
                 if begun in numbers:
-                    goes_on = min(1.0, sum(math.exp(after[token]) for token in self.going_on))
+                    goes_on = sum(math.exp(after[token]) for token in self.going_on)
                     found[i][numbers[begun]] = before + (math.log1p(-goes_on) if goes_on < 1 else -math.inf)
                 for token in following[begun]:
                     if before + after[token] > _NEGLIGIBLE:
