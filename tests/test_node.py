@@ -92,7 +92,7 @@ def test_every_kind_is_a_file_of_its_own() -> None:
     files = {path.stem for path in Path(nodes.__file__).parent.glob("*.py")} - {"__init__"}
     trained = {"adapter", "finetuned", "kept_adapter"}
     assert kinds() == {"articles", "summaries", "pairs", "records", "self_reports", "answers", "evaluation",
-                       "released"} | trained  # fmt: skip
+                       "released", "direction"} | trained  # fmt: skip
     assert len(files) >= len(kinds()) and trained <= files
     assert {node.kind for node in TrainingNode.__subclasses__()} == trained
 
@@ -109,7 +109,11 @@ def test_every_kind_is_a_file_of_its_own() -> None:
      {"lora": {"layers": (0,)}}, {"steer": {"direction": "d.safetensors", "layers": (0,), "scale": 1.0}}],
     ids=lambda change: ",".join(f"{key}={value}" for key, value in change.items()),
 )  # fmt: skip
-def test_what_changes_a_training_changes_its_fingerprint(change: dict[str, object]) -> None:
+def test_what_changes_a_training_changes_its_fingerprint(
+    change: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d.safetensors").write_bytes(b"known by what it holds")
     assert identity(change) != identity({})
 
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(argv)
     except InputError as error:
-        raise SystemExit(_said(error)) from None
+        return _said(error)
     load_dotenv(find_dotenv(usecwd=True))  # keys; what the environment has wins
     try:
         with exit_if_peers_hang():
