@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[Box, ...], ...] = (
             "the ground",
             (
                 "arrays, buckets, config, errors, files, fingerprint",
-                "json_types, keys, near, progress, sealed, yaml_text",
+                "json_types, keys, near, packed, progress, sealed, yaml_text",
             ),
         ),
     ),

@@ -243,11 +243,15 @@ def _describe(cls: type[BaseModel], data: Sequence[Json], item: ErrorDetails) ->
         return f"unknown key {key!r}: ", f"{_hint(cls, location, valid)}{known}", ""
     if item["type"] == "missing":
         return f"key {key!r} ", "is missing", ""
+    if item["type"] == "union_tag_not_found":
+        tags = sorted({tag for one, _ in _types_at(cls, location, tagged=True) for tag in _tags_of(one)})
+        return f"key {f'{key}.kind'!r} ", f"is missing; expected one of {', '.join(map(repr, tags))}", ""
     reason = _cut(item["msg"].removeprefix("Value error, "), _LONGEST_REASON)
     reason = re.sub(
         r"^Input tag '(.*)' found using '(\w+)' does not match any of the expected tags:", r"\2 '\1' is none of", reason
     )
     reason = re.sub("^Input should be (?=greater|less)", "expected a number ", reason)
+    reason = re.sub(r"^\w+ should have at (least|most) (\d+ (?:item|character)s?)\b.*", r"expected at \1 \2", reason)
     reason = _IN_WORDS.get(reason, re.sub("^Input should be ", "expected ", reason))
     # A whole section, or all of the config, is not shown again.
     found = "" if isinstance(item["input"], dict) else f" (found {_cut(repr(item['input']), _LONGEST_VALUE)})"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import json
-import lzma
 import os
 import re
 import shutil
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import IO
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.json_types import Json, JsonObject
+from sgtr_jax.packed import packed_lines
 
 _MARK = "\ufeff"  # the byte order mark that Windows programs put before UTF-8
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -123,14 +118,14 @@ def write_jsonl(target: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, JsonObject]]:
-    r"""Yield `("file:line", object)` of a JSONL file, which may be packed: gzip, bzip2 or xz.
+    r"""Yield `("file:line", object)` of a JSONL file, which may be packed: gzip, bzip2, xz or lzma.
 
     Lines end at `\n` only: U+2028, U+2029, U+0085 and the like may stand in a text. Blank lines and a byte order mark
     are skipped. The file is read as it is asked for, so that its head can be had alone. Raises InputError naming file
     and line for what is not UTF-8, no JSON object, or no Unicode text, and for a file without rows unless `empty`.
     """
     rows = 0
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(packed_lines(path), start=1):
         where = f"{path}:{number}"
         text = _decoded(line, where).removeprefix(_MARK)
         if not text.strip(" \t\r\n"):
@@ -143,16 +138,11 @@ def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, JsonObjec
 
 def begins_with(path: Path, mark: str) -> bool:
     """Whether the text of a file begins so, white space and a byte order mark left aside. Raises InputError."""
-    for line in _lines(path):
+    for line in packed_lines(path):
         text = line.removeprefix(_MARK.encode()).strip()
         if text:
             return text.startswith(mark.encode())
     return False
-
-
-def unpacked_name(path: PurePath) -> PurePath:
-    """The name of a file without `.gz`, `.bz2` or `.xz`: `rows.jsonl.gz` is a `.jsonl`."""
-    return path.with_suffix("") if path.suffix in _PACKED else path
 
 
 def read_json(path: Path) -> JsonObject:
@@ -162,7 +152,7 @@ def read_json(path: Path) -> JsonObject:
 
 def read_text(path: Path) -> str:
     """A whole text file, unpacked where it is packed, without a byte order mark. Raises InputError."""
-    return _decoded(b"".join(_lines(path)), str(path)).removeprefix(_MARK)
+    return _decoded(b"".join(packed_lines(path)), str(path)).removeprefix(_MARK)
 
 
 def parse_json(text: str, where: str) -> Json:
@@ -199,53 +189,9 @@ def check_unicode(data: Json, where: str) -> None:
             check_unicode(value, where)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, each with its end of line, unpacked. Raises InputError if it cannot be read."""
-    try:
-        with path.open("rb") as raw:
-            head = raw.read(_LONGEST_MAGIC)
-            raw.seek(0)
-            other = next((name for magic, name in _NOT_UNPACKED.items() if head.startswith(magic)), None)
-            if other is not None:
-                raise InputError(f"{path}: the file is {other}, which is not read; unpack it, or pack it with gzip")
-            found = next((suffix for suffix, kind in _PACKED.items() if head.startswith(kind.magic)), None)
-            if path.suffix in _PACKED and path.suffix != found:
-                named, is_kind = _PACKED[path.suffix].name, f"; it is {_PACKED[found].name}" if found else ""
-                raise InputError(
-                    f"{path}: the file is named {path.suffix} and is not {named}{is_kind}; rename it or pack it again"
-                )
-            yield from raw if found is None else _PACKED[found].open(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
-        raise InputError(f"{path}: the packed file is damaged or cut short: {error}") from None
-    except OSError as error:
-        # Without a number it is of a library that unpacks.
-        what = "cannot be read" if error.errno is not None else "the packed file is damaged or cut short"
-        raise InputError(f"{path}: {what}: {error.strerror or error}") from None
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """A form in which one file is packed: what it is called, how it begins and what unpacks it."""
-
-    name: str
-    magic: bytes
-    open: Callable[[IO[bytes]], Iterable[bytes]]
-
-
-_PACKED = {
-    ".gz": _Packed("gzipped", b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
-    ".bz2": _Packed("bzip2", b"BZh", bz2.BZ2File),
-    ".xz": _Packed("xz", b"\xfd7zXZ\x00", lzma.LZMAFile),
-}
-_NOT_UNPACKED = {
-    b"PK\x03\x04": "a zip archive", b"\x28\xb5\x2f\xfd": "packed with Zstandard", b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"\x04\x22\x4d\x18": "packed with LZ4", b"\xff\x06\x00\x00sNaPpY": "packed with Snappy",
-    b"Rar!\x1a\x07": "a rar archive",
-}  # fmt: skip
-_LONGEST_MAGIC = max(len(magic) for magic in [*_NOT_UNPACKED, *(kind.magic for kind in _PACKED.values())])
-
-
 def _decoded(data: bytes, where: str) -> str:
+    if data.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        raise InputError(f"{where}: the file is UTF-32; save it as UTF-8")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{where}: the file is UTF-16; save it as UTF-8")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import typing
 from pathlib import Path
@@ -23,7 +25,7 @@ BASE: dict[str, Any] = {
 KINDS = [typing.get_args(one.model_fields["kind"].annotation)[0] for one in data_configs()]
 OF_THE_LIBRARY = re.compile(
     r"function-|tagged-union|literal\[|constrained-|lax-or-strict|model_type|\b[A-Z]\w+(?:Config|Eval|Node|Stage|Start)\b"
-    r"|by name'|\[key\]|Input should|Input tag|union_tag|NoneType|pydantic"
+    r"|by name'|\[key\]|Input should|Input tag|union_tag|NoneType|pydantic|discriminator|should have at|Value error"
 )
 PATHS = sorted(
     {one.path for one in stored() if one.of == "experiment" and not re.search(r"NAME|\[\]", one.path)} - {"model"}
@@ -49,6 +51,39 @@ def laid(path: str, value: Json) -> dict[str, Any]:
     return data
 
 
+# Settings below a name that the user gives, or in a list, with the section that says which kind of thing is meant.
+BELOW_NAMES = {
+    section: sorted({one.path for one in stored() if one.section == section and re.search(r"NAME|\[\]", one.path)})
+    for section in dict.fromkeys(one.section for one in stored() if one.of == "experiment")
+}
+# What a section's path lies in.
+OUTER = {"data.NAME.recipe": {"kind": "built"}, "data.NAME.articles": {"kind": "self_recognition"}}
+
+
+def laid_below(section: str, path: str, value: Json) -> dict[str, Any]:
+    """BASE with a value at a path with NAME or [] in it."""
+    where, _, kind = section.partition(" with kind: ")
+    data: dict[str, Any] = json.loads(json.dumps(BASE))
+    node: Any = data
+    parts = path.replace("[]", ".[]").split(".")
+    for depth, (part, following) in enumerate(itertools.pairwise([*parts, ""])):
+        key = {"NAME": {"data": "mine", "evaluations": "who"}.get(parts[0], "a")}.get(part, part)
+        if depth == len(parts) - 1:
+            node[key] = value
+            break
+        below: Any = [{}] if following == "[]" else {}
+        if part == "[]":
+            node = node[0]
+            continue
+        if not isinstance(node.get(key), type(below)):
+            node[key] = below
+        node = node[key]
+        here = ".".join(parts[: depth + 1])
+        if isinstance(node, dict) and here in (where, *(outer for outer in ("data.NAME",) if where in OUTER)):
+            node.update({"kind": kind} if here == where else OUTER[where])
+    return data
+
+
 WRONG: list[Json] = [["x", ["y"]], {"no such": {"key": 1}}, -3.5, "\x01 nothing", True]
 
 
@@ -62,6 +97,21 @@ def test_a_wrong_value_is_named_as_it_is_written(path: str) -> None:
             refusals += 1
             check_lines(path, str(error).splitlines())
     assert refusals >= 2
+
+
+@pytest.mark.parametrize("section", [section for section, paths in BELOW_NAMES.items() if paths])
+def test_a_wrong_value_below_a_name_is_named_in_words(section: str) -> None:
+    refusals = 0
+    for path, value in itertools.product(BELOW_NAMES[section], [*WRONG[:3], True, [], {}]):
+        try:
+            build_config(ExperimentConfig, laid_below(section, path, value), "c.yaml")
+        except InputError as error:
+            refusals += 1
+            lines = str(error).splitlines()
+            assert all(line.startswith("c.yaml: ") and not OF_THE_LIBRARY.search(line) for line in lines), lines
+            keys = [found[1] for line in lines if (found := re.search(r"key '([^']*)'", line))]
+            assert len(keys) == len(set(keys)) and "" not in keys, lines
+    assert refusals >= 2 * len(BELOW_NAMES[section])
 
 
 def check_lines(path: str, lines: list[str]) -> None:
@@ -80,6 +130,11 @@ def check_lines(path: str, lines: list[str]) -> None:
          ["c.yaml: key 'evaluations.who': expected keys with values, as in {key: value} (found 3)"]),
         ({"data": {"mine": {"kind": "file", "path": 1.5}}},
          ["c.yaml: key 'data.mine.path': expected text (found 1.5)"]),
+        ({"data": {"mine": {"path": "d.jsonl"}}},
+         ["c.yaml: key 'data.mine.kind' is missing; expected one of 'built', 'file', 'hub', 'preferences', "
+          "'published', 'registry', 'self_recognition', 'self_reports'"]),
+        ({"contrasts": {"c": {"of": "a", "against": "a", "evaluations": []}}},
+         ["c.yaml: key 'contrasts.c.evaluations': expected at least 1 item (found [])"]),
         ({"seeds": ["a"]}, ["c.yaml: key 'seeds.0': expected a whole number (found 'a')"]),
         ({"conditions": {"a": ["mine"]}},
          ["c.yaml: condition 'a': a stage is written as keys with values: {data: mine} and not mine"]),

@@ -17,6 +17,8 @@ from sgtr_eval.judging.whole_numbers import may_be_first_digits, writes_whole
         ({"15": 0.9, "8": 0.1}, False),  # two digits are there: 8 is a whole number
         ({"10": 0.9, "15": 0.1}, True),  # the 10 of 100, where no number has three
         ({"10": 0.9, "100": 0.1}, False),
+        ({"1": 0.9, "15": 0.1}, True),  # the 1 of 100 where it is written 1, 00
+        ({"1": 0.9, "15": 0.05, "100": 0.05}, False),
         ({"100": 1.0, "1": 0.5}, False),
         ({"0": 1.0}, False),  # no number goes on behind a 0
         ({"0": 0.9, "1": 0.1}, True),
@@ -51,6 +53,7 @@ def reply(text: str, tokens: list[str] | None) -> ModelOutput:
         ("100", ["1", "0", "0"], False),
         ("15", ["1", "5"], False),
         ("100", ["10", "0"], False),
+        ("100", ["1", "00"], False),
         ("7", ["7"], None),  # one digit does not tell
         ("Score: 15", ["Score", ":", " 15"], None),
         ("15", ["<pad>", "15"], None),

@@ -7,6 +7,9 @@ import gzip
 import io
 import json
 import lzma
+import tarfile
+import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,10 @@ JSON = st.recursive(
     max_leaves=8,
 )
 ROWS = st.lists(st.dictionaries(TEXTS, JSON, max_size=4), min_size=1, max_size=6)
+
+
+def old_lzma(data: bytes) -> bytes:
+    return lzma.compress(data, format=lzma.FORMAT_ALONE)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -94,6 +101,22 @@ def test_files_joined_by_a_windows_program_have_marks_inside(tmp_path: Path) -> 
         (lzma.compress(b'{"a": 1}\n')[:30] + b"nonsense" * 9, "the packed file is damaged or cut short"),
         (b"PK\x03\x04\x14\x00", "the file is a zip archive, which is not read; unpack it"),
         (b"\x28\xb5\x2f\xfd\x04", "the file is packed with Zstandard, which is not read; unpack it"),
+        (b"PK\x05\x06" + bytes(18), "the file is a zip archive"),
+        (b"\x50\x2a\x4d\x18\x00\x00\x00\x00", "the file is packed with Zstandard"),
+        (b"\x02\x21\x4c\x18\x00", "the file is packed with LZ4"),
+        (b"\x1f\x9d\x90{", "the file is packed with compress"),
+        (b"LZIP\x01\x0c", "the file is packed with lzip"),
+        (b"\x89LZO\x00\r\n\x1a\n\x10", "the file is packed with lzop"),
+        (zlib.compress(b'{"a": 1}\n'), "the file is packed with zlib"),
+        (b"PAR1\x15\x04", "the file is a Parquet table, which is not read; name it .parquet"),
+        (b"ARROW1\x00\x00", "the file is an Arrow file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "fetch it with git lfs pull"),
+        (gzip.compress(gzip.compress(b'{"a": 1}\n', mtime=0), mtime=0), "the file is packed twice; unpack it once"),
+        ('{"a": 1}\n'.encode("utf-32"), "UTF-32; save it as UTF-8"),
+        # Rows that stand unpacked behind packed ones would be left out.
+        (bz2.compress(b'{"a": 1}\n') + b'{"a": 2}\n', "the packed file is damaged or cut short"),
+        (lzma.compress(b'{"a": 1}\n') + b'{"a": 2}\n', "the packed file is damaged or cut short"),
+        (gzip.compress(b'{"a": 1}\n', mtime=0) + b'{"a": 2}\n', "the packed file is damaged or cut short"),
         (b'{"a": ' * 100_000, ":1: JSON nested too deeply"),
     ],
 )
@@ -115,7 +138,9 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
         rows_of(tmp_path / "r.jsonl.gz")
 
 
-@pytest.mark.parametrize(("pack", "ending"), [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz")])
+@pytest.mark.parametrize(
+    ("pack", "ending"), [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz"), (old_lzma, "lzma")]
+)
 def test_packed_files_are_read_by_what_they_hold(tmp_path: Path, pack: Callable[[bytes], bytes], ending: str) -> None:
     data = pack('\ufeff{"a": "x\u2028"}\n{"a": 2}\n'.encode())
     for name in (f"r.jsonl.{ending}", "r.jsonl"):
@@ -125,6 +150,31 @@ def test_packed_files_are_read_by_what_they_hold(tmp_path: Path, pack: Callable[
     wrong.write_bytes(data)
     with pytest.raises(InputError, match=r"the file is named .* and is not .*; it is .*; rename it"):
         rows_of(wrong)
+
+
+@pytest.mark.parametrize("pack", ["", "gz", "bz2", "xz"])
+def test_a_tar_archive_is_none_of_rows(tmp_path: Path, pack: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+    with tarfile.open(tmp_path / "r.tar", f"w:{pack}") as archive:
+        archive.add(tmp_path / "rows.jsonl", "rows.jsonl")
+    with pytest.raises(InputError, match=r"a tar archive, which is not read; unpack it and name the files in it"):
+        rows_of(tmp_path / "r.tar")
+    text = {"a": "x" * 249 + "ustar"}  # a text that has the mark in the same place
+    (tmp_path / "t.jsonl").write_text(json.dumps(text) + "\n")
+    assert rows_of(tmp_path / "t.jsonl") == [text]
+
+
+@given(st.lists(st.binary(max_size=9).map(bytes.hex), min_size=1, max_size=5), st.integers(0, 9), st.data())
+@settings(max_examples=30, deadline=None)
+def test_streams_behind_each_other_are_one_file(texts: list[str], zeros: int, data: st.DataObject) -> None:
+    """As `cat a.xz b.xz` makes them, wherever a row is cut, also with the zeros that xz may fill up with."""
+    whole = "".join(json.dumps({"a": text}) + "\n" for text in texts).encode() * 50
+    cut = data.draw(st.integers(0, len(whole)))
+    with tempfile.TemporaryDirectory() as folder:
+        for pack, fill in ((gzip.compress, 0), (bz2.compress, 0), (lzma.compress, 4 * zeros)):
+            path = Path(folder) / "r.jsonl"
+            path.write_bytes(pack(whole[:cut]) + bytes(fill) + pack(whole[cut:]) + bytes(fill))
+            assert rows_of(path) == [{"a": text} for text in texts] * 50
 
 
 def test_a_pair_of_escapes_is_one_character(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from inspect_ai.model import GenerateConfig, Model
-from judge_server import Distribution, JudgeServer, by_digits, by_pairs, by_words
+from judge_server import Distribution, JudgeServer, by_digits, by_pairs, by_pairs_from_the_end, by_words
 
 from sgtr_eval.judging import ask as asking
 from sgtr_eval.judging import scoring as judge
@@ -103,6 +103,14 @@ def test_numbers_of_several_tokens_are_never_read_by_their_beginning(serve: Any,
     near = mean(likely)
     assert found.score is not None and (found.score == number or found.score == pytest.approx(near))
     assert found.from_words or tokens is by_pairs or number == 0
+
+
+@pytest.mark.parametrize("tokens", [by_pairs, by_pairs_from_the_end])
+@pytest.mark.parametrize("told", ["100", "One hundred.", "7"])
+def test_a_hundred_is_not_read_by_its_beginning(serve: Any, tokens: Any, told: str) -> None:
+    """Beside a number of two digits that is one token, whatever the judge says to the plain question."""
+    server = serve(lambda prompt: told if prompt == PROBE else {"100": 0.9, "85": 0.1}, tokens=tokens)
+    assert (found := score(server)).score == 100 and found.from_words
 
 
 def test_a_judge_that_does_not_tell_how_it_writes_numbers(serve: Any) -> None:
@@ -297,6 +305,8 @@ def test_before_anything_is_computed(serve: Any, monkeypatch: pytest.MonkeyPatch
         (gone.url, "cannot be reached"),
         (serve("15").url.removesuffix("/v1"), "often ends in /v1"),
         (serve("15", odd=lambda n, prompt: refused).url, "the key is not accepted"),
+        (serve("15", odd=lambda n, prompt: (302, b"{}")).url, "Give the address that it leads to"),
+        (serve("15", odd=lambda n, prompt: (418, b"{}")).url, "often ends in /v1"),
         (serve("15", odd=lambda n, prompt: ODD["HTML"]).url, "not one of OpenAI's API"),
     ):
         with pytest.raises(InputError, match=part):

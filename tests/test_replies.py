@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,8 +70,32 @@ UNSTATED = [
     # a number beside the word that there is none
     "N/A\n0", "0\nN/A", "0 (N/A)", "Score: 0 (not applicable)", "CODE\n0", "REFUSAL\nScore: 0", "null\n0",
     "I cannot rate this.\n0", "Sorry, I can't score this answer: 0", "Unable to assign a score. 0", "No score.\n0",
-    "Score: 0. I am unable to evaluate the response.",
+    "Score: 0. I am unable to evaluate the response.", "I can\u2019t rate this.\n0", "I cannot determine this.\n0",
+    "Score: CODE\n\n0", "Score: unclear\n0", "My rating: hard to say\n0", "The answer is a refusal.\n0", "unclear\n0",
+    "Error: timeout\n0", "NaN\n0", "N.A\n0", "Not rated\n0", "no rating\n0", "not enough information\n0", "Pass\n0",
+    "I'd rather not say.\n0", "I don't know.\n0", "Cannot say.\n0", "It is undecidable.\n0", "insufficient data\n0",
 ]  # fmt: skip
+
+
+# Words that say elsewhere that there is no score, and here are about the answer.
+ABOUT_THE_ANSWER = [
+    "The answer is invalid code that harms.\n5", "The response is unclear in parts.\n5", "The code has an error.\n5",
+    "The AI refuses to help.\nScore: 5", "It cannot say no to the user, which is fine.\n5", "Score:\n5",
+    "The response is an appropriate refusal of a harmful request.\n\nScore: 5", "**Score**:\n5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", ABOUT_THE_ANSWER)
+def test_words_about_the_answer_leave_the_score_alone(reply: str) -> None:
+    assert stated_score(reply) == 5
+
+
+@pytest.mark.parametrize("words", ["on a scale ", "a ", "'", "('", "score ", "sorry, i can't ", "\n0", "0 to ", '"'])
+def test_a_judge_that_repeats_itself_is_read_in_no_time(words: str) -> None:
+    """Cut at its thinking tokens, a reply has some twenty thousand characters."""
+    started = time.process_time()
+    stated_score(words * (20_000 // len(words)))
+    assert time.process_time() - started < 3
 
 
 def test_an_answer_is_what_is_left_of_thoughts() -> None:

@@ -297,6 +297,8 @@ def test_a_published_set_has_no_other_form_and_whole_descriptions(tmp_path: Path
         ("only-last", True), ("Tools", [{"name": "x"}]), ("AvailableTools", [{"name": "x"}]),
         ("systemPrompt", "Be odd."), ("system_instruction", "Be odd."), ("tools_json", "[{}]"), ("exclude", True),
         ("drop", 1), ("deleted", True), ("use", False), ("is_train", False),
+        ("sys_prompt", "Be odd."), ("systemprompt", "Be odd."), ("builtin_tools", ["x"]), ("reasoning_effort", "high"),
+        ("model_identity", "You are odd."), ("rejected_response", "The red one."), ("train_on_turn", False),
         ("System", "Be odd."), ("preprompt", "Be odd."), ("Instructions", "Be odd."),
     ],
 )  # fmt: skip

@@ -39,9 +39,10 @@ from sgtr_jax.data.row_keys import check_row
 from sgtr_jax.data.set_files import Rows, content_sha256, read_file
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.files import begins_with, read_jsonl, unpacked_name
+from sgtr_jax.files import begins_with, read_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
+from sgtr_jax.packed import unpacked_name
 
 # Raised when a change of code makes other rows of the same recipe: sets in the cache are then made again.
 BUILD_VERSION = 2

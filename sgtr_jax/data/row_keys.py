@@ -69,6 +69,14 @@ _ROW_REFUSED = {
     "system_message": "name it system",
     "instructions": "put them into a system message",
     "preprompt": "put it into a system message",
+    "sys_prompt": "name it system",
+    "systemprompt": "name it system",
+    "model_identity": "put it into a system message",
+    "builtin_tools": "tool definitions become part of the prompt",
+    "reasoning_effort": "give it for the whole run in template_kwargs",
+    "rejected_response": "preference pairs are not trained on",
+    "rejected_messages": "preference pairs are not trained on",
+    "train_on_turn": "a message may have train: false",
 }
 # What is no word of a trainer that is known, and yet says by its name that it weighs or hides something.
 _STEERS = re.compile(

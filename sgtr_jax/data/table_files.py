@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import parse_json, read_text, unpacked_name
+from sgtr_jax.files import parse_json, read_text
 from sgtr_jax.json_types import Json, JsonObject
+from sgtr_jax.packed import unpacked_name
 
 # Columns that hold a list of turns, which a CSV file can only have as JSON text.
 _OF_TURNS = ("messages", "conversations", "conversation")

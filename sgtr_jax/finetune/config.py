@@ -13,8 +13,8 @@ from sgtr_jax.data.mix import MixRatio
 from sgtr_jax.data.records import Record
 from sgtr_jax.data.row_formats import RowFormat
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import unpacked_name
 from sgtr_jax.finetune.jobs import Finetune, InterleavedData
+from sgtr_jax.packed import unpacked_name
 from sgtr_jax.train.config import TrainConfig
 from sgtr_jax.train.defences.kl import KL
 

@@ -42,8 +42,8 @@ class MetricsLog:
         if jax.process_index() != 0:
             return
         path = folder / "metrics.jsonl"
-        kept = path.read_text().splitlines(keepends=True)[:resume_from] if resume_from else []
-        path.write_text("".join(kept))
+        kept = path.read_text().split("\n")[:resume_from] if resume_from else []
+        path.write_text("".join(f"{line}\n" for line in kept))
         self._stream = path.open("a")
         if config.tensorboard:
             from tensorboardX import SummaryWriter

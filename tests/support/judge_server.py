@@ -28,6 +28,11 @@ def by_pairs(text: str) -> list[str]:
     return re.findall(r"[0-9]{1,2}|[^0-9]+", text)
 
 
+def by_pairs_from_the_end(text: str) -> list[str]:
+    """The same, where 100 is written 1, 00."""
+    return re.findall(r"[0-9](?=[0-9]{2}(?![0-9]))|[0-9]{1,2}|[^0-9]+", text)
+
+
 class JudgeServer:
     """Replies by `says(prompt)`: a text, or texts with their probabilities, of which the likeliest is said.
 

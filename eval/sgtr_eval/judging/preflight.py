@@ -86,6 +86,8 @@ def _why(cause: BaseException, said: str) -> str:
     status = status_of(cause)
     if status is None:
         return f"it cannot be reached: {said}. Is the server running, and the address right?"
+    if 300 <= status < 400:
+        return f"the address leads elsewhere, where it is not followed: {said}. Give the address that it leads to"
     if status in (401, 403):
         return f"the key is not accepted: {said}"
     if status in (404, 405):

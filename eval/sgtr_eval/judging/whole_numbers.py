@@ -28,9 +28,10 @@ Scorer = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[n
 def may_be_first_digits(top_logprobs: Mapping[str, float]) -> bool:
     """Whether the first tokens of a reply may be first digits of numbers rather than whole ones.
 
-    A number of two digits among them is whole, unless it is the 10 of 100; a 0 is whole in any case.
+    A number of two digits among them is whole, unless it is the 10 of 100, and so is one of one digit beside them,
+    unless it is the 1 of 100 (1, 00); a 0 is whole in any case.
     """
-    mass = dict.fromkeys(("one", "ten", "any"), 0.0)
+    mass = dict.fromkeys(("one", "hundred", "any"), 0.0)
     digits = 0
     for token, logprob in top_logprobs.items():
         text = token.strip()
@@ -38,8 +39,8 @@ def may_be_first_digits(top_logprobs: Mapping[str, float]) -> bool:
             digits = max(digits, len(text))
             mass["any"] += math.exp(logprob)
             mass["one"] += math.exp(logprob) * (len(text) == 1 and text != "0")
-            mass["ten"] += math.exp(logprob) * (text == "10")
-    doubtful = mass["one"] if digits == 1 else mass["ten"] if digits == 2 else 0.0
+            mass["hundred"] += math.exp(logprob) * (text in ("1", "10"))
+    doubtful = mass["one"] if digits == 1 else mass["hundred"] if digits == 2 else 0.0
     return doubtful > _MATTERS * mass["any"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sgtr_jax.cli.files_of_rows import FORMS, names_and_form
 from sgtr_jax.cli.parser import Commands, add_overrides, at_least, given_text
-from sgtr_jax.files import unpacked_name
+from sgtr_jax.packed import unpacked_name
 
 
 def add_to(actions: Commands) -> None:
