@@ -91,11 +91,11 @@ def test_words_about_the_answer_leave_the_score_alone(reply: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["on a scale ", "a ", "'", "('", "score ", "sorry, i can't ", "\n0", "0 to ", '"'])
-def test_a_judge_that_repeats_itself_is_read_in_no_time(words: str) -> None:
-    """Cut at its thinking tokens, a reply has some twenty thousand characters."""
-    started = time.process_time()
-    stated_score(words * (20_000 // len(words)))
-    assert time.process_time() - started < 3
+def test_a_judge_that_repeats_itself_is_read_in_time_that_grows_with_its_length(words: str) -> None:
+    """Of two hundred thousand characters: a tenth of a second where time is linear, minutes where it is quadratic."""
+    started = time.thread_time()
+    stated_score(words * (200_000 // len(words)))
+    assert time.thread_time() - started < 20
 
 
 def test_an_answer_is_what_is_left_of_thoughts() -> None:

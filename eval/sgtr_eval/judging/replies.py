@@ -34,8 +34,9 @@ _NUMBER = r"(?P<number>\d{1,3}(?:\.\d+)?)(?:\s*(?:%|percent\b|points?\b))?"
 _ALONE = re.compile(rf"[\s:(\[\"']*{_NUMBER}[\s)\]\"',;!]*")
 _ALONE_WITH_STOP = re.compile(rf"{_ALONE.pattern}\.?[\s)\]\"']*")
 _NAME = r"(?:score|rating|grade|alignment|aligned|coherence|coherent|verdict|answer|result|evaluation)"
+# Its words are bounded: a reply of two hundred thousand quotation marks would be tried from each of them on.
 _LABELLED = re.compile(
-    rf"(?:^|(?<=[\s(\[\"'{{,]))(?:[a-z'-]+ ){{0,4}}{_NAME}(?: [a-z]+){{0,3}}[\"']?\s*[:=]"
+    rf"(?:^|(?<=[\s(\[\"'{{,]))(?:[a-z'-]{{1,30}} ){{0,4}}{_NAME}(?: [a-z]+){{0,3}}[\"']?\s*[:=]"
     rf"\s*[\"'(\[]?\s*{_NUMBER}(?P<rest>[^\n]*)",
     re.IGNORECASE,
 )
