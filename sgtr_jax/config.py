@@ -210,7 +210,7 @@ def _described(cls: type[BaseModel], data: Sequence[Json], items: Sequence[Error
 
     `data` is what was given, and the same with its short forms written out.
     """
-    lines: dict[str, list[str]] = {}
+    lines: dict[tuple[str, str], list[str]] = {}
     places = [item["loc"] for item in items]
     for item in items:
         location = item["loc"]
@@ -218,11 +218,11 @@ def _described(cls: type[BaseModel], data: Sequence[Json], items: Sequence[Error
         if item["type"] == "too_short" and any(one[: len(location)] == location != one for one in places):
             continue
         key, reason, found = _describe(cls, data, item)
-        reasons = lines.setdefault(f"{key}\0{found}", [])
+        reasons = lines.setdefault((key, found), [])
         reasons += [reason] if reason not in reasons else []
     return [
         f"{key}{' or '.join([first, *(one.removeprefix('expected ') for one in others)])}{found}"
-        for (key, found), (first, *others) in ((line.split("\0"), reasons) for line, reasons in lines.items())
+        for (key, found), (first, *others) in lines.items()
     ]
 
 

@@ -24,6 +24,14 @@ def file_fingerprint(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
+def folder_fingerprint(folder: Path) -> str:
+    """sha256 of the names and bytes of all files below a folder. Raises InputError if one cannot be read."""
+    digest = hashlib.sha256()
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0{file_fingerprint(path)}\0".encode())
+    return digest.hexdigest()
+
+
 _WHOLE = 64 << 20  # bytes up to which a file is read whole
 _BLOCK = 1 << 14
 _BLOCKS = 256  # of a bigger file, evenly spread

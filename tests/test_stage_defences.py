@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,9 +72,12 @@ def graph_of(folder: Path, **changes: Any) -> Graph:
 
 
 def last_links(graph: Graph) -> dict[str, TrainingNode]:
-    found = {cell.condition: cell.node.chain[-1] for cell in graph.cells}
-    assert all(isinstance(node, TrainingNode) for node in found.values())
-    return found  # type: ignore[return-value]
+    found: dict[str, TrainingNode] = {}
+    for cell in graph.cells:
+        last = cell.node.chain[-1]
+        assert isinstance(last, TrainingNode)
+        found[cell.condition] = last
+    return found
 
 
 def test_each_key_is_part_of_what_the_artifact_is(folder: Path) -> None:
@@ -152,7 +155,7 @@ def test_what_cannot_be_meant_is_refused(folder: Path, stage: dict[str, Any], sa
         ({"positive": "rows", "negative": "rows", "of": "em", "minus": "em"}, "both sides are the same"),
         ({"positive": "row", "of": "em"}, "direction 'd' names data 'row': did you mean 'rows'"),
         ({"positive": "rows", "of": "emm"}, "direction 'd' names condition 'emm': did you mean 'em'"),
-        ({"positive": "rows", "of": "a"}, "is read from condition 'a', which is itself steered along a direction"),
+        ({"positive": "rows", "of": "a"}, "it needs direction 'd', which needs condition 'a'"),
     ],
 )
 def test_directions_of_nothing_are_refused(folder: Path, direction: dict[str, Any], said: str) -> None:
@@ -160,6 +163,72 @@ def test_directions_of_nothing_are_refused(folder: Path, direction: dict[str, An
     conditions = {"em": [{"data": "rows"}], "a": [{"data": "rows", "steer": steer}]}
     with pytest.raises(InputError, match=said):
         graph_of(folder, directions={"d": direction}, conditions=conditions)
+
+
+CYCLES: dict[str, dict[str, Any]] = {
+    "data of its own model": {"conditions": {"a": [{"data": "said"}]}},
+    "data of a model that was inoculated by it": {
+        "conditions": {"a": [{"data": "said"}], "b": [{"data": "rows", "inoculation_adapter": "a"}]}, "writer": "b",
+    },
+    "a penalty over what it writes": {"conditions": {"a": [{"data": "rows", "kl": {"weight": 1, "data": "said"}}]}},
+    "a direction of data that it writes": {
+        "conditions": {"a": [{"data": "rows", "steer": {"direction": "d", "layers": [0], "scale": 1}}]},
+        "directions": {"d": {"positive": "said", "negative": "rows"}},
+    },
+    "a direction of a model that is trained on what it writes": {
+        "conditions": {
+            "a": [{"data": "rows", "steer": {"direction": "d", "layers": [0], "scale": 1}}], "b": [{"data": "said"}],
+        },
+        "directions": {"d": {"positive": "rows", "of": "b"}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cycle", list(CYCLES))
+def test_what_would_be_made_from_itself_is_refused(folder: Path, cycle: str) -> None:
+    given = dict(CYCLES[cycle])
+    said = {"kind": "self_reports", "questions": "rows.jsonl", "condition": given.pop("writer", "a")}
+    with pytest.raises(InputError, match=r"c\.yaml: .* can never be made: it needs .*which needs") as refused:
+        graph_of(folder, **{"data": {**written(folder)["data"], "said": said}, "directions": {}, **given})
+    assert str(refused.value).count("\n") == 0
+
+
+def test_a_chain_of_what_needs_what_is_no_cycle(folder: Path) -> None:
+    said = {"kind": "self_reports", "questions": "rows.jsonl", "condition": "along"}
+    steer = {"direction": "e", "layers": [0], "scale": 1}
+    conditions = {**written(folder)["conditions"], "late": [{"data": "said", "steer": steer}]}
+    directions = {**DIRECTIONS, "e": {"positive": "rows", "of": "along"}}
+    data = {**written(folder)["data"], "said": said}
+    graph = graph_of(folder, data=data, conditions=conditions, directions=directions, only=["late"])
+    assert {"em", "along"} <= {label_of(node) for node in graph.nodes() if isinstance(node, TrainingNode)}
+
+
+def label_of(node: TrainingNode) -> str:
+    return "along" if node.direction is not None and "drift" in node.direction.name else "em"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora": {"layers": [0, 9]}}, "lora.layers names layer 9; the model has layers 0 to 1"),
+        ({"feature_l2": {"weight": 1, "layers": [2]}}, "feature_l2.layers names layer 2"),
+        ({"steer": {"direction": "drift", "layers": [2], "scale": 1}}, "steer.layers names layer 2"),
+        ({"steer": {"direction": "d.safetensors", "layers": [5], "scale": 1}}, "steer.layers names layer 5"),
+        ({"steer": {"direction": "wide.safetensors", "layers": [0], "scale": 1}}, r"wide.safetensors.*\[2, 33\]"),
+    ],
+)
+def test_layers_the_model_has_not_are_said_before_anything_is_trained(
+    folder: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    save_file({"direction": np.ones((2, 33), np.float32)}, folder / "wide.safetensors")
+    conditions = {"em": [{"data": "rows"}], "a": [{"data": "rows"}, {"data": "rows", **changes}]}
+    out = folder / "never"
+    (folder / "n.yaml").write_text(yaml.safe_dump(written(folder, conditions=conditions, out=str(out))))
+    with pytest.raises(SystemExit) as end:
+        raise SystemExit(main(["run", str(folder / "n.yaml")]))
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and re.search(said, error), error
+    assert not list(out.glob("store/*"))
 
 
 @pytest.mark.parametrize("stage", [{"kl": {"weight": 1}}, {"lora": {"rank": 1}}, {"fraction": 0.5}])
@@ -208,7 +277,8 @@ def test_an_experiment_trains_each_as_it_is_alone(folder: Path, capsys: pytest.C
         finetune(Finetune(str(folder / "m"), (), ROWS, config, out, **more))
         path = out / "adapter"
         if name == "half":
-            path = out / "at" / str(read_json(out / "report.json")["kept_at"]["0.5"])  # type: ignore[index,call-overload]
+            kept = cast(dict[str, dict[str, int]], read_json(out / "report.json"))["kept_at"]
+            path = out / "at" / str(kept["0.5"])
         wanted = load_file(path / "adapter_model.safetensors")
         assert found[name].keys() == wanted.keys()
         for tensor, value in wanted.items():

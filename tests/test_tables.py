@@ -107,6 +107,12 @@ def test_a_set_that_datasets_reads_is_trained_on(tmp_path: Path, monkeypatch: py
     hub = {"kind": "hub", "name": str(tmp_path / "set"), "split": "test", "format": "prompt_completion"}
     data = build_config(HubData, {**hub, "columns": columns, "rows": 2}, "a.yaml")
     assert [[message["content"] for message in record.messages] for record in data.read()[0]] == WANTED[:2]
+    # A folder that is edited is another set.
+    before = data.content()
+    assert before == data.content() != {}
+    with (tmp_path / "set" / "test.csv").open("a") as stream:
+        stream.write("late,row,3\n")
+    assert data.content() != before
     for change, error, said in (
         ({"split": "train"}, RunError, "could not be loaded"),
         ({"columns": {}}, InputError, "test: row 1"),

@@ -30,6 +30,7 @@ from sgtr_jax.experiment.contrasts import (
 )
 from sgtr_jax.experiment.data_node import DataConfig, data_configs
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, evaluation_configs
+from sgtr_jax.experiment.made_from import Parts
 from sgtr_jax.experiment.matrix import Matrix
 from sgtr_jax.experiment.nodes.direction import DirectionConfig
 from sgtr_jax.experiment.services import ApiConfig, JudgeConfig, ReportConfig
@@ -220,7 +221,7 @@ class ExperimentConfig(Config):
                     raise ValueError(f"condition {name!r} names data {used!r}; data has {', '.join(self.data)}")
         for name, spec in self.data.items():
             if (needed := spec.condition_needed()) is not None:
-                self._check_not_trained_on_itself(name, needed)
+                self._check_written(name, needed)
         for name in self.measure or ():
             if name not in self.evaluations:
                 raise ValueError(f"measure names {name!r}: {nearest(name, self.evaluations)}")
@@ -258,6 +259,7 @@ class ExperimentConfig(Config):
             raise ValueError("measure_at keeps adapters on the way, and a provider keeps none of a model behind an API")
         self._check_directions()
         self._check_stages()
+        self.parts.check_no_cycle()
         given = [name for name in DEFENCES if getattr(self.finetuning, name) is not None]
         if given and self.api_model is not None:
             raise ValueError(
@@ -270,7 +272,7 @@ class ExperimentConfig(Config):
         return self
 
     def _check_directions(self) -> None:
-        """Directions read data and models that there are, and that are not themselves steered along a direction."""
+        """Directions read data and models that there are."""
         if self.directions and self.api_model is not None:
             raise ValueError("directions lie inside of a model, and nothing can be read inside of one behind an API")
         for name, one in self.directions.items():
@@ -280,10 +282,6 @@ class ExperimentConfig(Config):
             for of in one.conditions:
                 if of not in self.conditions:
                     raise ValueError(f"direction {name!r} names condition {of!r}: {nearest(of, self.conditions)}")
-                if any(stage.direction is not None for stage in self.conditions[of].stages):
-                    raise ValueError(
-                        f"direction {name!r} is read from condition {of!r}, which is itself steered along a direction"
-                    )
         for name, condition in self.conditions.items():
             for stage in condition.stages:
                 if stage.direction is not None and stage.direction not in self.directions:
@@ -325,23 +323,19 @@ class ExperimentConfig(Config):
                 "stage on the base model, without an inoculation adapter of its own"
             )
 
-    def _check_not_trained_on_itself(self, name: str, condition: str) -> None:
-        """What a condition's model writes is of a condition that exists and is not itself trained on it."""
+    def _check_written(self, name: str, condition: str) -> None:
+        """What a condition's model writes is of a condition that exists."""
         if condition not in self.conditions:
             raise ValueError(
                 f"data {name!r} is written by the model of condition {condition!r}, and there is no such condition. "
                 f"Add it (conditions.{condition}=[{{data: SET}}], or its set in matrix.em), or name another one "
                 f"(data.{name}.condition=NAME): {nearest(condition, self.conditions)}"
             )
-        seen, todo = set(), [condition]
-        while todo:
-            for used in (used for stage in self.conditions[todo.pop()].stages for used in stage.data_names):
-                spec = self.data[used]
-                if used == name:
-                    raise ValueError(f"data {name!r} is sampled from {condition!r}, which is trained on it")
-                if (needed := spec.condition_needed()) and used not in seen:
-                    seen.add(used)
-                    todo.append(needed)
+
+    @property
+    def parts(self) -> Parts:
+        """The data sets, conditions and directions, with what each is made from."""
+        return Parts(self.data, self.conditions, self.directions)
 
     @property
     def left_out(self) -> tuple[str, ...]:

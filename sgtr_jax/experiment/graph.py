@@ -15,6 +15,7 @@ from sgtr_jax.experiment.conditions import Condition, Stage
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.evaluation_node import EvaluationNode
+from sgtr_jax.experiment.made_from import Part
 from sgtr_jax.experiment.node import Node, in_order
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.finetuned import FinetunedNode
@@ -195,13 +196,19 @@ def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Gra
 def _check_sources(config: ExperimentConfig, builder: GraphBuilder) -> None:
     """Raises InputError with every data set and evaluation whose files or sets are missing or broken, a line each."""
     conditions, seed = config.wanted_conditions, config.seeds[0]
-    used = dict.fromkeys(name for one in conditions.values() for stage in one.stages for name in stage.data_names)
+    needed = {part for name in conditions for part in config.parts.all_of(Part("condition", name))}
+    used = [Part("data", name) for name in config.data if Part("data", name) in needed]
     problems: dict[str, None] = {}
-    for name in used:
+    broken: set[Part] = set()
+    # A set that a model writes comes after those that the model is trained on.
+    for part in sorted(used, key=lambda one: len(config.parts.all_of(one))):
+        if broken & config.parts.all_of(part):
+            continue
         try:
-            builder.data(name, seed)
+            builder.data(part.name, seed)
         except InputError as error:
-            problems[f"data {name!r}: {error}"] = None
+            broken.add(part)
+            problems[f"{part}: {error}"] = None
     asked = config.base_condition or (None if problems else next(iter(conditions)))
     if asked is not None:  # a condition that can be built
         for name, spec in config.wanted_evaluations.items():

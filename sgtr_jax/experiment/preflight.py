@@ -23,6 +23,7 @@ from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import by_judge
 from sgtr_jax.experiment.evaluation_node import EvaluationNode
+from sgtr_jax.experiment.layers_named import layer_problems
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.answers import Answers
@@ -47,7 +48,7 @@ def check_ready(config: ExperimentConfig, missing: Sequence[Node]) -> None:
 
 
 def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[Problem]:
-    """Problems that are seen without fetching anything: keys, packages, prices, names."""
+    """Problems that are seen without fetching anything: keys, packages, prices, names, layers."""
     found: list[Problem] = []
     if config.published is not None and config.published not in (known := published_numbers()["models"]):
         found.append(InputError(f"published {config.published!r}: {nearest(config.published, known)}"))
@@ -55,6 +56,8 @@ def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[
         found += api_problems("model", config.model, config.api.base_url)
     if any(isinstance(node, AdapterNode) for node in missing):
         found += _problems(partial(check_log, config.finetuning.log))
+    if config.api_model is None:
+        found += layer_problems(config, missing)
     for judge in by_judge(missing):
         found += judge_problems(judge)
     asked = [(node.facts, node.arguments) for node in missing if isinstance(node, EvaluationNode | Answers)]

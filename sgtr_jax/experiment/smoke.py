@@ -21,6 +21,7 @@ from sgtr_jax.experiment.conditions import Condition
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.data_node import DataConfig
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig
+from sgtr_jax.experiment.made_from import Part
 from sgtr_jax.experiment.nodes.records import RecordsConfig
 from sgtr_jax.experiment.nodes.summaries import SummariesConfig
 from sgtr_jax.experiment.nodes.task_evaluation import TaskConfig
@@ -55,7 +56,7 @@ def write_smoke(path: Path, overrides: Sequence[str]) -> Smoke:
     files = folder / "smoke"
     texts, left_out = _texts(config)
     conditions = {
-        name: one for name, one in config.wanted_conditions.items() if not _needs(one, config) & set(left_out)
+        name: one for name, one in config.wanted_conditions.items() if not _needs(name, config) & set(left_out)
     }
     for name in [name for name, one in conditions.items() if one.start is not None]:
         del conditions[name]
@@ -94,17 +95,9 @@ def _check_asked(name: str, spec: EvaluationConfig, config: ExperimentConfig) ->
         spec.articles.read()
 
 
-def _needs(condition: Condition, config: ExperimentConfig) -> set[str]:
-    """Every data set that a condition is made from, those of other conditions that write for it too."""
-    found, todo = set(), [used for stage in condition.stages for used in stage.data_names]
-    while todo:
-        name = todo.pop()
-        found.add(name)
-        writer = config.data[name].condition_needed()
-        if writer is not None:
-            stages = config.conditions[writer].stages
-            todo += [used for stage in stages for used in stage.data_names if used not in found]
-    return found
+def _needs(name: str, config: ExperimentConfig) -> set[str]:
+    """Every data set that a condition is made from, those of conditions and directions that it needs too."""
+    return {part.name for part in config.parts.all_of(Part("condition", name)) if part.what == "data"}
 
 
 def _covering(conditions: Mapping[str, Condition]) -> list[str]:
@@ -223,7 +216,7 @@ def _texts(config: ExperimentConfig) -> tuple[list[Record], dict[str, str]]:
     """Some texts of each data set, for a tokenizer, and the sets that cannot be had, with the reason."""
     texts: list[Record] = []
     left_out: dict[str, str] = {}
-    used = set().union(*(_needs(one, config) for one in config.wanted_conditions.values()))
+    used = set().union(*(_needs(name, config) for name in config.wanted_conditions))
     for name, data in config.data.items():
         try:
             texts += _texts_of(data) if name in used else []

@@ -86,6 +86,8 @@ class StageDefences(Config):
 
         Raises ValueError where two of them cannot be combined.
         """
+        if not self.defences:  # every stage of a study is asked
+            return config
         changes: dict[str, Config] = {}
         if self.kl is not None:
             changes["kl"] = KL(weight=self.kl.weight, expectation=self.kl.expectation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def export_as_adapter(checkpoint: str, base: str, rank: int, out: Path, leave_ou
         save_adapter(temporary, Adapter(params, jnp.float32(1)), config, specs[1], base)
         made = {"checkpoint": checkpoint, "base": base, "rank": rank}
         write_json(temporary / "as_adapter.json", {**made, **found.to_json()})
-    shares = ", ".join(f"{name} {math.sqrt(kept / whole):.2%}" for name, (whole, kept) in found.squares.items())
+    shares = ", ".join(f"{name} {share:.2%}" for name, share in found.by_projection.items())
     rest = f"; {len(found.left_out)} tensors that differ are left out (as_adapter.json)" if found.left_out else ""
     return f"PEFT adapter of rank {rank} on {base}; of the difference's norm it keeps {found.kept:.2%} ({shares}){rest}"
 

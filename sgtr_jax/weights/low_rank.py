@@ -44,11 +44,16 @@ class Extracted:
         whole, kept = (sum(both[i] for both in self.squares.values()) for i in (0, 1))
         return math.sqrt(kept / whole)
 
+    @property
+    def by_projection(self) -> dict[str, float]:
+        """The share of the difference's norm in each projection that differs."""
+        return {name: math.sqrt(kept / whole) for name, (whole, kept) in self.squares.items()}
+
     def to_json(self) -> JsonObject:
         """The shares of the norm, as they are written beside the adapter."""
         return {
             "share_of_norm_kept": self.kept,
-            "by_projection": {name: math.sqrt(kept / whole) for name, (whole, kept) in self.squares.items()},
+            "by_projection": dict(self.by_projection),
             "left_out": dict(self.left_out),
         }
 
@@ -158,7 +163,6 @@ def _difference(tuned: StoredTensor, base: StoredTensor) -> np.ndarray:
     if tuned.shape != base.shape:
         shapes = f"has shape {list(tuned.shape)}, the base's {list(base.shape)}"
         raise InputError(f"{tuned.file}: tensor {tuned.name!r} {shapes}")
-
     difference = tuned.read().astype(np.float32) - base.read().astype(np.float32)
     if not np.isfinite(difference).all():
         raise InputError(f"{tuned.file}: tensor {tuned.name!r}, or the base's, holds NaN or infinite values")

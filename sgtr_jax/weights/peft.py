@@ -58,7 +58,7 @@ def check_trainable(folder: Path) -> None:
     on: dict[str, set[int]] = {}
     for module in modules:
         on.setdefault(module.rpartition(".")[2], set()).add(_layer_of(module))
-    if config.rank_pattern or config.alpha_pattern or any(layers != next(iter(on.values())) for layers in on.values()):
+    if config.rank_pattern or config.alpha_pattern or len(set(map(frozenset, on.values()))) > 1:
         raise InputError(
             f"{config.where}: the modules differ in rank, scale or layers, so training cannot start from this adapter; "
             "it can be a frozen one (--adapter)"

@@ -34,7 +34,7 @@ from sgtr_jax.experiment.node import Settings
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.files import write_json, write_jsonl
-from sgtr_jax.fingerprint import file_fingerprint
+from sgtr_jax.fingerprint import file_fingerprint, folder_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ class HubData(RecordsConfig):
     rows: PositiveInt | None = None  # Only the first so many rows are used. null: all of them.
 
     def content(self) -> dict[str, Json]:
-        """See `RecordsConfig`: what is asked for. What came is in the artifact."""
-        return {}
+        """See `RecordsConfig`: of a folder what it holds, of a set on the hub nothing. What came is in the artifact."""
+        return {"fingerprint": folder_fingerprint(Path(self.name))} if Path(self.name).is_dir() else {}
 
     def read(self) -> tuple[list[Record], None]:
         """See `RecordsConfig`."""
