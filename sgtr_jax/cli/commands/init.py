@@ -36,7 +36,7 @@ def add_to(commands: Commands) -> None:
         choices=names(),
         default="reversal",
         help="reversal: SGTR after a data set; prevention: SGTR before it, or rows mixed in; defences: plain "
-        "training beside six defences; own-eval: questions of your own; api: a model behind OpenAI's API (reversal)",
+        "training beside five defences; own-eval: questions of your own; api: a model behind OpenAI's API (reversal)",
     )
 
 
