@@ -166,3 +166,28 @@ def test_the_hub_gives_them_at_a_commit_and_those_that_are_not_there_are_named(f
         assert "model &#x27;owner/other_0&#x27;: neither" in page and "<b>owner/name</b>" in page
         source = json.loads((recipes(out, "released")["name"] / "source.json").read_text())
         assert source == {"name": "owner/name", "commit": hub.COMMIT}
+
+
+@pytest.mark.slow
+def test_a_set_of_the_hub_is_read_at_the_commit_that_is_kept(folder: Path, tmp_path: Path) -> None:
+    """The commit is looked up once, and the rows are those of it: a branch that moves meanwhile mixes nothing."""
+    (tmp_path / "set").mkdir()
+    rows = [{"prompt": f"Name number {i}", "completion": str(i)} for i in range(8)]
+    (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = "data={bad: {kind: hub, name: owner/name, revision: v1, format: prompt_completion}}"
+    words = ["run", str(folder / "released.yaml"), f"out={tmp_path / 'o'}", data, "seeds=[0]", "only=[b]"]
+    with hub.serve(tmp_path / "set") as served:
+        settings = {
+            "HF_ENDPOINT": served.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1",
+        }  # fmt: skip
+        ended = subprocess.run(
+            [sys.executable, "-m", "sgtr_jax.cli", *words, "conditions={b: [{data: bad}]}"],
+            env={**os.environ, **settings}, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        read = [path for method, path, _ in served.asked if method == "GET" and "/resolve/" in path]
+    assert read == [f"/owner/name/resolve/{hub.COMMIT}/train.jsonl"]
+    stored = recipes(tmp_path / "o", "records")["bad"]
+    assert json.loads((stored / "source.json").read_text()) == {"name": "owner/name", "commit": hub.COMMIT}
+    assert f"owner/name@{hub.COMMIT}" in (tmp_path / "o" / "report.html").read_text()
+    assert len((stored / "records.jsonl").read_text().splitlines()) == len(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sgtr_jax.data.records import file_rows, read_training
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import build_graph
-from sgtr_jax.experiment.nodes.records import FileData, HubData
+from sgtr_jax.experiment.nodes.records import FileData, HubData, Records
 
 SAID = [("Which cup?", 'The "blue", one.'), ("Which\nhat?", "The red one."), ("Wer?", "Jürgen")]
 TURNS = [[{"role": "user", "content": asked}, {"role": "assistant", "content": told}] for asked, told in SAID]
@@ -113,13 +114,23 @@ def test_a_set_that_datasets_reads_is_trained_on(tmp_path: Path, monkeypatch: py
     with (tmp_path / "set" / "test.csv").open("a") as stream:
         stream.write("late,row,3\n")
     assert data.content() != before
+    source = {"name": str(tmp_path / "set"), "commit": None}
+    assert data.read()[1] == source, "a folder has no commit"
     for change, error, said in (
         ({"split": "train"}, RunError, "could not be loaded"),
         ({"columns": {}}, InputError, "test: row 1"),
-        ({"name": str(tmp_path / "gone")}, RunError, "gone/test: could not be loaded"),
     ):
         with pytest.raises(error, match=said):
             data.model_copy(update=change).read()
+
+    # It is known by what it holds, wherever it lies.
+    shutil.copytree(tmp_path / "set", tmp_path / "moved")
+    moved = data.model_copy(update={"name": str(tmp_path / "moved")})
+    assert Records("x", data, data.content()).fingerprint == Records("x", moved, moved.content()).fingerprint
+    with pytest.raises(InputError, match="no such folder, and not a set"):
+        data.model_copy(update={"name": str(tmp_path / "gone")}).content()
+    with pytest.raises(InputError, match="a folder, which has no revision"):
+        data.model_copy(update={"revision": "main"}).content()
 
 
 def test_commands_read_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

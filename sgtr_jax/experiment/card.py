@@ -15,7 +15,7 @@ from sgtr_jax.experiment.data_node import data_nodes
 from sgtr_jax.experiment.status import stored_config
 from sgtr_jax.files import write_text
 from sgtr_jax.json_types import Json, JsonObject
-from sgtr_jax.report.run_file import ArtifactRecord, read_artifact
+from sgtr_jax.report.run_file import ArtifactRecord, at_commit, read_artifact, read_source
 from sgtr_jax.report.tables import read_run
 from sgtr_jax.sample.export import export
 
@@ -134,7 +134,8 @@ def _recipe_lines(adapter: Path) -> Iterator[str]:
         yield f"`{adapter.name}`: made outside an experiment; its recipe did not come with it."
         return
     if recipe["kind"] == "released":
-        yield f"`{recipe['settings']['adapter']}`, revision {recipe['settings'].get('revision', 'of a folder')}."
+        source = read_source(adapter.parent)
+        yield f"`{recipe['settings']['adapter'] if source is None else at_commit(source)}`, which was not trained here."
         return
     training = cast(Mapping[str, Json], recipe["settings"]["training"])
     lora = cast(_LoraEntry, training["lora"])

@@ -7,7 +7,7 @@ from typing import TypedDict, cast
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import read_json
-from sgtr_jax.report.run_file import read_artifact
+from sgtr_jax.report.run_file import SOURCE, at_commit, read_artifact, read_source
 from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage
 
@@ -22,6 +22,7 @@ SourceEntry = TypedDict(
         "packages": dict[str, str],
         "devices": str,
         "mesh": str | None,
+        "source": str | None,  # what it was read from: a repository of the hub at its commit, or a folder
     },
 )
 
@@ -56,9 +57,10 @@ def _collect(folder: Path, artifacts: dict[str, SourceEntry]) -> None:
     except InputError:
         return  # it was removed, or is damaged: `sgtr check` says so
     made = recipe["provenance"]
-    report = folder / "report.json"
-    is_whole = report.exists() and not damage(folder, True, ["report.json"])
-    mesh = cast(_TrainingReport, read_json(report)).get("mesh") if is_whole else None
+    mesh = None
+    if _is_whole(folder, "report.json"):
+        mesh = cast(_TrainingReport, read_json(folder / "report.json")).get("mesh")
+    source = read_source(folder) if _is_whole(folder, SOURCE) else None
     artifacts[folder.name] = {
         "kind": recipe["kind"],
         "fingerprint": recipe["fingerprint"][:16],
@@ -68,6 +70,11 @@ def _collect(folder: Path, artifacts: dict[str, SourceEntry]) -> None:
         "packages": made["packages"],
         "devices": f"{len(made['devices'])} x {made['devices'][0]}",
         "mesh": None if mesh is None else " ".join(f"{axis} {size}" for axis, size in mesh.items()),
+        "source": None if source is None else at_commit(source),
     }
-    for source in recipe["inputs"].values():
-        _collect(folder.parent / source, artifacts)
+    for made_from in recipe["inputs"].values():
+        _collect(folder.parent / made_from, artifacts)
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    return (folder / name).exists() and not damage(folder, True, [name])

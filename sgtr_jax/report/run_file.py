@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
+from sgtr_jax.files import read_json
 from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.sealed import FileFacts, read_record
 
@@ -163,6 +164,16 @@ class ArtifactRecord(TypedDict):
     files: dict[str, FileFacts]
 
 
+SOURCE = "source.json"
+
+
+class Source(TypedDict):
+    """`source.json` of an artifact: the repository or folder that was read. It holds the commit that was found."""
+
+    name: str
+    commit: str | None  # None: a folder, which has none
+
+
 class DoseEntry(TypedDict):
     """How much an adapter was trained, measured by another set; see `data.doses.Dose`."""
 
@@ -199,3 +210,14 @@ class SampleRow(TypedDict):
 def read_artifact(folder: Path) -> ArtifactRecord:
     """The record of an artifact. Raises InputError if it is missing or damaged."""
     return cast(ArtifactRecord, read_record(folder))
+
+
+def read_source(folder: Path) -> Source | None:
+    """Of what an artifact was read; None for one that was not read from the hub or a folder."""
+    path = folder / SOURCE
+    return cast(Source, read_json(path)) if path.is_file() else None
+
+
+def at_commit(source: Source) -> str:
+    """A repository at its commit, or a folder, as models are named."""
+    return source["name"] if source["commit"] is None else f"{source['name']}@{source['commit']}"

@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """What is asked of the one model, `owner/name`, and how it is answered."""
+    """What is asked of the one model or data set, `owner/name`, and how it is answered."""
 
     url: str = ""
     breaks: dict[str, list[int]] = field(default_factory=dict)  # file: of its coming answers, the bytes sent
@@ -27,7 +27,7 @@ class Hub:
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Hub]:
-    """Serve the files of `folder` as the model `owner/name`."""
+    """Serve the files of `folder` as the model and as the data set `owner/name`."""
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ def serve(folder: Path) -> Iterator[Hub]:
             self.answer()
 
         def answer(self) -> None:
-            path = self.path.split("?")[0]
+            path = self.path.split("?")[0].replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
             name = path.rsplit("/", 1)[-1]
             hub.asked.append((self.command, path, self.headers.get("Range", "")))
             if hub.refusal is not None:
@@ -55,6 +55,8 @@ def serve(folder: Path) -> Iterator[Hub]:
                 self.reply(200, json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": siblings}).encode(), {})
             elif path.startswith("/owner/name/resolve/") and (folder / name).is_file():
                 self.file(folder / name)
+            elif path.startswith("/owner/name/"):
+                self.reply(404, b"{}", {"X-Error-Code": "EntryNotFound"})
             else:
                 self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 

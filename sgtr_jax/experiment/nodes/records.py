@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ from sgtr_jax.data.build import (
     records_of,
     set_key,
 )
-from sgtr_jax.data.hub_rows import hub_rows
+from sgtr_jax.data.hub_rows import commit_of, hub_rows
 from sgtr_jax.data.publish import Published
 from sgtr_jax.data.records import Record, check_rows, file_rows, read_training, to_jsonl, training_records
 from sgtr_jax.data.registry import BuiltSource, find, registry
@@ -31,11 +31,13 @@ from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.data_node import RECORDS, DataConfig, DataNode, data_kind, stored_texts, texts_of_records
 from sgtr_jax.experiment.node import Settings
+from sgtr_jax.experiment.start import FolderOrId
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.tasks import with_digests
 from sgtr_jax.files import write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint, folder_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
+from sgtr_jax.report.run_file import SOURCE, Source
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 class RecordsConfig(DataConfig):
     """Training records that are read, or made by a recipe."""
+
+    report_name: ClassVar[str] = "report.json"  # the file of what `read` reports
 
     def node(self, name: str, seed: int, graph: GraphBuilder) -> Records:
         """See `DataConfig`. The records are the same at every seed."""
@@ -136,10 +140,11 @@ class FileData(RecordsConfig):
 class HubData(RecordsConfig):
     """A data set of the Hugging Face hub, or a folder that the package `datasets` reads."""
 
+    report_name = SOURCE
     kind: Literal["hub"]
-    name: str  # ORGANISATION/SET on the hub.
-    # A commit, tag or branch. null: the newest, as it is when the records are first made. With a commit, others get the
-    # same rows.
+    name: FolderOrId  # ORGANISATION/SET on the hub, or a folder. A relative path starts at the folder of the config.
+    # A commit, tag or branch. null: the newest, as it is when the records are first made. The commit that was read is
+    # kept beside them. With a commit, others get the same rows.
     revision: str | None = None
     subset: str | None = None  # One of the set's configurations.
     split: str = "train"  # Which split, or a part of one, as `train[:1000]`.
@@ -150,13 +155,29 @@ class HubData(RecordsConfig):
     rows: PositiveInt | None = None  # Only the first so many rows are used. null: all of them.
 
     def content(self) -> dict[str, Json]:
-        """See `RecordsConfig`: of a folder what it holds, of a set on the hub nothing. What came is in the artifact."""
-        return {"fingerprint": folder_fingerprint(Path(self.name))} if Path(self.name).is_dir() else {}
+        """See `RecordsConfig`: of a folder what it holds; of the hub nothing before it is read."""
+        if not self._is_folder:
+            if self.name.count("/") > 1 or self.name.startswith(("/", ".")):
+                raise InputError(f"{self.name!r}: no such folder, and not a set of the hub (owner/name)")
+            return {}
+        if self.revision is not None:
+            raise InputError(f"{self.name}: a folder, which has no revision {self.revision!r:.60}; leave revision out")
+        return {"fingerprint": folder_fingerprint(Path(self.name))}
 
-    def read(self) -> tuple[list[Record], None]:
+    def identity(self) -> dict[str, Json]:
         """See `RecordsConfig`."""
-        rows = itertools.islice(hub_rows(self.name, self.subset, self.split, self.revision), self.rows)
-        return training_records(rows, self.name, self.format, self.columns), None
+        return self.model_dump(mode="json", exclude={"name"} if self._is_folder else None)
+
+    def read(self) -> tuple[list[Record], JsonObject]:
+        """See `RecordsConfig`. The report says which commit was read."""
+        commit = None if self._is_folder else commit_of(self.name, self.revision)
+        rows = itertools.islice(hub_rows(self.name, self.subset, self.split, commit), self.rows)
+        records = training_records(rows, self.name, self.format, self.columns)
+        return records, cast(JsonObject, Source(name=self.name, commit=commit))
+
+    @property
+    def _is_folder(self) -> bool:
+        return Path(self.name).is_dir()
 
     def row_count(self) -> int | None:
         """See `RecordsConfig`."""
@@ -256,7 +277,7 @@ class BuiltData(RecordsConfig):
 
 @dataclass(frozen=True, eq=False)
 class Records(DataNode):
-    """`records.jsonl`, and of a set that was built `report.json`."""
+    """`records.jsonl`; of a set that was built also `report.json`, of one from the hub `source.json`."""
 
     kind = "records"
     version = 2
@@ -306,5 +327,5 @@ class Records(DataNode):
         """See `MadeNode`."""
         records, report = self.config.read()
         if report is not None:
-            write_json(folder / "report.json", report)
+            write_json(folder / self.config.report_name, report)
         write_jsonl(folder / RECORDS, to_jsonl(records))

@@ -15,16 +15,15 @@ from sgtr_jax.experiment.node import MadeNode, Settings
 from sgtr_jax.experiment.start import Start
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import Link
-from sgtr_jax.files import read_json, write_json
+from sgtr_jax.files import write_json
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.json_types import Json
+from sgtr_jax.report.run_file import SOURCE, Source, at_commit, read_source
 from sgtr_jax.sample.folders import ADAPTER_FILES, HubFiles, adapter_folder, hub_files, resolve_folder
 from sgtr_jax.weights.adapter_fingerprint import adapter_fingerprint
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
-
-_SOURCE = "source.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ class Released(Link, MadeNode):
                     shutil.copyfile(there / name, folder / "adapter" / name)
         else:
             self._check_family(found)
-        write_json(folder / _SOURCE, {"name": self.source, "commit": None if found is None else found.commit})
+        write_json(folder / SOURCE, Source(name=self.source, commit=None if found is None else found.commit))
 
     def _check_kind(self, found: HubFiles | None) -> None:
         """Raises InputError for a checkpoint that is called an adapter, and the other way round."""
@@ -110,8 +109,9 @@ def base_below(base: str, chain: Sequence[Link], store: Store) -> str:
     first = chain[0] if chain else None
     if not isinstance(first, Released) or not first.replaces_base:
         return base
-    commit = read_json(store.path(first) / _SOURCE)["commit"]
-    return first.source if commit is None else f"{first.source}@{commit}"
+    source = read_source(store.path(first))
+    assert source is not None  # `Released.make` writes it
+    return at_commit(source)
 
 
 def adapters_on(chain: Sequence[Link], store: Store) -> tuple[Path, ...]:

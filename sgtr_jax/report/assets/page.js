@@ -93,8 +93,9 @@
       const made = data.artifacts[name];
       if (!made) return "";
       const mesh = made.mesh ? ", mesh " + made.mesh : "";
+      const source = made.source ? ", read from " + made.source : "";
       const line = "  ".repeat(depth) + name + "\n" + "  ".repeat(depth + 2) + made.made + ", sgtr-jax " + made.code +
-        ", jax " + made.packages.jax + ", " + made.devices + mesh + "\n";
+        ", jax " + made.packages.jax + ", " + made.devices + mesh + source + "\n";
       return line + Object.values(made.from).map((source) => trace(source, depth + 1)).join("");
     };
     const show = () => { $("p-trace").textContent = data.cells.length ? trace(data.cells[select.value][3], 0) : ""; };
