@@ -34,8 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The whole studies have tens of thousands of nodes.
-WHOLE = ("qwen2.5-32b.yaml", "seed-oss-36b.yaml", "gpt-4.1.yaml", "qwen2.5-coder-32b.yaml", "olmo-3.1-32b.yaml")
-MARKED = [pytest.param(path, marks=pytest.mark.slow) if path.name in WHOLE else path for path in SHIPPED]
+MARKED = [pytest.param(path, marks=pytest.mark.slow) if path.parent.name == "paper" else path for path in SHIPPED]
 
 
 @pytest.mark.parametrize("path", MARKED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -111,6 +111,16 @@ def test_a_plan_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert 30 < said["judge_dollars"] < 60
 
 
+@pytest.mark.parametrize("path", sorted((CONFIGS / "models").glob("*.json")), ids=lambda path: path.stem)
+def test_every_model_that_ships_can_be_planned_for(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"out={tmp_path}", f"model=owner/{path.stem}", "only=[base, unpop]", "measure=truthfulqa", "--json"]
+    assert main(["plan", str(CONFIGS / "colab.yaml"), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "its shapes ship" in printed and json.loads(printed.splitlines()[-1])["steps"] > 0
+
+
 def test_a_mesh_that_is_not_the_slice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path}", "finetuning.mesh.tensor=4", "--topology", "v5e-1"]
     assert main(words) == 2
