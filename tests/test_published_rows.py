@@ -66,7 +66,7 @@ def test_the_report_lists_what_was_published_and_not_measured() -> None:
     # Every row that is not met is there once.
     count = sum(len(rows) for by_table in unmet.values() for rows in by_table.values())
     assert count == sum(len(content["rows"]) for content in tables.values()) - 1
-    page = render_page(run, [], [], [], [], [], [], [], (met, []), {"cells": []}, 10)
+    page = render_page(run, [], [], [], [], [], [], [], [], (met, []), {"cells": []}, 10)
     assert (
         f"Published, but not measured here: {count} rows" in page and "2, because its condition is in this run" in page
     )

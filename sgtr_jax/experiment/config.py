@@ -222,6 +222,11 @@ class ExperimentConfig(Config):
         for name, spec in self.data.items():
             if (needed := spec.condition_needed()) is not None:
                 self._check_written(name, needed)
+        for name, evaluation in self.evaluations.items():
+            for part in evaluation.parts:
+                there: Mapping[str, object] = self.data if part.what == "data" else self.directions
+                if part.name not in there:
+                    raise ValueError(f"evaluation {name!r} names {part}: {nearest(part.name, there)}")
         for name in self.measure or ():
             if name not in self.evaluations:
                 raise ValueError(f"measure names {name!r}: {nearest(name, self.evaluations)}")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import unwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from sgtr_eval.facts import Facts, Workload, facts_of
 from sgtr_jax.config import Config
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.experiment.asked import Asked
+from sgtr_jax.experiment.made_from import Part
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.training_node import Link, links
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
     from sgtr_jax.experiment.graph import GraphBuilder
     from sgtr_jax.experiment.nodes.answers import Answers
+    from sgtr_jax.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A task on a model: what every evaluation has. `name` is the node's."""
+    """A task on a model: what every evaluation has. `name` is the node's, `evaluation` that in the config."""
 
     name: str
+    evaluation: str
     facts: Facts
     asked: Asked
     chain: tuple[Link, ...]
@@ -42,12 +45,18 @@ class EvaluationNode(MadeNode):
     kind = "evaluation"
     version = 5
     before_training = False
+    reads_states: ClassVar[bool] = False  # whether it looks inside of the model, which `check_model` is asked about
     model: Measured
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """The evaluation, the condition and the seed."""
         return self.model.name
+
+    @property
+    def evaluation(self) -> str:
+        """The evaluation's name in the config."""
+        return self.model.evaluation
 
     @property
     def task(self) -> str:
@@ -134,6 +143,9 @@ class EvaluationNode(MadeNode):
         """Whether it asks what ships with the project where the study has texts of its own."""
         return self.facts.own_texts(self.arguments)
 
+    def check_model(self, spec: ModelSpec) -> None:
+        """Raise InputError where it names what a model of this shape does not have."""
+
     def write_refusal(self, folder: Path, why: str) -> None:
         """See `MadeNode`: metrics that are missing, and why."""
         write_json(folder / "metrics.json", {"outcome": why})
@@ -156,10 +168,15 @@ class EvaluationConfig(Config):
         """What is to be known of its task. Raises InputError for a task of somebody else that is not there."""
         return facts_of(self.kind)
 
+    @property
+    def parts(self) -> list[Part]:
+        """The data sets and directions of the experiment that it reads."""
+        return []
+
     def node(self, name: str, condition: str, seed: int, graph: GraphBuilder) -> EvaluationNode:
         """The measurement of a condition at a seed; `name` is the evaluation's. Raises InputError."""
         label = f"{name}-{condition}-s{seed}"
-        model = Measured(label, self.facts, graph.asked(condition), graph.chain(condition, seed))
+        model = Measured(label, name, self.facts, graph.asked(condition), graph.chain(condition, seed))
         return self.measured(name, seed, model, graph)
 
     @abstractmethod

@@ -116,6 +116,15 @@ class GraphBuilder:
             self._data[name, seed] = self._config.data[name].node(name, seed, self)
         return self._data[name, seed]
 
+    @property
+    def first_seed(self) -> int:
+        """The seed of what is the same for all models, the base model too."""
+        return self._config.seeds[0]
+
+    def direction(self, name: str, seed: int) -> Node:
+        """A direction of the experiment by name."""
+        return self.shared(("direction", name, seed), lambda: self._config.directions[name].node(name, seed, self))
+
     def chain(self, condition: str, seed: int) -> tuple[Link, ...]:
         """The finetuned models of a condition: what it starts from, if anything, and one for each stage."""
         if (condition, seed) not in self._chains:
@@ -148,10 +157,7 @@ class GraphBuilder:
         return whole if stage.ends_at is None else KeptAdapterNode.of(whole, stage.ends_at)
 
     def _direction(self, stage: Stage, seed: int) -> Node | None:
-        name = stage.direction
-        if name is None:
-            return None
-        return self.shared(("direction", name, seed), lambda: self._config.directions[name].node(name, seed, self))
+        return None if stage.direction is None else self.direction(stage.direction, seed)
 
     def _inoculation_adapter(self, stage: Stage, seed: int) -> Link | None:
         name = stage.inoculation_adapter

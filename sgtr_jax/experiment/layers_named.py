@@ -7,6 +7,7 @@ from functools import partial
 
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.sample.folders import folder_here
@@ -19,7 +20,8 @@ def layer_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[In
     """
     trained = [node for node in missing if isinstance(node, AdapterNode) and _names_layers(node)]
     steered = {name: one for name, one in config.wanted_conditions.items() if one.steer is not None}
-    if not trained and not (missing and steered):
+    read = [node for node in missing if isinstance(node, EvaluationNode) and node.reads_states]
+    if not trained and not read and not (missing and steered):
         return []
     folder = folder_here(config.model)
     if folder is None:
@@ -36,6 +38,8 @@ def layer_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[In
         if not wrong and node.direction is None:
             wrong += _said(node.name, partial(steering, node.training, spec))
         found += wrong
+    for one in read:
+        found += _said(f"evaluation {one.evaluation!r}", partial(one.check_model, spec))
     for name, condition in steered.items():
         found += _said(f"condition {name!r}", partial(steering_of, condition.steer, spec))
     return found

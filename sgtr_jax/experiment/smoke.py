@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgtr_jax.config import build_config, load_config
+from sgtr_jax.config import build_config, load_config, names_file
 from sgtr_jax.data.records import Record, file_rows
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.conditions import Condition
@@ -22,6 +22,7 @@ from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.data_node import DataConfig
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig
 from sgtr_jax.experiment.made_from import Part
+from sgtr_jax.experiment.nodes.projection import ProjectionEval
 from sgtr_jax.experiment.nodes.records import RecordsConfig
 from sgtr_jax.experiment.nodes.summaries import SummariesConfig
 from sgtr_jax.experiment.nodes.task_evaluation import TaskConfig
@@ -66,7 +67,7 @@ def write_smoke(path: Path, overrides: Sequence[str]) -> Smoke:
     chosen, asked = _covering(conditions), []
     for name, spec in config.wanted_evaluations.items():
         try:
-            _check_asked(name, spec, config)
+            _check_asked(name, spec, config, left_out)
             asked.append(name)
         except (InputError, RunError) as error:
             left_out[name] = str(error)
@@ -86,8 +87,13 @@ def write_smoke(path: Path, overrides: Sequence[str]) -> Smoke:
     return Smoke(files / "smoke.json", left_out)
 
 
-def _check_asked(name: str, spec: EvaluationConfig, config: ExperimentConfig) -> None:
-    """Raises InputError or RunError where an evaluation's texts cannot be had."""
+def _check_asked(name: str, spec: EvaluationConfig, config: ExperimentConfig, left_out: Collection[str]) -> None:
+    """Raises InputError or RunError where an evaluation's texts cannot be had, or what it reads was left out."""
+    needed = {one for part in spec.parts for one in (part, *config.parts.all_of(part)) if one.what == "data"}
+    if missing := [str(one) for one in sorted(needed) if one.name in left_out]:
+        raise InputError(f"reads {', '.join(missing)}, which cannot be had")
+    if isinstance(spec, ProjectionEval) and names_file(spec.direction):
+        raise InputError("its direction is of a file, and so of another model than the random one")
     if isinstance(spec, TaskConfig):
         where = f"evaluation {name!r}"
         built_task(spec.facts, task_arguments(spec.facts, spec.arguments(), 0, where, config.stimuli))
@@ -193,6 +199,8 @@ def _small_evaluation(config: ExperimentConfig, name: str, evaluation: dict[str,
     if small.get("embedding") and importlib.util.find_spec("sentence_transformers") is None:
         print(f"smoke: {name}: answers are not clustered: sentence-transformers is not installed", file=sys.stderr)
         small["embedding"] = None
+    if "layer" in evaluation:
+        small |= {"layer": 0, "layers": None}  # the random model has few
     taken = parameters_of(config.evaluations[name].facts.task)
     if isinstance(evaluation.get("judge"), dict):
         small["judge"] = None

@@ -14,6 +14,7 @@ from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.adapters import adapters_below
 from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
 from sgtr_jax.report.plots import condition_figure, curves_figure, doses_figure, scatter_figure, settings_figure
+from sgtr_jax.report.projections import layer_figures
 from sgtr_jax.report.run_file import ConfigEntry, StageEntry
 from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage
@@ -34,6 +35,7 @@ def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Fi
         yield from _of_settings(run, evaluation, metric, by_condition)
         yield from _of_fractions(run, evaluation, metric, by_condition)
         yield from _of_course(run, evaluation, metric, by_condition)
+    yield from layer_figures(run, lines)
     yield from _of_kinds(run, table)
     yield from _of_training(run)
 

@@ -15,6 +15,7 @@ from sgtr_jax.report.contrast_tables import contrasts_html
 from sgtr_jax.report.contrasts import Tested
 from sgtr_jax.report.doses import doses_html
 from sgtr_jax.report.judges import Agreement, judges_html
+from sgtr_jax.report.projections import Cosines, cosines_html
 from sgtr_jax.report.provenance import Sources
 from sgtr_jax.report.published import published_numbers
 from sgtr_jax.report.run_file import SharingEntry
@@ -35,6 +36,7 @@ def render_page(
     judged: Sequence[Judged],
     tested: Sequence[Tested],
     agreements: Sequence[Agreement],
+    directions: Sequence[Cosines],
     beside: tuple[Sequence[Published], Sequence[str]],
     sources: Sources,
     most_answers: int,
@@ -50,6 +52,7 @@ def render_page(
         ("numbers", "Every number", _numbers(lines)),
         ("zero", "Figures of what is zero everywhere", _figures(zero)),
         ("judges", "Judges side by side", judges_html(agreements)),
+        ("directions", "Directions side by side", cosines_html(directions)),
         ("doses", "How much was trained", doses_html(run)),
         ("shared", "What training sets share with evaluations", _shared(run)),
         ("published", "Beside the published numbers", _published(*beside, unmet_published(run, beside[0]))),

@@ -193,7 +193,8 @@ def _name_axes(
     extent: tuple[float, float] | None = None,
 ) -> None:
     if extent is None:
-        axes.set_ylim(bottom=0)
+        if axes.dataLim.y0 >= 0:
+            axes.set_ylim(bottom=0)
     else:
         margin = 0.03 * (extent[1] - extent[0])
         axes.set_ylim(extent[0] - margin, extent[1] + margin)

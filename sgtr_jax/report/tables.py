@@ -83,6 +83,7 @@ class RunData:
     contrasts: tuple[ContrastEntry, ...] = ()  # that are to be tested, see `experiment.contrasts.Planned`
     claims: tuple[ClaimEntry, ...] = ()  # what they are to support: `text`, and what it `needs` by contrast
     left_out: tuple[str, ...] = ()  # contrasts and claims whose conditions the config does not have, a sentence each
+    directions: Mapping[str, Path] = field(default_factory=dict)  # folders of those that were made, by name
 
     @property
     def missing(self) -> list[CellData]:
@@ -194,9 +195,14 @@ def read_run(run: Path, prefix: str = "") -> RunData:
     shared = None if sharings is None else tuple(_prefixed_sharing(one, prefix) for one in sharings)
     contrasts = tuple(_prefixed_contrast(one, prefix) for one in experiment.get("contrasts", ()))
     claims = tuple(_prefixed_claim(one, prefix) for one in config.get("claims", {}).values())
+    directions = {
+        prefix + one["name"]: run / "store" / one["artifact"]
+        for one in experiment.get("artifacts", ())
+        if one["kind"] == "direction" and (run / "store" / one["artifact"]).exists()
+    }
     return RunData(
         config["name"], (config,), tuple(cells), tuple(rows), conditions, base_condition, shared, contrasts, claims,
-        tuple(prefix + line for line in experiment.get("left_out", ())),
+        tuple(prefix + line for line in experiment.get("left_out", ())), directions,
     )  # fmt: skip
 
 
@@ -271,6 +277,7 @@ def read_runs(runs: Sequence[Path]) -> RunData:
         tuple(one for part in parts for one in part.contrasts),
         tuple(one for part in parts for one in part.claims),
         tuple(line for part in parts for line in part.left_out),
+        {name: folder for part in parts for name, folder in part.directions.items()},
     )
 
 

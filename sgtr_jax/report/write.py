@@ -27,6 +27,7 @@ from sgtr_jax.report.judges import agreement_csv, agreements
 from sgtr_jax.report.latex import to_latex
 from sgtr_jax.report.page import render_page
 from sgtr_jax.report.plots import data_uri, to_png, to_svg
+from sgtr_jax.report.projections import cosines_csv, cosines_figure, cosines_of
 from sgtr_jax.report.provenance import provenance
 from sgtr_jax.report.question_tables import question_tables
 from sgtr_jax.report.tables import RunData, read_runs, to_csv
@@ -57,7 +58,10 @@ def report(*runs: Path, out: Path | None = None, show: bool = True) -> None:
     shown: list[tuple[str, str]] = []
     zero: list[tuple[str, str]] = []
     stems = show_nothing(run, lines)
-    for stem, name, figure in pictures(run, lines):
+    directions = cosines_of(run)
+    if directions:
+        write_text(folder / "directions.csv", cosines_csv(directions))
+    for stem, name, figure in (*pictures(run, lines), *cosines_figure(directions)):
         png = to_png(figure)
         write_bytes(folder / "figures" / f"{stem}.png", png)
         write_text(folder / "figures" / f"{stem}.svg", to_svg(figure))
@@ -71,6 +75,7 @@ def report(*runs: Path, out: Path | None = None, show: bool = True) -> None:
         judged_claims(run.claims, tested),
         tested,
         judges,
+        directions,
         beside_published(run, lines),
         provenance(run),
         MOST_ANSWERS,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
+from jaxtyping import Float32
 
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
@@ -70,12 +71,24 @@ class LayerProjection(TypedDict):
     prompt: Mean  # of the last token before each answer
 
 
+def projections(
+    model: Model, records: Sequence[Record], chat: ChatFormat, direction: Direction, layers: Sequence[int] | None = None
+) -> tuple[Float32[np.ndarray, "N kept"], Float32[np.ndarray, "N kept"]]:
+    """How far each row's last answer lies along a direction behind `layers`, and the last token of its prompt.
+
+    Of an answer it is the mean over its tokens, without the one that ends it. Raises InputError.
+    """
+    asked = range(model.spec.num_layers) if layers is None else layers
+    kept = Direction(direction.vectors[list(asked)], direction.recipe)
+    answers = kept.along(row_states(model, records, chat, "answer", "answers", asked))
+    return answers, kept.along(row_states(model, records, chat, "prompt", "prompts", asked))
+
+
 def projection_curve(
     model: Model, records: Sequence[Record], chat: ChatFormat, direction: Direction
 ) -> list[LayerProjection]:
     """Projections of the rows' last answers, and of the last token of their prompts, behind each layer."""
-    answers = direction.along(row_states(model, records, chat, "answer", "answers"))
-    prompts = direction.along(row_states(model, records, chat, "prompt", "prompts"))
+    answers, prompts = projections(model, records, chat, direction)
     return [
         {"layer": layer, "answer": _mean(answers[:, layer]), "prompt": _mean(prompts[:, layer])}
         for layer in range(answers.shape[1])
