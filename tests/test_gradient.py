@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,13 +34,47 @@ FAMILIES = {"qwen2": QWEN, "seed_oss": SEED, "olmo3": OLMO, "gemma3_text": GEMMA
 
 
 @lru_cache
-def family(name: str, accumulate: int) -> tuple[Any, Any, Any, Any]:
+def family(name: str, accumulate: int, dtype: Any) -> tuple[Any, Any, Any]:
     spec = spec_of(FAMILIES[name])
     config = config_of(f"accumulate={accumulate}")
     rng = np.random.default_rng(1)
     adapter = init_adapter(spec, config.lora, jax.random.key(0)).params
-    adapter = jax.tree.map(lambda x: x + 0.05 * rng.standard_normal(x.shape).astype(np.float32), adapter)
-    return spec, random_params(spec), adapter, jax.jit(make_gradient(spec, config, "xla"))
+    adapter = jax.tree.map(lambda x: np.asarray(x + 0.05 * rng.standard_normal(x.shape), dtype), adapter)
+    return random_params(spec, dtype=dtype), adapter, jax.jit(make_gradient(spec, config, "xla"))
+
+
+def drawn(lengths: list[int], seed: int) -> list[Example]:
+    rng = np.random.default_rng(seed)
+    examples = []
+    for i, n in enumerate(lengths):
+        target = rng.random(n) < 0.4
+        target[-1] = True
+        examples.append(Example(f"e{i}", rng.integers(3, 320, n).astype(np.int32), target))
+    return examples
+
+
+def both(name: str, accumulate: int, examples: list[Example], dtype: Any = np.float32) -> tuple[Any, Any]:
+    """Loss terms and gradient of the padded batch, and of the packed one."""
+    base, adapter, gradient = family(name, accumulate, dtype)
+    numbers: Any = (dtype(0.7), np.zeros(2, np.uint32), dtype(1), np.int32(9))
+    constants, key = RunConstants((), *numbers), jax.random.key(0)
+    # A row for every example: rows shorter than the longest are padded.
+    shares = [pack([example], PackedShape(1, PADDED.length, PADDED.loss_positions)).arrays() for example in examples]
+    empty = pack([], PackedShape(1, PADDED.length, PADDED.loss_positions)).arrays()
+    shares += [empty] * (PADDED.rows - len(shares))
+    padded = {part: np.concatenate([share[part] for share in shares]) for part in empty}
+    batches = (
+        {part: value.astype(dtype) if value.dtype == np.float32 else value for part, value in batch.items()}
+        for batch in (padded, pack(examples, PACKED).arrays())
+    )
+    one, other = (gradient(adapter, base, constants, batch, key) for batch in batches)
+    return one, other
+
+
+def distance(one: Any, other: Any) -> float:
+    """How far gradients are apart, as a part of the first one's length."""
+    error = sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+    return float((error / sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(one))) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -46,28 +84,23 @@ def family(name: str, accumulate: int) -> tuple[Any, Any, Any, Any]:
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lengths=st.lists(st.integers(2, LONGEST), min_size=1, max_size=16), seed=st.integers(0, 1000))
 def test_packed_equals_padded(name: str, accumulate: int, lengths: list[int], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    examples = []
-    for i, n in enumerate(lengths):
-        target = rng.random(n) < 0.4
-        target[-1] = True
-        examples.append(Example(f"e{i}", rng.integers(3, 320, n).astype(np.int32), target))
+    examples = drawn(lengths, seed)
     assume(measure(examples, ROW)[0] <= PACKED.rows)
-    _, base, adapter, gradient = family(name, accumulate)
-    numbers: Any = (np.float32(0.7), np.zeros(2, np.uint32), np.float32(1), np.int32(9))
-    constants, key = RunConstants((), *numbers), jax.random.key(0)
-    # A row for every example: rows shorter than the longest are padded.
-    shares = [pack([example], PackedShape(1, PADDED.length, PADDED.loss_positions)).arrays() for example in examples]
-    empty = pack([], PackedShape(1, PADDED.length, PADDED.loss_positions)).arrays()
-    shares += [empty] * (PADDED.rows - len(shares))
-    padded = {part: np.concatenate([share[part] for share in shares]) for part in empty}
-    wanted_terms, wanted = gradient(adapter, base, constants, padded, key)
-    terms, found = gradient(adapter, base, constants, pack(examples, PACKED).arrays(), key)
+    (wanted_terms, wanted), (terms, found) = both(name, accumulate, examples)
     assert float(terms["loss"]) == pytest.approx(float(wanted_terms["loss"]), rel=1e-5)
-    error = sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True))
-    size = sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(wanted))
-    # Gemma's gradients are sums of larger terms: embeddings times the root of their width, norms after every block.
-    assert error**0.5 < (3e-5 if name == "gemma3_text" else 1e-5) * size**0.5
+    # What is left is float32's rounding (see the next test), and Gemma's gradients are sums of larger terms: embeddings
+    # times the root of their width, norms after every block.
+    assert distance(wanted, found) < (3e-5 if name == "gemma3_text" else 1e-5)
+
+
+@pytest.mark.slow
+def test_in_float64_packed_and_padded_agree_to_its_rounding() -> None:
+    """In a process of its own, as the shapes that are checked here say float32."""
+    script = Path(__file__).parent / "support" / "float64_gradients.py"
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found.keys() == FAMILIES.keys() and max(found.values()) < 1e-14, found
 
 
 def test_the_head_of_a_long_row_with_two_targets_needs_no_logits_of_the_row() -> None:
