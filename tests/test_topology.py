@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from sgtr_jax.data.packing import PackedShape
-from sgtr_jax.estimate.communication import collective_bytes
+from sgtr_jax.distributed.compiler_options import OPTIONS, compiler_options
+from sgtr_jax.estimate.communication import collective_bytes, collectives
 from sgtr_jax.estimate.topology import compile_decode, compile_step, topology_mesh
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.models.spec import ModelSpec
@@ -71,3 +75,37 @@ def test_decoding_writes_one_token_of_each_layer_in_place() -> None:
     weights = 2 * sum(a * b for a, b in spec.projections.values()) / tensor
     needed = 2 * table + weights + cache / spec.num_layers
     assert compiled.cost_analysis()["bytes accessed"] <= 1.15 * needed
+
+
+def test_gathers_of_weights_run_beside_products_on_v6e_with_the_options_that_are_set() -> None:
+    """Two products in each of four layers, their weights split over eight chips, as libtpu schedules them."""
+    mesh = topology_mesh("v6e:2x4", (1, 8, 1))
+    layers, hidden, wide = 4, 4096, 16384
+
+    def along(*axes: str | None) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(*axes))
+
+    def block(x: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
+        def layer(x: jax.Array, weights: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            whole_up, whole_down = (jax.lax.with_sharding_constraint(w, along()) for w in weights)
+            return x + jax.nn.silu(x @ whole_up) @ whole_down, None
+
+        return jax.lax.scan(layer, x, (up, down))[0]
+
+    given = [
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding)
+        for shape, sharding in (
+            ((16 * 1024, hidden), along("fsdp")),
+            ((layers, hidden, wide), along(None, "fsdp")),
+            ((layers, wide, hidden), along(None, None, "fsdp")),
+        )
+    ]
+    lowered = jax.jit(block, out_shardings=along("fsdp")).lower(*given)
+    options = compiler_options(list(mesh.devices.flat))
+    assert options == OPTIONS["TPU v6 lite"]
+    # Before the first product of a layer there is nothing beside which its weights could be gathered.
+    for asked, asynchronous in ((None, 0), (options, 1)):
+        found = collectives(lowered.compile(asked))
+        # Each weight is gathered once in each layer, and nothing else moves.
+        assert [(one.kind, one.size, one.times) for one in found] == [("all-gather", 2 * hidden * wide, layers)] * 2
+        assert sum(one.is_asynchronous for one in found) == asynchronous

@@ -3,9 +3,9 @@
 Every line is a program compiled by libtpu for a slice that need not exist. Memory and bytes between chips are the
 compiler's; times are arithmetic on the chips' published peaks, with the links of a chip at the corner of its slice.
 Nothing of it ran on a TPU. A step takes the longest of its three times where what moves between chips does so while
-they compute, and the sum of computing and moving where it does not. Programs are compiled with the defaults of libtpu
-0.0.42. In the one step that was looked at (Qwen2.5-32B on v6e-8, 4 of its 64 layers) every gather of a layer's weights
-is synchronous: there the second number is the one to expect.
+they compute, and the sum of computing and moving where it does not. Which of the two a program deserves stands in its
+schedule (docs/performance.md, "What chips wait for"). The table was made with the defaults of libtpu 0.0.42; training
+steps on v6e are since compiled with options under which gathers of weights are asynchronous.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes that a compiled program moves between chips, counted in its HLO text."""
+"""What a compiled program moves between chips, and which of it runs while they compute, read in its HLO text."""
 
 from __future__ import annotations
 
@@ -16,42 +16,72 @@ _CALLS = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?%?([\w.\-]+
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 _KNOWN_TRIPS = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+# Where libtpu spreads a collective over fusions that compute, the fusion that begins it ends with this call.
+_BEGINS = 'custom_call_target="AsyncCollectiveStart"'
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A collective of a program's schedule: its kind, bytes of its result, and how often it runs in one execution.
+
+    An asynchronous one begins in one instruction and ends in another, and chips compute between the two. All chips
+    wait for one that is not.
+    """
+
+    kind: str
+    size: int
+    times: int
+    is_asynchronous: bool
+
+    @property
+    def moved(self) -> int:
+        """Bytes in one execution of the program."""
+        return self.size * self.times
 
 
 @dataclass
 class _Computation:
-    own: list[tuple[str, str, int]] = field(default_factory=list)  # (kind, channel, bytes) of its collectives
+    # (kind, channel, bytes, whether it only begins here) of its collectives
+    own: list[tuple[str, str, int, bool]] = field(default_factory=list)
     # (computation, its loop's condition, how often the compiler says it runs)
     called: list[tuple[str, str | None, int | None]] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)  # constants in it
     counts_up: bool = False  # whether it asks if a counter is below a constant
+    begins: bool = False  # whether it is a fusion that begins an asynchronous collective
 
 
-def collective_bytes(compiled: Compiled) -> dict[str, int]:
-    """Bytes of the results of all collectives in one execution, by kind; loop bodies times their trip count.
+def collectives(compiled: Compiled) -> list[Collective]:
+    """All collectives of one execution; those in loop bodies run as often as the loop.
 
     The compiler spreads one asynchronous collective over several instructions of the same channel, some of them in
     inner loops beside which it runs: it is counted once, as often as the outermost of them. Raises ValueError for a
     collective in a loop of unknown length.
     """
     computations, entry = _parse(compiled.as_text() or "")
-    found: dict[tuple[str, str], tuple[int, int]] = {}  # (kind, channel): (bytes, times)
+    found: dict[tuple[str, str], Collective] = {}  # by kind and channel
 
     def walk(name: str, times: int) -> None:
-        for kind, channel, size in computations[name].own:
+        computation = computations[name]
+        for kind, channel, size, is_start in computation.own:
             if times < 0:
                 raise ValueError(f"{name}: a {kind} in a loop of unknown length")
-            bytes_before, times_before = found.get((kind, channel), (0, times))
-            found[kind, channel] = (max(size, bytes_before), min(times, times_before))
-        for called, condition, known in computations[name].called:
+            before = found.get((kind, channel), Collective(kind, 0, times, False))
+            begins = before.is_asynchronous or is_start or computation.begins
+            found[kind, channel] = Collective(kind, max(size, before.size), min(times, before.times), begins)
+        for called, condition, known in computation.called:
             trips = 1 if condition is None else known if known is not None else _trips(computations[condition])
             if called in computations:
                 walk(called, -1 if times < 0 or trips < 0 else times * trips)
 
     walk(entry, 1)
+    return list(found.values())
+
+
+def collective_bytes(compiled: Compiled) -> dict[str, int]:
+    """Bytes of the results of all collectives in one execution, by kind. Raises ValueError as `collectives` does."""
     totals: dict[str, int] = {}
-    for (kind, _), (size, times) in found.items():
-        totals[kind] = totals.get(kind, 0) + size * times
+    for one in collectives(compiled):
+        totals[one.kind] = totals.get(one.kind, 0) + one.moved
     return totals
 
 
@@ -70,8 +100,10 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
         kind = operation.removesuffix("-start")
         if kind in _KINDS:
             channel = _CHANNEL.search(rest)
-            size = _result_bytes(result, operation.endswith("-start"))
-            current.own.append((kind, channel.group(1) if channel else f"line {number}", size))
+            is_start = operation.endswith("-start")
+            where = channel.group(1) if channel else f"line {number}"
+            current.own.append((kind, where, _result_bytes(result, is_start), is_start))
+        current.begins |= _BEGINS in rest
         if operation == "constant" and re.match(r"[su]32\[\]", result):
             current.limits.append(int(rest.split(")")[0]))
         current.counts_up |= operation == "compare" and "direction=LT" in rest

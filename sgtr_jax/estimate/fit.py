@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jax.stages import Compiled
 
 from sgtr_jax.data.packing import PackedShape
-from sgtr_jax.estimate.communication import collective_bytes
+from sgtr_jax.estimate.communication import collectives
 from sgtr_jax.estimate.slices import Chip
 from sgtr_jax.estimate.topology import compile_step
 from sgtr_jax.models.spec import ModelSpec
@@ -39,6 +39,7 @@ class Fit:
     memory_ms: float
     link_ms: float
     moved_gb: float = math.nan  # between chips, for each of them
+    exposed_ms: float = math.nan  # of `link_ms`, in which chips wait, as the program is scheduled
 
     @property
     def bound_ms(self) -> float:
@@ -47,8 +48,13 @@ class Fit:
 
     @property
     def serial_ms(self) -> float:
-        """The same where chips wait for what moves between them."""
+        """The same where chips wait for all that moves between them."""
         return max(self.compute_ms, self.memory_ms) + self.link_ms
+
+    @property
+    def scheduled_ms(self) -> float:
+        """The same as the compiler scheduled it: chips wait for some of what moves, and compute during the rest."""
+        return self.exposed_ms + max(self.compute_ms, self.memory_ms, self.link_ms - self.exposed_ms)
 
     @property
     def bound_by(self) -> str:
@@ -84,11 +90,14 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
     if compiled is None:
         return Fit(mesh, shape, False, why, math.nan, limit, compute, memory, math.nan)
     peak = peak_gb(compiled)
-    moved = sum(collective_bytes(compiled).values()) if devices.size > 1 else 0
+    all_moved = collectives(compiled) if devices.size > 1 else []
+    moved = sum(one.moved for one in all_moved)
+    waited_for = sum(one.moved for one in all_moved if not one.is_asynchronous)
     # Of what a collective gives, a chip has its own part already: a half or less, in the smallest group there is.
     smallest = min((side for side in mesh if side > 1), default=1)
     link = 1e3 * moved * (1 - 1 / smallest) / (chip.link_gb_s * 1e9)
-    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9)
+    exposed = link * waited_for / moved if moved else 0.0
+    return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9, exposed)
 
 
 def compiled_or_why(compile_: Callable[[], Compiled], limit_gb: float) -> tuple[Compiled | None, str]:

@@ -67,7 +67,7 @@ def compile_step(spec: ModelSpec, config: TrainConfig, mesh: Mesh, runs: int, sh
     layout = layer_layout(mesh, TRAINING)
     base = placed(abstract_params(spec, jnp.dtype(config.dtype), config.base_dtype == "int8", layout), 0)
     batch = abstract_batch(runs, shape, mesh)
-    return programs.lower(batched(one), base, batched(RunConstants((), *numbers)), batch).compile()
+    return programs.compile(batched(one), base, batched(RunConstants((), *numbers)), batch)
 
 
 def compile_decode(

@@ -31,8 +31,8 @@ class Candidate:
 
     @property
     def ms_per_run(self) -> float:
-        """Bound of a step, shared by the runs that take it together. Without known peaks: bytes moved."""
-        return self.fit.bound_ms / self.runs
+        """A step as scheduled, shared by the runs that take it together. Without known peaks: bytes moved."""
+        return self.fit.scheduled_ms / self.runs
 
     def to_json(self) -> JsonObject:
         """For report.json and people."""
@@ -40,7 +40,7 @@ class Candidate:
         if not self.fit.fits:
             return {**found, "why": self.fit.why}
         known = not math.isinf(self.fit.limit_gb)
-        bound: JsonObject = {"bound_ms_per_run": self.ms_per_run, "bound_by": self.fit.bound_by} if known else {}
+        bound: JsonObject = {"scheduled_ms_per_run": self.ms_per_run, "bound_by": self.fit.bound_by} if known else {}
         return {**found, "peak_gb": self.fit.peak_gb, "gb_moved": self.fit.moved_gb, **bound}
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.stages import Compiled, Lowered
+from jax.stages import Compiled
 
 from sgtr_jax.arrays import Params
 from sgtr_jax.data.packing import PackedShape
+from sgtr_jax.distributed.compiler_options import compiler_options
 from sgtr_jax.distributed.memory import peak_bytes, usable_memory
 from sgtr_jax.distributed.mesh import TRAINING, data_sharding, data_size, shardings
 from sgtr_jax.models.attention import AttentionKind
@@ -75,8 +76,7 @@ class Programs:
         """The step for `runs` runs packed into `shape`, for arrays (or their shapes and shardings) like these."""
         if (runs, shape) not in self._compiled:
             started = time.monotonic()
-            lowered = self.lower(state, base, constants, self._batch(runs, shape))
-            self._compiled[runs, shape] = lowered.compile()
+            self._compiled[runs, shape] = self.compile(state, base, constants, self._batch(runs, shape))
             self.compile_seconds += time.monotonic() - started
         return self._compiled[runs, shape]
 
@@ -86,12 +86,16 @@ class Programs:
             batch |= {own_rows(name) + key: x for key, x in abstract_batch(runs, fixed, self.mesh).items()}
         return batch
 
-    def lower(self, state: TrainState, base: Params | None, constants: RunConstants, batch: AbstractBatch) -> Lowered:
-        """The step traced and lowered for these arguments; compiling it needs no device of the mesh to exist."""
+    def compile(
+        self, state: TrainState, base: Params | None, constants: RunConstants, batch: AbstractBatch
+    ) -> Compiled:
+        """The step compiled for these arguments, with the options for the mesh's devices, which need not exist."""
         # The state must come back as it went in, or the next call would not accept it.
         out = (state_shardings(state, self.mesh), NamedSharding(self.mesh, PartitionSpec()))
+        step = jax.jit(self._step, donate_argnums=0, out_shardings=out)
         with jax.set_mesh(self.mesh):
-            return jax.jit(self._step, donate_argnums=0, out_shardings=out).lower(state, base, constants, batch)
+            lowered = step.lower(state, base, constants, batch)
+            return lowered.compile(compiler_options(list(self.mesh.devices.flat)) or None)
 
     def fits(
         self, runs: int, shape: PackedShape, state: TrainState, base: Params | None, constants: RunConstants

@@ -17,6 +17,7 @@ from sgtr_jax.errors import InputError
 
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "inspect-ai")
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
+_COMPILER_VARIABLES = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
 _SMALLEST_DISK_GB = 20
 
 # What was found, and what to do if it is a problem.
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     checks: dict[str, Callable[[], Finding]] = {
         "python": _python, "packages": _packages, "jax and jaxlib": _matching, "devices": _devices,
         "product and sum on every device": _compute, "speed of a device": _speed, "attention": _attention,
+        "compiler options": _options,
         "memory": _memory, "disk": _disk, "keys": _keys,
         "Hugging Face hub": _hub,
     }  # fmt: skip
@@ -162,6 +164,16 @@ def _attention() -> Finding:
     slow = jax.default_backend() == "gpu" and kind != "flash"
     fix = f"flash attention cannot be used: {flash_problem()}; pip install 'sgtr-jax[cuda12]' or [cuda13]"
     return kind, fix if slow else None
+
+
+def _options() -> Finding:
+    import jax
+
+    from sgtr_jax.distributed.compiler_options import compiler_options
+
+    found = " ".join(f"{name}={value}" for name, value in compiler_options(jax.devices()).items())
+    given = "".join(f"; {name}: {os.environ[name]}" for name in _COMPILER_VARIABLES if os.environ.get(name))
+    return f"for training steps: {found or 'none'}{given}", None
 
 
 def _memory() -> Finding:
