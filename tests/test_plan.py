@@ -121,6 +121,32 @@ def test_every_model_that_ships_can_be_planned_for(
     assert "its shapes ship" in printed and json.loads(printed.splitlines()[-1])["steps"] > 0
 
 
+@pytest.mark.parametrize(
+    ("hours", "says"),
+    [(None, "does not fit the slice"), (161.0, "takes 10.1 hours at least, and 10 are allowed"), (160.0, "")],
+)
+def test_a_plan_of_more_hours_than_allowed_is_refused(
+    hours: float | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sgtr_jax.experiment import slice_estimate
+
+    def estimated(*_: object) -> slice_estimate.OnSlice:
+        fits = hours is not None
+        return slice_estimate.OnSlice(
+            find_slice("v5e-16"), None, 1, fits, hours or 0.0, (1, 16, 1), fits, 0.0, 1.0
+        )  # fmt: skip
+
+    monkeypatch.setattr(slice_estimate, "on_slice", estimated)
+    words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path}", "--topology", "v5e-16", "--max-hours", "10"]
+    assert main(words) == (2 if says else 0)
+    assert says in capsys.readouterr().err
+
+
+def test_hours_are_those_of_a_slice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path}", "--max-hours", "1"]) == 2
+    assert "--topology" in capsys.readouterr().err
+
+
 def test_a_mesh_that_is_not_the_slice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path}", "finetuning.mesh.tensor=4", "--topology", "v5e-1"]
     assert main(words) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -261,36 +262,96 @@ def test_cluster_files_are_what_their_tools_read() -> None:
     assert through is not None and without_protocols(through.to_dict()) == jobset[0]
 
 
+def words_of_sgtr(command: list[str]) -> list[str]:
+    """What `sgtr` is told in a command, without where its run folder is."""
+    return [word for word in command[command.index("run") :] if not word.startswith("out=")]
+
+
+def jobset_pod() -> dict[str, Any]:
+    jobset = yaml.safe_load((TPU / "cluster" / "jobset.yaml").read_text())
+    pod: dict[str, Any] = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    return pod
+
+
 def shipped_commands() -> dict[str, list[str]]:
-    """The command of `sgtr` in every file that starts one, without where its run folder is."""
+    """The command of `sgtr` in every file that plans or starts one."""
     settings = (TPU / "settings.example.sh").read_text()
     (words,) = re.findall(r'"\$\{COMMAND:=(.+)\}"', settings)
     sky = yaml.safe_load((TPU / "cluster" / "skypilot.yaml").read_text())
-    jobset = yaml.safe_load((TPU / "cluster" / "jobset.yaml").read_text())
-    pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
-    found = {"settings": words.split(), "skypilot": sky["envs"]["COMMAND"].split()}
-    found["jobset"] = [word for word in pod["containers"][0]["command"][1:] if not word.startswith("out=")]
-    return found
+    pod = jobset_pod()
+    return {
+        "settings": words.split(),
+        "skypilot": sky["envs"]["COMMAND"].split(),
+        "jobset": words_of_sgtr(pod["containers"][0]["command"]),
+        "jobset's plan": words_of_sgtr(pod["initContainers"][0]["command"]),
+    }
 
 
-@pytest.mark.parametrize(
-    ("hours", "code", "says"),
-    [("79", 0, "takes 4.9 hours at least"), ("1040", 2, "OVER_HOURS=yes"), ("null", 2, "does not fit")],
-)
-def test_a_plan_beyond_the_hours_is_refused(machine: Any, hours: str, code: int, says: str) -> None:
-    one = machine({"OVER_HOURS": "no"})
-    folder = one.folder / "bin"
+def stand_in_for_sgtr(folder: Path, code: int) -> str:
+    """A `sgtr` that notes what it is asked and ends with a code; returns the folder for PATH."""
     folder.mkdir()
-    line = f'{{"chips": 16, "accelerator_hours_at_least": {hours}}}'
-    (folder / "sgtr").write_text(f"#!/bin/sh\necho \"$@\" > {folder}/asked\necho table\necho '{line}'\n")
+    (folder / "sgtr").write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\nexit {code}\n')
     (folder / "sgtr").chmod(0o755)
-    ended = one.run("hours", PATH=f"{folder}:{one.environment['PATH']}")
-    assert ended.returncode == code and says in ended.stderr
+    return str(folder)
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_plan_beyond_the_hours_is_refused(machine: Any, code: int) -> None:
+    one = machine({"OVER_HOURS": "no"})
+    path = f"{stand_in_for_sgtr(one.folder / 'bin', code)}:{one.environment['PATH']}"
+    ended = one.run("hours", PATH=path)
+    assert ended.returncode == code and ("OVER_HOURS=yes" in ended.stderr) == bool(code)
     words = shipped_commands()["settings"][1:]
-    assert (folder / "asked").read_text().split() == ["plan", *words, "--topology", "v5e-16", "--json"]
+    asked = (one.folder / "bin" / "asked").read_text().split()
+    assert asked == ["plan", *words, "--topology", "v5e-16", "--max-hours", "12"]
     if code:
-        ended = one.run("resume", PATH=f"{folder}:{one.environment['PATH']}")
+        ended = one.run("resume", PATH=path)
         assert ended.returncode == 2 and not one.changes
+        assert one.run("hours", PATH=path, OVER_HOURS="yes").returncode == 0
+
+
+def test_clusters_plan_for_the_slice_and_the_hours_that_they_run_on() -> None:
+    pod = jobset_pod()
+    (planned,) = pod["initContainers"]
+    script, slice_, hours = planned["command"][:3]
+    limited, file, limit = pod["containers"][0]["command"][:3]
+    assert (slice_, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"]) == ("v5e-16", "4x4") and limit == hours
+    assert all(os.access(TPU.parent / name, os.X_OK) for name in (script, limited))
+    assert file.startswith("/bucket/runs/") and {"name": "OVER_HOURS", "value": "no"} in planned["env"]
+    sky = yaml.safe_load((TPU / "cluster" / "skypilot.yaml").read_text())
+    assert sky["envs"]["MAX_HOURS"] == hours and sky["resources"]["accelerators"] == "tpu-v5litepod-16"
+    assert 'tpu/plan.sh v5e-16 "$MAX_HOURS" $COMMAND' in sky["setup"]
+    assert '"$MAX_HOURS" ~/venv/bin/sgtr $COMMAND' in sky["run"]
+
+
+def test_what_sky_sets_up_is_refused_with_its_own_words(tmp_path: Path) -> None:
+    sky = yaml.safe_load((TPU / "cluster" / "skypilot.yaml").read_text())
+    (line,) = [line for line in sky["setup"].splitlines() if "tpu/plan.sh" in line]
+    folder = tmp_path / "venv"
+    folder.mkdir()
+    stand_in_for_sgtr(folder / "bin", 2)
+    environment = {**os.environ, **sky["envs"], "BUCKET": "b", "HOME": str(tmp_path)}
+    ended = subprocess.run(["bash", "-c", line], cwd=TPU.parent, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2 and "raise MAX_HOURS" in ended.stderr
+    asked = (folder / "bin" / "asked").read_text().split()
+    assert asked == ["plan", *shipped_commands()["skypilot"][1:], "--topology", "v5e-16", "--max-hours", "12"]
+
+
+def test_a_jobs_hours_are_counted_from_its_first_start(tmp_path: Path) -> None:
+    started = tmp_path / "runs" / ".started"
+
+    def limited(hours: int, *command: str) -> subprocess.CompletedProcess[str]:
+        words = [str(TPU / "cluster" / "limited.sh"), str(started), str(hours), *command]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+    assert limited(12, "sh", "-c", "exit 3").returncode == 3
+    first = int(started.read_text())
+    assert limited(12, "true").returncode == 0 and int(started.read_text()) == first
+    started.write_text(str(int(time.time()) - 12 * 3600 - 1))
+    over = limited(12, "touch", str(tmp_path / "ran"))
+    assert over.returncode == 124 and "hours are over" in over.stderr and not (tmp_path / "ran").exists()
+    started.write_text(str(int(time.time()) - 12 * 3600 + 2))
+    assert limited(12, "sleep", "50").returncode == 124
 
 
 def test_one_command_with_a_budget_in_all_files_and_in_the_guide() -> None:
@@ -305,9 +366,7 @@ def test_one_command_with_a_budget_in_all_files_and_in_the_guide() -> None:
 
 
 def test_options_of_the_mount_are_keys_that_gcsfuse_knows() -> None:
-    jobset = yaml.safe_load((TPU / "cluster" / "jobset.yaml").read_text())
-    pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
-    options = pod["volumes"][0]["csi"]["volumeAttributes"]["mountOptions"].split(",")
+    options = jobset_pod()["volumes"][0]["csi"]["volumeAttributes"]["mountOptions"].split(",")
     # The driver writes them into gcsfuse's config file, where a key of a section has the section in front.
     assert set(options) == {"implicit-dirs", "metadata-cache:ttl-secs:0", "file-system:rename-dir-limit:10000"}
     flags = (TPU / "on_vm" / "mount.sh").read_text()

@@ -47,8 +47,12 @@ def plan(
     as_json: bool,
     power: bool = False,
     pilot: Path | None = None,
+    max_hours: float | None = None,
 ) -> int:
-    """Print the plan. Returns 0; nothing is made. Raises InputError."""
+    """Print the plan. Returns 0; nothing is made.
+
+    Raises InputError, also for a plan that takes more than `max_hours` on the slice of the fewest chip hours.
+    """
     config = load_config(ExperimentConfig, path, overrides)
     slices = [find_slice(name) for name in topology.split(",")] if topology is not None else []
     if config.api_model is not None and slices:
@@ -105,6 +109,7 @@ def plan(
         "primary_contrasts": sum(one.primary for one in contrasts),
         "exploratory_contrasts": sum(not one.primary for one in contrasts),
     }  # fmt: skip
+    best = None
     if spec is not None and slices:
         from sgtr_jax.experiment.slice_estimate import on_slice  # imports JAX, as little else here does
 
@@ -123,6 +128,8 @@ def plan(
     if as_json:
         print(json.dumps(summary))
     check_sharing(shared)
+    if best is not None and max_hours is not None:
+        _check_hours(best, max_hours)
     return 0
 
 
@@ -173,6 +180,18 @@ def _print_nodes(console: Console, graph: Graph, nodes: Sequence[Node], store: S
         sizes = {str(node.row_count() or "unknown") for node in data}
         table.add_row(kind, str(count), str(done[kind]), ", ".join(sorted(sizes)))
     console.print(table)
+
+
+def _check_hours(one: OnSlice, most: float) -> None:
+    """Raises InputError if a slice does not do the work in so many hours."""
+    if one.hours is None:
+        raise InputError(f"{one.slice_.name}: the plan does not fit the slice (see above); take a larger one")
+    hours = one.hours / one.slice_.chips
+    if hours > most:
+        raise InputError(
+            f"{one.slice_.name}: the plan takes {hours:.3g} hours at least, and {most:g} are allowed; "
+            f"allow more, or take a larger slice"
+        )
 
 
 def _in_words(one: OnSlice) -> str:

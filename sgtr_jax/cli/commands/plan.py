@@ -28,6 +28,10 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--all-meshes", action="store_true", help="compile for every mesh of the slice")
     parser.add_argument(
+        "--max-hours", type=float, metavar="H",
+        help="with --topology: refuse a plan that takes longer than so many hours on the slice (exit code 2)",
+    )  # fmt: skip
+    parser.add_argument(
         "--power", action="store_true",
         help="simulate the power of the primary contrasts, and say what they can see and how many seeds they want",
     )  # fmt: skip
@@ -46,5 +50,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.pilot is not None and not args.power:
         raise InputError("--pilot: is what --power computes from; give --power, too")
+    if args.max_hours is not None and args.topology is None:
+        raise InputError("--max-hours: hours are those on a slice; give --topology, too")
 
-    return plan(args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power, args.pilot)
+    return plan(
+        args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power, args.pilot, args.max_hours
+    )
