@@ -145,6 +145,9 @@ def _small(config: ExperimentConfig, chosen: Sequence[str], folder: Path, files:
         "sampling_mesh": None,
         "finetuning": {key: training.get(key, value) for key, value in whole["finetuning"].items()},
         "data": {name: _rooted(_small_data(name, one, files)) for name, one in whole["data"].items()},
+        "directions": {
+            name: _rooted({**one, "samples": 1, "max_tokens": _TOKENS}) for name, one in whole["directions"].items()
+        },
         "evaluations": {
             name: _rooted(_small_evaluation(config, name, one)) for name, one in whole["evaluations"].items()
         },

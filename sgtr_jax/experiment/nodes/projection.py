@@ -15,10 +15,12 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from sgtr_eval.facts import Better, Facts, Workload
-from sgtr_jax.config import FilePath, NameOrFile, PositiveInt, names_file
+from sgtr_jax.config import NameOrFile, PositiveInt, names_file
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.questions import read_questions
 from sgtr_jax.data.records import Record
+from sgtr_jax.data.set_files import content_sha256
+from sgtr_jax.data.traits import find_trait
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.data_node import DataNode, stored_records
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
@@ -52,8 +54,9 @@ class ProjectionEval(EvaluationConfig):
     # The states whose value is drawn and compared: the mean over an answer's tokens without the one that ends it, or
     # the last token of the prompt.
     tokens: Literal["answer", "prompt"] = "answer"
-    # A JSONL file of questions, as `kind: questions` takes it, which each model answers itself; give it or `data`.
-    questions: FilePath | None = None
+    # What each model is asked; give it or `data`: a JSONL file of questions, as `kind: questions` takes it, or a trait
+    # (evil, sycophantic, hallucinating, self, or a YAML file of your own), of which it is the held-out questions.
+    questions: NameOrFile | None = None
     # The name of a data set whose rows are read with the answers that they have, the same for each model.
     data: str | None = None
     samples: PositiveInt = 1  # With `questions`: how many answers are sampled for each.
@@ -85,9 +88,15 @@ class ProjectionEval(EvaluationConfig):
 
     def workload(self) -> Workload:
         """What the model is asked."""
+        return Workload(len(self.asked()), self.samples, asked=60, answered=self.max_tokens)
+
+    def asked(self) -> list[Record]:
+        """The questions that each model answers. Raises InputError."""
         if self.questions is None:
-            return Workload(0, 0, asked=0, answered=0)
-        return Workload(len(read_questions(self.questions)), self.samples, asked=60, answered=self.max_tokens)
+            return []
+        if names_file(self.questions) and not self.questions.endswith((".yaml", ".yml")):
+            return [Record(question.id, question.messages) for question in read_questions(Path(self.questions))]
+        return find_trait(self.questions).to_measure()
 
     @property
     def parts(self) -> list[Part]:
@@ -105,8 +114,7 @@ class ProjectionEval(EvaluationConfig):
                 f"evaluation {name!r}: a condition has steer.at: answer, and which tokens are an answer's cannot be "
                 "told when states are read; expected all"
             )
-        if self.questions is not None:
-            read_questions(self.questions)
+        self.asked()
         data = None if self.data is None else graph.data(self.data, graph.first_seed)
         direction = None if names_file(self.direction) else graph.direction(self.direction, graph.first_seed)
         return ProjectionEvaluation(model, self, seed, direction, data)
@@ -140,7 +148,8 @@ class ProjectionEvaluation(EvaluationNode):
         if self.along is None:
             own["direction"] = file_fingerprint(Path(self.config.direction))
         if self.config.questions is not None:
-            own |= {"questions": file_fingerprint(self.config.questions), "seed": self.seed}
+            asked = content_sha256(row.to_json() for row in self.config.asked())
+            own |= {"questions": asked, "seed": self.seed}
         return own
 
     @property
@@ -155,9 +164,7 @@ class ProjectionEvaluation(EvaluationNode):
 
     def items(self) -> dict[str, Item]:
         """See `EvaluationNode`. Of a data set there are none: it may be one that is trained on."""
-        if self.config.questions is None:
-            return {}
-        return {question.id: (question.text,) for question in read_questions(self.config.questions)}
+        return {row.id: (row.messages[-1]["content"],) for row in self.config.asked()}
 
     def check_model(self, spec: ModelSpec) -> None:
         """See `EvaluationNode`: its layers, and the shape of a direction of a file."""
@@ -217,12 +224,8 @@ class ProjectionEvaluation(EvaluationNode):
         config = self.config
         if self.data is not None:
             return stored_records(self.data, context.store)
-        assert config.questions is not None  # one of both is given
-        prompts = [
-            Record(f"{question.id}-{number}", question.messages)
-            for question in read_questions(config.questions)
-            for number in range(config.samples)
-        ]
+        asked = config.asked()
+        prompts = [Record(f"{row.id}-{number}", row.messages) for row in asked for number in range(config.samples)]
         draws = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, seed=self.seed)
         answers = model.sample(prompts, draws, self.name)
         return [
