@@ -23,6 +23,29 @@ class StageInterleave(MixRatio):
     """Rows of another of the experiment's data sets mixed into a stage."""
 
     data: str  # The name of the data set that is mixed in.
+    # perplexity_gap: of that set the rows are mixed in whose mean log-probability over their target tokens is the most
+    # higher under the model of `aligned` than under that of `misaligned` (arXiv 2508.06249). null: all rows.
+    select: Literal["perplexity_gap"] | None = None
+    aligned: str | None = None  # With `select`: the condition of the aligned model, at the same seed; the base's, say.
+    misaligned: str | None = None  # With `select`: the condition of the misaligned model, at the same seed.
+    # With `select`: the number of rows that are chosen. null: as many as an epoch mixes in.
+    keep: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _two_models(self) -> StageInterleave:
+        given = [name for name in ("aligned", "misaligned", "keep") if getattr(self, name) is not None]
+        if self.select is None and given:
+            raise ValueError(f"{given[0]} is a part of select: perplexity_gap, which is not given")
+        if self.select is not None and None in (self.aligned, self.misaligned):
+            raise ValueError("select: perplexity_gap compares two conditions' models; give aligned and misaligned")
+        if self.select is not None and self.aligned == self.misaligned:
+            raise ValueError(f"aligned and misaligned are both {self.aligned!r}, between which there is no gap")
+        return self
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions whose models choose its rows."""
+        return [name for name in (self.aligned, self.misaligned) if name is not None]
 
 
 class StageDose(Dose):
@@ -83,8 +106,15 @@ class Stage(StageDefences):
     def label(self) -> str:
         """The stage in a word, for people."""
         mixed = "" if self.interleave is None else f"-with-{self.interleave.data}"
+        if self.interleave is not None and self.interleave.select is not None:
+            mixed += "-selected"
         inoculated = "" if self.inoculation is None else "-inoculated"
         return f"{self.data}{mixed}{inoculated}{''.join(f'-{name}' for name in self.defences)}"
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions whose models choose what it is trained on."""
+        return [] if self.interleave is None else self.interleave.conditions
 
     @property
     def data_names(self) -> list[str]:

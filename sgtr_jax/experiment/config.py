@@ -303,6 +303,12 @@ class ExperimentConfig(Config):
                 raise ValueError(
                     f"condition {name!r} has {stage.defences[0]}: a provider of a model behind an API does not offer it"
                 )
+            if stage.conditions and self.api_model is not None:
+                raise ValueError(f"condition {name!r} has interleave.select: an API does not score given texts")
+            for used in stage.conditions:
+                if used not in self.conditions:
+                    known = nearest(used, self.conditions)
+                    raise ValueError(f"condition {name!r} selects rows by condition {used!r}: {known}")
             try:
                 stage.over(self.finetuning)
             except ValidationError as error:

@@ -21,6 +21,7 @@ from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.finetuned import FinetunedNode
 from sgtr_jax.experiment.nodes.kept_adapter import KeptAdapterNode
 from sgtr_jax.experiment.nodes.released import released
+from sgtr_jax.experiment.nodes.selected import SelectedRows
 from sgtr_jax.experiment.services import JudgeConfig
 from sgtr_jax.experiment.start import Start
 from sgtr_jax.experiment.training_node import Link, TrainingNode
@@ -146,7 +147,7 @@ class GraphBuilder:
             name, self._base,
             self._training(condition, stage, seed, is_first=all(link.replaces_base for link in chain)),
             self.data(stage.data, seed), chain,
-            stage.interleave, None if stage.interleave is None else self.data(stage.interleave.data, seed),
+            stage.interleave, self._mixed_in(stage, seed),
             stage.match, None if stage.match is None else self.data(stage.match.data, seed),
             {penalty: self.data(data, seed) for penalty, data in stage.penalty_data.items()},
             self._inoculation_adapter(stage, seed), self._direction(stage, seed),
@@ -155,6 +156,16 @@ class GraphBuilder:
             return FinetunedNode(*parts, config.api)
         whole = AdapterNode(*parts)
         return whole if stage.ends_at is None else KeptAdapterNode.of(whole, stage.ends_at)
+
+    def _mixed_in(self, stage: Stage, seed: int) -> DataNode | None:
+        mixed = stage.interleave
+        if mixed is None or mixed.aligned is None or mixed.misaligned is None:
+            return None if mixed is None else self.data(mixed.data, seed)
+        return SelectedRows(
+            self.data(mixed.data, seed), self.asked(None), self.chain(mixed.aligned, seed),
+            self.chain(mixed.misaligned, seed), self._config.finetuning.max_length, mixed.keep,
+            self.data(stage.data, seed), mixed,
+        )  # fmt: skip
 
     def _direction(self, stage: Stage, seed: int) -> Node | None:
         return None if stage.direction is None else self.direction(stage.direction, seed)

@@ -46,6 +46,7 @@ class Parts(NamedTuple):
         found: list[Part] = []
         for stage in self.conditions[part.name].stages:
             found += [Part("data", one) for one in stage.data_names]
+            found += [Part("condition", one) for one in stage.conditions]
             if stage.direction is not None:
                 found.append(Part("direction", stage.direction))
             if stage.inoculation_adapter in self.conditions:

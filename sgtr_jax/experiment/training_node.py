@@ -57,7 +57,7 @@ class TrainingNode(Link):
         """See `Node`."""
         settings = {**self.base.identity(), "training": self.training_identity}
         if self.interleave is not None:
-            settings["interleave"] = self.interleave.model_dump(mode="json", exclude={"data"})
+            settings["interleave"] = self.interleave.model_dump(mode="json", include=set(MixRatio.model_fields))
         if self.dose is not None and not self.dose.is_plain:
             settings["dose"] = self.dose.model_dump(mode="json", exclude={"data"})
         return settings

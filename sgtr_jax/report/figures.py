@@ -131,7 +131,8 @@ def _of_fractions(
                 fraction = mixed.get("fraction") if mixed else None
                 if mixed and fraction and condition in by_condition and len(settings["stages"]) == 1:
                     prompt = ", inoculated" if stage.get("inoculation") else ""
-                    name = f"{stage['data']} with {mixed['data']}{prompt}"
+                    chosen = ", selected" if mixed.get("select") else ""
+                    name = f"{stage['data']} with {mixed['data']}{chosen}{prompt}"
                     curves[name][fraction] = by_condition[condition]
                     plain = f"{stage['data']}-inoculated" if prompt else stage["data"]
                     if plain in by_condition:

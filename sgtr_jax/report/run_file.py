@@ -19,6 +19,7 @@ class InterleaveEntry(TypedDict):
 
     data: str
     fraction: NotRequired[float | None]
+    select: NotRequired[str | None]
 
 
 class StageEntry(TypedDict):

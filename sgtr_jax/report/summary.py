@@ -167,6 +167,5 @@ def _stages(run: RunData) -> str:
 
 def _stage(stage: StageEntry) -> str:
     mixed = stage.get("interleave")
-    return (
-        stage["data"] + (f" + {mixed['data']}" if mixed else "") + (", inoculated" if stage.get("inoculation") else "")
-    )
+    other = f" + {mixed['data']}{', selected' if mixed.get('select') else ''}" if mixed else ""
+    return stage["data"] + other + (", inoculated" if stage.get("inoculation") else "")
