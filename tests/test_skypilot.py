@@ -12,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.skypilot
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "tpu" / "cluster" / "skypilot.yaml"
+PARTS = ROOT / "tpu" / "cluster" / "skypilot-parts.yaml"
 
 # Reads a job file as `sky jobs launch FILE --env BUCKET=b --secret ...` does, and says what SkyPilot made of it.
 READER = """
@@ -52,6 +53,14 @@ def test_it_is_a_spot_job_on_a_slice_with_the_users_own_bucket(tmp_path: Path) -
         "bucket": [],  # our own script mounts it
         "unset": [],
     }
+
+
+def test_a_part_is_a_spot_job_on_a_slice_of_one_host(tmp_path: Path) -> None:
+    ended = read(PARTS, tmp_path, "BUCKET=b", "PART=2/4")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert found["slice"] == ["GCP", {"tpu-v5litepod-8": 1}, {"runtime_version": "v2-alpha-tpuv5-lite"}, True]
+    assert not found["unset"] and "PART" in read(PARTS, tmp_path, "BUCKET=b").stderr
 
 
 @pytest.mark.parametrize(

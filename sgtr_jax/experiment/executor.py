@@ -17,7 +17,6 @@ from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.node import MadeNode, Node
 from sgtr_jax.experiment.refusals import refusal_of_inputs, write_outcome
 from sgtr_jax.experiment.run_left import Done, Work, seconds_left
-from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.training_node import TrainingNode
 from sgtr_jax.files import write_json
 from sgtr_jax.json_types import Json
@@ -26,7 +25,7 @@ from sgtr_jax.report.tables import read_failures
 
 if TYPE_CHECKING:
     from sgtr_jax.experiment.context import RunContext
-    from sgtr_jax.experiment.mirror import Mirror
+    from sgtr_jax.experiment.work_share import WorkShare
 
 
 @dataclass
@@ -41,16 +40,16 @@ def run_graph(
     missing: Sequence[Node],
     context: RunContext,
     failures: Path,
-    mirror: Mirror | None = None,
+    share: WorkShare,
     report: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Make everything: data first, then adapters, as many together as are ready, then what is measured on them.
 
     What does not depend on a node that fails is made all the same. Reasons and tracebacks go to the file `failures`.
-    What is made goes to `mirror` at once; one that cannot be written ends the work, for the next machine needs it.
-    `report` is called by the first process whenever something is made and more is to come.
+    `share` says what of it is made here, and is told what was. `report` is called by the first process whenever
+    something is made and more is to come.
     """
-    return _Executor(missing, context, failures, mirror, report).run()
+    return _Executor(missing, context, failures, share, report).run()
 
 
 class _Executor:
@@ -59,10 +58,10 @@ class _Executor:
         missing: Sequence[Node],
         context: RunContext,
         failures: Path,
-        mirror: Mirror | None,
+        share: WorkShare,
         report: Callable[[], None],
     ) -> None:
-        self._missing, self._context, self._failures, self._mirror = missing, context, failures, mirror
+        self._missing, self._context, self._failures, self._share = missing, context, failures, share
         self._store = context.store
         self._outcome = Outcome()
         # By node, for names of conditions that differ in their system prompt only are the same.
@@ -78,7 +77,14 @@ class _Executor:
     def _run(self) -> Outcome:
         todo = list(self._missing)
         self._overall.show(0, "")
-        while batch := self._next_batch(todo):
+        while todo:
+            batch = self._next_batch(todo)
+            if not batch:
+                before = len(todo)
+                todo = self._after_others(todo)
+                if len(todo) == before and (all(map(self._is_hopeless, todo)) or not self._share.wait()):
+                    break
+                continue
             started = time.monotonic()
             self._store.start_clock()
             failed_before = len(self._failed)
@@ -114,8 +120,33 @@ class _Executor:
         self._write_failures()
         return self._outcome
 
+    def _after_others(self, todo: Sequence[Node]) -> list[Node]:
+        """What is left to do after what other machines made or failed to make."""
+        for node, why in self._share.failed_elsewhere(todo).items():
+            self._failed[node] = {"why": why, "traceback": []}
+            self._outcome.failed[node.name] = why
+        left = [node for node in todo if not self._is_settled(node)]
+        self._overall.show(len(self._missing) - len(left), self._left_in_words(left))
+        self._outcome.left = [node.name for node in left]
+        return left
+
     def _next_batch(self, todo: Sequence[Node]) -> Sequence[Node]:
-        ready = [node for node in todo if all(map(self._store.has, node.inputs.values()))]
+        for turn in self._share.turns(todo):
+            ready = [node for node in turn if all(map(self._share.is_made, node.inputs.values()))]
+            while batch := self._together(ready):
+                if claimed := self._share.claim(batch):
+                    return claimed
+                ready = [node for node in ready if node not in batch]
+        return ()
+
+    def _is_hopeless(self, node: Node) -> bool:
+        """Whether it failed, or something that it is made from."""
+        return node in self._failed or any(
+            map(self._is_hopeless, (one for one in node.inputs.values() if not self._share.is_made(one)))
+        )
+
+    def _together(self, ready: Sequence[Node]) -> Sequence[Node]:
+        """Of what can be made now, what is made next, together."""
         first = [node for node in ready if node.before_training][:1]
         training = [node for node in ready if isinstance(node, TrainingNode)]
         training = [node for node in training if type(node) is type(training[0])]
@@ -137,19 +168,17 @@ class _Executor:
                 yield node, None
 
     def _is_settled(self, node: Node) -> bool:
-        return self._store.has(node) or node in self._failed
+        return self._share.is_made(node) or node in self._failed
 
     def _note_failure(self, node: Node, why: str, trace: Sequence[str]) -> None:
         self._outcome.failed[node.name] = why
         self._failed[node] = {"why": why, "traceback": list(trace)}
+        self._share.failed(node, why)
         _say(f"failed: {node.kind} {node.name}: {why}")
 
     def _say_made(self, settled: Sequence[Node], done: int, seconds: float) -> None:
         made = [node for node in settled if self._store.has(node)]
-        if self._mirror is not None and is_first_process():
-            self._mirror.send_file(self._store.root.parent / LEDGER)
-            for node in made:
-                self._mirror.send(node, self._store)
+        self._share.made(made)
         if made:
             names = ", ".join(node.name for node in made)
             _say(f"[{done}/{len(self._missing)}] {made[0].kind} {names}: {seconds:.1f} s")

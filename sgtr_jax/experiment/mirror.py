@@ -37,9 +37,17 @@ class Mirror:
         except (ImportError, ValueError) as error:
             raise InputError(f"mirror {address!r}: {error} (gs:// needs: pip install 'sgtr-jax[gcs]')") from None
 
+    def keys(self) -> set[str]:
+        """The artifacts that are complete there, as `KIND-DIGITS` of their fingerprints. Raises RunError."""
+        with translate_storage_errors(self.address):
+            self._files.invalidate_cache()
+            found = self._files.glob(f"{self._root}/*/recipe.json")
+        return {"-".join(_key(Path(path).parent.name)) for path in found if ".damaged-" not in path}
+
     def fetch(self, nodes: Sequence[Node], store: Store) -> int:
         """Bring those of `nodes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
         with translate_storage_errors(self.address):
+            self._files.invalidate_cache()
             try:
                 names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
             except FileNotFoundError:

@@ -26,6 +26,7 @@ from sgtr_jax.experiment.data_node import DataNode
 from sgtr_jax.experiment.graph import NOT_HERE, Graph, build_graph
 from sgtr_jax.experiment.judge_check import spending_of
 from sgtr_jax.experiment.node import Node
+from sgtr_jax.experiment.parts_plan import plan_parts, print_parts
 from sgtr_jax.experiment.preflight import settled_problems
 from sgtr_jax.experiment.spending import Spending
 from sgtr_jax.experiment.store import Store
@@ -48,6 +49,7 @@ def plan(
     power: bool = False,
     pilot: Path | None = None,
     max_hours: float | None = None,
+    parts: int | None = None,
 ) -> int:
     """Print the plan. Returns 0; nothing is made.
 
@@ -123,6 +125,12 @@ def plan(
         for one in found:
             fewest = " (the fewest)" if one is best and one.fits and len(found) > 1 else ""
             console.print(_in_words(one) + fewest, soft_wrap=True)
+    if parts is not None:
+        of_parts = plan_parts(
+            graph, missing, parts, None if best is None else (best.training_hours, best.sampling_hours)
+        )
+        print_parts(console, of_parts)
+        summary["parts"] = [one.to_json() for one in of_parts]
     if expected_power is not None:
         summary["power"] = expected_power
     if as_json:

@@ -38,6 +38,7 @@ from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.experiment.spending import LEDGER
 from sgtr_jax.experiment.status import open_run, stored_config
 from sgtr_jax.experiment.store import Store
+from sgtr_jax.experiment.work_share import WholeRun, WorkShare
 from sgtr_jax.files import check_writable
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.report.run_file import ArtifactEntry, CellEntry, ConfigEntry, RunFile, SharingEntry
@@ -58,46 +59,47 @@ def run_experiment(path: Path, overrides: Sequence[str], judge: bool = True, ass
     assert_equal_across_processes("the experiment", f"{folder} {judge} {json.dumps(wanted_by_name)}")
     check_writable(folder)
     with run_lock(folder) if is_first_process() else contextlib.nullcontext():
-        wanted: list[Node] = [cell.node for cell in graph.cells]
-        if not judge:
-            wanted = [cell.node.to_sample for cell in graph.cells]
-        nodes = in_order(wanted)
-        mirror = Mirror(graph.config.address) if graph.config.address is not None else None
+        command = ["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"])]
+        return make_all(graph, store, command, judge, assume_yes)
+
+
+def make_all(graph: Graph, store: Store, command: Sequence[str], judge: bool, assume_yes: bool) -> int:
+    """Make all that is missing here, and report; see `run_experiment`. `command` tries again what failed."""
+    folder = store.root.parent
+    wanted: list[Node] = [cell.node if judge else cell.node.to_sample for cell in graph.cells]
+    nodes = in_order(wanted)
+    mirror = Mirror(graph.config.address) if graph.config.address is not None else None
+    if mirror is not None:
+        check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
+    missing = _missing(nodes, store, mirror)
+    shared: Sequence[SharingEntry] = ()
+    if is_first_process():
+        shared = check_before(graph, store, missing, judge, assume_yes)
+    else:
+        raise_all(settled_problems(graph.config, missing))
+    if missing and graph.config.api_model is not None:
+        check_single_process(jax.process_count(), "a model behind an API needs no accelerator")
+        confirm(graph.config, bill(graph, missing, store), assume_yes)
+    barrier("every process knows what is missing")
+    if is_first_process():
+        write_sealed(folder / "experiment.json", described(graph, store, shared))
         if mirror is not None:
-            _check_single_process(jax.process_count(), "mirror: processes of a job share a folder instead")
-        missing = _missing(nodes, store, mirror)
-        if is_first_process():
-            for line in graph.config.left_out if missing else ():
-                print(line, file=sys.stderr)
-            check_ready(graph.config, missing)
-        else:
-            raise_all(settled_problems(graph.config, missing))
-        if judge and is_first_process():
-            check_judging(graph.config, missing, folder, assume_yes)
-        shared = _shared(graph, store, missing)
-        if missing and graph.config.api_model is not None:
-            _check_single_process(jax.process_count(), "a model behind an API needs no accelerator")
-            confirm(graph.config, bill(graph, missing, store), assume_yes)
-        barrier("every process knows what is missing")
-        if is_first_process():
-            write_sealed(folder / "experiment.json", _described(graph, store, shared))
-            if mirror is not None:
-                mirror.send_file(folder / "experiment.json")  # for whoever asks there how far it is
-        outcome = Outcome()
-        if missing:
-            outcome = _work(graph.config, store, missing, mirror)
-        elif is_first_process():
-            print(f"{folder}: all {len(nodes)} artifacts are done", file=sys.stderr)
-        if not is_first_process():
-            return 1 if outcome.failed else 0
-        if not judge and not outcome.failed and not all(store.has(cell.node) for cell in graph.cells):
-            print(f"{folder}: answers are sampled; `sgtr judge {folder}` judges them and writes the report")
-            return 0
-        write_sealed(folder / "experiment.json", _described(graph, store, shared))
-        _report(folder, store, graph.cells)
-        if mirror is not None:
-            mirror.send_report(folder)
-    return _summary(outcome, shlex.join(["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"])]))
+            mirror.send_file(folder / "experiment.json")  # for whoever asks there how far it is
+    outcome = Outcome()
+    if missing:
+        outcome = make(graph.config, store, missing, WholeRun(store, mirror), mirror)
+    elif is_first_process():
+        print(f"{folder}: all {len(nodes)} artifacts are done", file=sys.stderr)
+    if not is_first_process():
+        return 1 if outcome.failed else 0
+    if not judge and not outcome.failed and not all(store.has(cell.node) for cell in graph.cells):
+        print(f"{folder}: answers are sampled; `sgtr judge {folder}` judges them and writes the report")
+        return 0
+    write_sealed(folder / "experiment.json", described(graph, store, shared))
+    _report(folder, store, graph.cells)
+    if mirror is not None:
+        mirror.send_report(folder)
+    return _summary(outcome, shlex.join(command))
 
 
 def judge_run(run: Path, judge: str | None, given: Mapping[str, str | float | None], assume_yes: bool = False) -> int:
@@ -120,7 +122,7 @@ def judge_run(run: Path, judge: str | None, given: Mapping[str, str | float | No
             print(line, file=sys.stderr)
         missing = [node for node in in_order([cell.node for cell in cells]) if not store.has(node)]
         check_judging(config, missing, run, assume_yes)
-        outcome = _work(config, store, missing)
+        outcome = make(config, store, missing, WholeRun(store, None))
         if outcome.failed:
             words = ["sgtr", "judge", str(run)]
             for key, value in {"judge": judge, **given}.items():
@@ -155,14 +157,17 @@ def _missing(nodes: Sequence[Node], store: Store, mirror: Mirror | None) -> list
     return [node for node in nodes if node.fingerprint in wanted]
 
 
-def _work(config: ExperimentConfig, store: Store, missing: Sequence[Node], mirror: Mirror | None = None) -> Outcome:
+def make(
+    config: ExperimentConfig, store: Store, missing: Sequence[Node], share: WorkShare, mirror: Mirror | None = None
+) -> Outcome:
+    """Make what is missing, as far as `share` says. Reports on the way go to the mirror, if any."""
     if is_first_process():
         store.sweep()
     barrier("the store is swept")
     spending = cache(partial(spending_of, config, store.root.parent))
     context = RunContext(store, config.finetuning, config.sampling_mesh, config.api, spending)
     reports = Reports(store.root.parent, config.report.every_minutes, mirror)
-    return run_graph(missing, context, store.root.parent / "failures.json", mirror, reports.write_if_due)
+    return run_graph(missing, context, store.root.parent / "failures.json", share, reports.write_if_due)
 
 
 def _report(folder: Path, store: Store, cells: Sequence[Cell]) -> None:
@@ -201,16 +206,29 @@ def _judged_by(run: Path, judge: str | None, given: Mapping[str, str | float | N
     return build_config(ExperimentConfig, data, str(run / "experiment.json"))
 
 
+def check_before(
+    graph: Graph, store: Store, missing: Sequence[Node], judge: bool, assume_yes: bool
+) -> list[SharingEntry]:
+    """All that can be found before anything is computed. Returns what training sets and evaluations share.
+
+    Raises InputError and RunError.
+    """
+    for line in graph.config.left_out if missing else ():
+        print(line, file=sys.stderr)
+    check_ready(graph.config, missing)
+    if judge:
+        check_judging(graph.config, missing, store.root.parent, assume_yes)
+    return _shared(graph, store, missing)
+
+
 def _shared(graph: Graph, store: Store, missing: Sequence[Node]) -> list[SharingEntry]:
     """What training sets and evaluations share, said on the terminal where something is to be made.
 
     Raises InputError where that is more than chance explains and nothing allows it.
     """
-    if not is_first_process():
-        return []
     from sgtr_jax.experiment.contamination import check_sharing, in_words, sharings
 
-    found = sharings(graph, store, _counted_before(graph.config.folder / "experiment.json"))
+    found = sharings(graph, store, _counted_before(store.root.parent / "experiment.json"))
     if missing:
         for line in in_words(found):
             print(line, file=sys.stderr)
@@ -226,7 +244,8 @@ def _counted_before(path: Path) -> Sequence[SharingEntry]:
         return ()
 
 
-def _described(graph: Graph, store: Store, shared: Sequence[SharingEntry]) -> RunFile:
+def described(graph: Graph, store: Store, shared: Sequence[SharingEntry]) -> RunFile:
+    """What the file of a run says of it."""
     cells: list[CellEntry] = [
         {
             "condition": cell.condition,
@@ -258,7 +277,7 @@ def _described(graph: Graph, store: Store, shared: Sequence[SharingEntry]) -> Ru
     }  # fmt: skip
 
 
-def _check_single_process(processes: int, why: str) -> None:
+def check_single_process(processes: int, why: str) -> None:
     """Raises InputError in a job of several processes, each of which would do the same outside."""
     if processes > 1:
         raise InputError(f"{why}; run this in one process")

@@ -16,6 +16,7 @@ def add_to(commands: Commands) -> None:
         [
             "sgtr plan demo",
             "sgtr plan mine.yaml --topology v5e-8",
+            "sgtr plan mine.yaml --topology v6e-8 --parts 4    # what each of four machines would make",
             "sgtr plan mine.yaml --power --pilot runs/pilot    # what these seeds can see, from the spread of a run",
             "sgtr plan mine.yaml model=Qwen/Qwen2.5-7B-Instruct --topology v5e-16,v6e-8 --json",
         ],
@@ -41,7 +42,16 @@ def add_to(commands: Commands) -> None:
         metavar="RUN",
         help="with --power: take rates and their spread between seeds from a run",
     )
+    parser.add_argument(
+        "--parts", type=_count, metavar="N", help="what each of N machines would make; see sgtr run --part"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of machines, 1 or more")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,5 +64,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--max-hours: hours are those on a slice; give --topology, too")
 
     return plan(
-        args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power, args.pilot, args.max_hours
-    )
+        args.config, args.overrides, args.topology, args.all_meshes, args.json, args.power, args.pilot, args.max_hours,
+        args.parts,
+    )  # fmt: skip

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from sgtr_jax.cli.parser import Commands, add_config, add_overrides
+from sgtr_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from sgtr_jax.experiment.parts import Part
 
 
 def add_to(commands: Commands) -> None:
@@ -17,6 +22,7 @@ def add_to(commands: Commands) -> None:
             "sgtr run mine.yaml only=reversal seeds=3 finetuning.lora.rank=16",
             "sgtr run mine.yaml --list    # all artifacts, and which are done",
             "sgtr run mine.yaml --smoke   # a small copy on a random model, in minutes",
+            "sgtr run mine.yaml mirror=gs://BUCKET/mine --part 2/4    # on the second of four machines",
             "sgtr run mine.tar.gz         # what `sgtr bundle` packed on another machine",
         ],
         run,
@@ -34,7 +40,17 @@ def add_to(commands: Commands) -> None:
         "--smoke", action="store_true",
         help="run a small copy on a random model into runs/NAME-smoke, to see whether anything breaks",
     )  # fmt: skip
+    parser.add_argument(
+        "--part", metavar="I/N", type=_part,
+        help="make part I of N, of as many machines over one mirror, then what others leave; the last one reports",
+    )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="do not ask what an API model or a judge may cost")
+
+
+def _part(text: str) -> Part:
+    from sgtr_jax.experiment.parts import Part
+
+    return Part.parsed(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from sgtr_jax.experiment.status import explain, list_graph
     from sgtr_jax.experiment.unbundle import is_bundle, unpack
 
+    if args.part is not None and args.smoke:
+        raise InputError("--part and --smoke: a smoke run is made by one machine; leave one of the two out")
     if is_bundle(args.config):
         args.config = unpack(args.config, args.overrides)
     if args.list:
@@ -54,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
     load_config(ExperimentConfig, args.config, args.overrides)  # what is wrong in it is said before JAX is imported
     start_jax()
+    if args.part is not None:
+        from sgtr_jax.experiment.shared_run import run_part
+
+        return run_part(args.config, args.overrides, args.part, judge=not args.no_judge, assume_yes=args.yes)
     from sgtr_jax.experiment.run import run_experiment
 
     if not args.smoke:
