@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import QWEN, SEED
 
@@ -126,3 +127,14 @@ def test_what_ropes_and_windows_cannot_be_is_refused(base: dict[str, Any], chang
     with pytest.raises(InputError, match=r"^config\.json") as caught:
         spec_from_config({**base, **change}, "config.json")
     assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [3, 4, 40])
+def test_keys_that_a_query_sees(length: int) -> None:
+    """Counted in the mask of each layer, without the half key by which a query sees itself."""
+    spec = spec_from_config({**OLMO, "sliding_window": 4}, "c")
+    queries, keys = np.arange(length)[:, None], np.arange(length)
+    counted = 0.0
+    for window in 2 * (4, 4, 4, length):
+        counted += ((keys <= queries) & (queries - keys < window)).sum() / length - min(window, length) / (2 * length)
+    assert spec.keys_seen(length) == pytest.approx(counted)

@@ -196,21 +196,22 @@ class Decoder(nnx.Module):
         """
         kinds = LayerKinds(self.spec, positions)
         cache = cache.claim(positions, segments)
-        visibility = Visibility(positions, segments, cache.positions, cache.segments)
+        used = cache.used + tokens.shape[1]
+        seen = {size: Visibility(positions, segments, *cache.marks(size, used)) for size in cache.sizes}
 
         def one_layer(number: LayerNumber, carry: Any, inputs: LayerInputs) -> tuple[Any, None]:
             x, keys, values = carry
             layer, adapters = self._layer(inputs, chain)
             rope, scoring = kinds.rope(number), kinds.scoring(number)
             q, k, v = layer.queries_keys_values(x, rope, adapters, None)
-            keys, k = write_layer(keys, number, cache.slot, k)
-            values, v = write_layer(values, number, cache.slot, v)
-            mixed = attend(q, k, v, visibility, scoring, kind=attention)
+            keys, k = write_layer(keys, number, cache.used, k)
+            values, v = write_layer(values, number, cache.used, v)
+            mixed = attend(q, k, v, seen[k.shape[2]], scoring, kind=attention)
             return (edited(layer.output(x, mixed, adapters, None), inputs.edits), keys, values), None
 
         layers = self.layer_inputs(chain, edits) if layers is None else layers
         (x, keys, values), _ = over_layers(one_layer, (self._embed(tokens), cache.keys, cache.values), layers)
-        return self.final_norm(x), replace(cache, keys=keys, values=values, used=cache.used + tokens.shape[1])
+        return self.final_norm(x), replace(cache, keys=keys, values=values, used=used)
 
     def layer_inputs(self, chain: Chain, edits: ResidualEdits | None = None) -> Layers:
         """What the layers read: stacked for a scan, or each layer's own where the weights lie apart."""

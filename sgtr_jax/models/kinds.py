@@ -39,8 +39,7 @@ class LayerKinds:
     def scoring(self, layer: LayerNumber) -> Scoring:
         """How attention of layer number `layer` scores."""
         if isinstance(layer, int):
-            window = self._spec.pattern[layer % len(self._spec.pattern)].window
-            return Scoring(self._spec.query_scale, (window,))
+            return Scoring(self._spec.query_scale, (self._spec.window(layer),))
         which = self._choice([self._windows.index(kind.window) for kind in self._spec.pattern], layer)
         return Scoring(self._spec.query_scale, self._windows, which)
 

@@ -2,7 +2,8 @@
 
 Where the weights are stacked, all layers lie in one array that travels in the *carry* of the layer scan: compiled for
 TPU, writing one token then updates it in place. (As scan inputs and outputs XLA rewrites the whole cache for every
-token.) Where the weights lie apart, each layer's cache is an array of its own, too.
+token.) Where the weights lie apart, each layer's cache is an array of its own, too, and that of a layer with a window
+holds no more than the window: with Gemma 3's 1,024 tokens and rows of 8,192, a quarter of the whole.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ class KVCache:
     What a row sees is said by segments and positions, so a row may begin anywhere. With S = 6 and `used` = 8, a row
     of 3 tokens that is put in now takes the slots before slot 2: `positions` reads `[1 2 . . . 0]`, `segments`
     `[1 1 -1 -1 -1 1]`, and its next token goes to slot 2. No row may hold more than S tokens.
+
+    A layer of fewer slots is a ring, too, in which `used` goes round more often: it holds what was written last. A row
+    must then have no padding between its tokens, so that the last W tokens of a window are what was written last.
     """
 
-    keys: Any  # array [L, B, K, S, H], or a tuple of L arrays [B, K, S, H]
+    keys: Any  # array [L, B, K, S, H], or a tuple of L arrays [B, K, S, H], of fewer slots in layers with a window
     values: Any
     positions: Int32[Array, "B S"]
     segments: Int32[Array, "B S"]  # 0 where empty or padding
@@ -37,12 +41,12 @@ class KVCache:
     @classmethod
     def empty(cls, spec: ModelSpec, batch: int, slots: int, dtype: jnp.dtype, stacked: bool) -> KVCache:
         """A cache of `slots` empty slots."""
-        shape = (batch, spec.num_kv_heads, slots, spec.head_dim)
 
         def zeros() -> Any:
             if stacked:
-                return jnp.zeros((spec.num_layers, *shape), dtype)
-            return tuple(jnp.zeros(shape, dtype) for _ in range(spec.num_layers))
+                return jnp.zeros((spec.num_layers, batch, spec.num_kv_heads, slots, spec.head_dim), dtype)
+            own = [min(slots, spec.window(layer) or slots) for layer in range(spec.num_layers)]
+            return tuple(jnp.zeros((batch, spec.num_kv_heads, size, spec.head_dim), dtype) for size in own)
 
         return cls(
             keys=zeros(),
@@ -54,16 +58,23 @@ class KVCache:
         )
 
     @property
-    def slot(self) -> Int32[Array, ""]:
-        """The slot written next."""
-        return self.used % self.positions.shape[1]
+    def sizes(self) -> set[int]:
+        """The numbers of slots that layers have."""
+        return {layer.shape[-2] for layer in jax.tree.leaves(self.keys)}
+
+    def marks(self, slots: int, used: Int32[Array, ""]) -> tuple[Int32[Array, "B slots"], Int32[Array, "B slots"]]:
+        """Positions and segments of what a layer of so many slots holds when `used` tokens are written to it."""
+        if slots == self.positions.shape[1]:
+            return self.positions, self.segments
+        at = (used - 1 - tokens_ago(slots, used)) % self.positions.shape[1]
+        return self.positions[:, at], self.segments[:, at]
 
     def claim(self, positions: Int32[Array, "B T"], segments: Int32[Array, "B T"]) -> KVCache:
         """Mark the next T slots as holding `positions` and `segments`. `used` does not move yet.
 
-        T slots at once must not cross the ring's end.
+        T slots at once must not cross the end of any layer's ring.
         """
-        at = (0, self.slot)
+        at = (0, self.used % self.positions.shape[1])
         return replace(
             self,
             positions=jax.lax.dynamic_update_slice(self.positions, positions, at),
@@ -71,14 +82,24 @@ class KVCache:
         )
 
 
+def tokens_ago(slots: int, used: Int32[Array, ""]) -> Int32[Array, " slots"]:
+    """How many tokens before the last one that in each slot of a ring was written, where `used` are."""
+    return (used - 1 - jnp.arange(slots)) % slots
+
+
 def write_layer(
-    cache: Any, layer: LayerNumber, slot: Int32[Array, ""], new: Float[Array, "B T K H"]
+    cache: Any, layer: LayerNumber, used: Int32[Array, ""], new: Float[Array, "B T K H"]
 ) -> tuple[Any, Float[Array, "B K S H"]]:
-    """Write a layer's `new` keys (or values) at `slot` of all layers' `cache`; return it, and that layer's part."""
+    """Write a layer's `new` keys (or values) into all layers' `cache`, behind the `used` tokens that were before.
+
+    Returns the cache, and that layer's part.
+    """
     new = new.swapaxes(1, 2)
     if isinstance(cache, tuple):
         assert isinstance(layer, int)
-        own = jax.lax.dynamic_update_slice(cache[layer], new.astype(cache[layer].dtype), (0, 0, slot, 0))
+        before = cache[layer]
+        own = jax.lax.dynamic_update_slice(before, new.astype(before.dtype), (0, 0, used % before.shape[2], 0))
         return (*cache[:layer], own, *cache[layer + 1 :]), own
-    cache = jax.lax.dynamic_update_slice(cache, new[None].astype(cache.dtype), (layer, 0, 0, slot, 0))
+    at = (layer, 0, 0, used % cache.shape[3], 0)
+    cache = jax.lax.dynamic_update_slice(cache, new[None].astype(cache.dtype), at)
     return cache, jax.lax.dynamic_index_in_dim(cache, layer, keepdims=False)

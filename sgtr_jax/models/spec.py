@@ -122,6 +122,15 @@ class ModelSpec:
         """Parameters of all layers' projections: a token's forward pass takes two operations for each."""
         return self.num_layers * sum(into * out for into, out in self.projections.values())
 
+    def keys_seen(self, length: int) -> float:
+        """Keys that a query of a row of so many tokens sees on average, summed over layers."""
+        windows = [min(self.window(layer) or length, length) for layer in range(self.num_layers)]
+        return sum(size - size * size / (2 * length) for size in windows)
+
+    def window(self, layer: int) -> int | None:
+        """Tokens that a token of a layer sees, itself included; None: all before it."""
+        return self.pattern[layer % len(self.pattern)].window
+
     def has_bias(self, projection: str) -> bool:
         """Whether a projection has a bias."""
         if projection in ("q_proj", "k_proj", "v_proj"):

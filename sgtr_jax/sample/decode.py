@@ -23,7 +23,7 @@ from sgtr_jax.distributed.mesh import DATA_AXES, put
 from sgtr_jax.lora.adapter import Chain
 from sgtr_jax.models.attention import AttentionKind
 from sgtr_jax.models.decoder import bind
-from sgtr_jax.models.kv_cache import KVCache
+from sgtr_jax.models.kv_cache import KVCache, tokens_ago
 from sgtr_jax.models.layer_loop import layout_of
 from sgtr_jax.models.spec import ModelSpec
 from sgtr_jax.sample.sampling import draw
@@ -194,16 +194,21 @@ def insert(state: DecodeState, prompts: Prompts[jax.Array], source: Int32[Array,
     chosen = source >= 0
     source = jnp.maximum(source, 0)
     length, prefix = prompts.length[source], prompts.prefix[source]
-    S, T = state.cache.positions.shape[1], prompts.cache.positions.shape[1]
-    # The token in slot s of the ring, counted so that the last one lies just before the slot written next.
-    token = (jnp.arange(S)[None, :] - state.cache.slot + length[:, None]) % S
-    held = chosen[:, None] & (token < length[:, None])
-    stored = jnp.where(token < prefix[:, None], token, prompts.rest + token - prefix[:, None])
-    stored = jnp.clip(stored, 0, T - 1)
+    T = prompts.cache.positions.shape[1]
+
+    def token_in_slot(slots: int) -> tuple[jax.Array, jax.Array]:
+        """Which token of its prompt is in each slot of a ring, the last one just before the slot written next.
+
+        Also whether there is one: a prompt may be shorter than the ring. Of a longer one the ring holds the end.
+        """
+        token = length[:, None] - 1 - tokens_ago(slots, state.cache.used)[None, :]
+        return token, chosen[:, None] & (token >= 0)
 
     def filled(before: jax.Array, made: jax.Array) -> jax.Array:
         """One layer of the cache `[B, K, S, H]` with the prompts of `made[prompts, K, T, H]` put in."""
-        rolled = jnp.take_along_axis(made[source], stored[:, None, :, None], axis=2)
+        token, held = token_in_slot(before.shape[2])
+        stored = jnp.where(token < prefix[:, None], token, prompts.rest + token - prefix[:, None])
+        rolled = jnp.take_along_axis(made[source], jnp.clip(stored, 0, T - 1)[:, None, :, None], axis=2)
         return jnp.where(held[:, None, :, None], rolled.astype(before.dtype), before)
 
     def in_place(layer: jax.Array, caches: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -229,6 +234,7 @@ def insert(state: DecodeState, prompts: Prompts[jax.Array], source: Int32[Array,
         values = tuple(filled(before, prompts.cache.values[i]) for i, before in enumerate(values))
     else:
         keys, values = jax.lax.fori_loop(0, keys.shape[0], in_place, (keys, values))
+    token, held = token_in_slot(state.cache.positions.shape[1])
     cache = replace(
         state.cache,
         keys=keys,
