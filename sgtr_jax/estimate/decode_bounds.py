@@ -61,7 +61,10 @@ def prefill_ms(spec: ModelSpec, slice_: Slice, tokens: int) -> float:
 
 
 def read_gb(spec: ModelSpec, mesh: tuple[int, int, int], rows: int, slots: int) -> float:
-    """Weights and cache that one chip reads for a token of every row, in bfloat16."""
+    """Weights and cache that one chip reads for a token of every row, in bfloat16.
+
+    All layers count with all slots: on TPU they are one stack, in which those with a window have as many as the others.
+    """
     chips, tensor = math.prod(mesh), mesh[2]
     parameters: int = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(spec)))
     # The embedding table is looked up, not read.

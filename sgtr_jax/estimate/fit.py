@@ -81,7 +81,8 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
     # Forward and input gradients, 2 operations a weight and token each; what is recomputed costs another forward pass.
     passes = {"none": 2, "light": 2, "full": 3}[config.remat]
     head = 2 * 2 * spec.vocab_size * spec.hidden_size * runs * shape.rows * shape.loss_positions
-    attention = passes * 2 * 2 * tokens * (shape.length / 2) * spec.num_heads * spec.head_dim * spec.num_layers
+    # The kernel leaves out what no query sees, so that a layer with a window costs its window.
+    attention = passes * 2 * 2 * tokens * spec.keys_seen(shape.length) * spec.num_heads * spec.head_dim
     flops = (passes * 2 * weights * tokens + head + attention) / devices.size
     compute = 1e3 * flops / (chip.tflops * 1e12)
     size = 1 if config.base_dtype == "int8" else 2 if config.dtype == "bfloat16" else 4
