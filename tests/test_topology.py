@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from sgtr_jax.data.packing import PackedShape
 from sgtr_jax.distributed.compiler_options import OPTIONS, compiler_options
 from sgtr_jax.estimate.communication import collective_bytes, collectives
+from sgtr_jax.estimate.model_shapes import shipped_spec
 from sgtr_jax.estimate.topology import compile_decode, compile_step, topology_mesh
 from sgtr_jax.models.families import spec_from_config
 from sgtr_jax.models.spec import ModelSpec
@@ -75,6 +76,15 @@ def test_decoding_writes_one_token_of_each_layer_in_place() -> None:
     weights = 2 * sum(a * b for a, b in spec.projections.values()) / tensor
     needed = 2 * table + weights + cache / spec.num_layers
     assert compiled.cost_analysis()["bytes accessed"] <= 1.15 * needed
+
+
+@pytest.mark.parametrize(("rows", "slots"), [(256, 192), (128, 448)])
+def test_caches_whose_positions_save_padding_the_other_way_round(rows: int, slots: int) -> None:
+    """As an argument and as a result, positions `[rows, slots]` must have one layout."""
+    spec = dataclasses.replace(shipped_spec("Qwen2.5-0.5B-Instruct"), num_layers=2)
+    memory = compile_decode(spec, topology_mesh("v5e:1x1", (1, 1, 1)), rows, slots).memory_analysis()
+    cache = 2 * 2 * spec.num_layers * rows * spec.num_kv_heads * slots * spec.head_dim
+    assert memory.alias_size_in_bytes >= cache
 
 
 def test_gathers_of_weights_run_beside_products_on_v6e_with_the_options_that_are_set() -> None:

@@ -267,9 +267,9 @@ class DecodeProgram:
         if shape.vectors:
             table = jax.ShapeDtypeStruct((shape.vectors, spec.hidden_size), jnp.float32)
         whole = NamedSharding(mesh, PartitionSpec())
-        free = jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), slot)
-        # Small things keep their layout: they also go to programs that do not ask for another.
-        asked = _with_cache(slot, free.cache.keys, free.cache.values)
+        # All of the cache: libtpu gives positions `[B, S]` one layout as an argument and another as a result where
+        # that saves padding. What is small keeps its layout: it also goes to programs that do not ask for another.
+        asked = replace(slot, cache=jax.tree.map(lambda sharding: Format(Layout.AUTO, sharding), slot.cache))
         with jax.set_mesh(mesh):
             compiled = (
                 jax.jit(
@@ -282,8 +282,7 @@ class DecodeProgram:
                 .compile()
             )
         self.compiled = compiled
-        found = compiled.input_formats[0][2]
-        formats = _with_cache(slot, found.cache.keys, found.cache.values)
+        formats = replace(slot, cache=compiled.input_formats[0][2].cache)
         self._rows = rows
         self._insert = jax.jit(insert, in_shardings=(formats, None, None), out_shardings=formats, donate_argnums=0)
         self._empty = jax.jit(make, out_shardings=formats)
@@ -352,7 +351,3 @@ def _abstract_rows(shape: DecodeShape) -> RowSettings[jax.Array]:
         RowSettings.empty(shape.slots, shape.stop_ids, shape.vectors > 0),
     )
     return found
-
-
-def _with_cache(slot: DecodeState, keys: Any, values: Any) -> DecodeState:
-    return replace(slot, cache=replace(slot.cache, keys=keys, values=values))
