@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,70 @@ def test_the_widest_of_several_intervals_holds(level: float) -> None:
         found = seeds_and_questions(table, answers, **given)
         low, high = min(first[0], other[0], mean(rows) - below), max(first[1], other[1], mean(rows) + above)
         same(found, max(0.0, low), min(1.0, high), rows)
+
+
+def test_the_interval_of_a_table_is_that_of_its_variance_or_of_its_seeds_and_questions() -> None:
+    """Each bound is the farther one of two: these tables have every combination."""
+    wanted = {
+        (0, 0): (1000, [[0.6] * 3, [0.4] * 3, [0.6] * 3]), (1, 0): (50, [[0.0, 0.1]] * 5),
+        (1, 1): (50, [[0.0] * 4, [0.0, 0.0, 0.1, 0.0], [0.1, 0.0, 0.1, 0.0], [0.0] * 4, [0.0] * 4]),
+        (0, 1): (10, [[0.7, 1, 0.5, 0.7], [0.9, 1, 0.8, 0.8], [0.8, 1, 0.6, 1], [0.7, 0.7, 0.8, 0.9],
+                      [0.7, 1, 0.7, 0.9]]),
+    }  # fmt: skip
+    for (lower, upper), (answers, table) in wanted.items():
+        rows = [mean(row) for row in table]
+        value, freedom = variance_by_hand(table)
+        whole = wilson_by_roots(mean(rows), mean(rows) * (1 - mean(rows)) / value, student(freedom))
+        _, of_questions, of_answers = squares(table)
+        below, above = reach_of(rows, answers, max(0.0, of_questions - of_answers), len(table[0]) - 1)(0.95)
+        lows, highs = (whole[0], mean(rows) - below), (whole[1], mean(rows) + above)
+        assert (int(lows[1] < lows[0]), int(highs[1] > highs[0])) == (lower, upper)
+        same(seeds_and_questions(table, answers), max(0.0, lows[lower]), min(1.0, highs[upper]), rows)
+
+
+def test_answers_that_are_right_or_wrong_are_averaged_as_numbers() -> None:
+    one, other = np.asarray([[True, False, True], [True, True, True]]), np.asarray([[False, False, True]] * 2)
+    numbers = one.astype(float).tolist(), other.astype(float).tolist()
+    for answers in (None, 3):
+        assert difference_of_conditions(one, other, answers) == difference_of_conditions(*numbers, answers)  # type: ignore[arg-type]
+        assert paired_difference(one, other[0], answers) == paired_difference(numbers[0], numbers[1][0], answers)  # type: ignore[arg-type]
+    found = difference_of_seed_means(one[:, 1], other[:, 1], 3)
+    assert found == difference_of_seed_means([0.0, 1.0], [0.0, 0.0], 3)
+
+
+def test_conditions_are_not_paired_unless_that_is_said() -> None:
+    one, other = [[0.9, 0.4], [0.5, 0.6]], [[0.2, 0.1], [0.3, 0.4]]
+    for answers in (None, 20):
+        assert difference_of_conditions(one, other, answers) == difference_of_conditions(one, other, answers, False)
+        means = [0.65, 0.55], [0.15, 0.35]
+        unpaired, paired = (difference_of_seed_means(*means, answers, one) for one in (False, True))
+        assert difference_of_seed_means(*means, answers) == unpaired
+        assert paired.variances != unpaired.variances
+    assert difference_of_conditions(one, other[:1] * 3, 20).n_questions == 2  # of three seeds, which cannot be paired
+
+
+def test_seeds_that_agree_leave_the_sampling_of_their_answers() -> None:
+    for one, other, seeds in (([0.5, 0.5], [0.3, 0.3, 0.3], 2), ([1.0, 1.0], [0.0, 0.0], 2)):
+        least = smoothed(one[0], 10 * len(one)) + smoothed(other[0], 10 * len(other))
+        gap = one[0] - other[0]
+        found = difference_of_seed_means(one, other, 10)
+        agrees(found, gap, wider(gap, [(least, math.inf)], seeds, True), seeds, 0)
+    assert found.difference.high == 1.0
+    assert math.isnan(difference_of_seed_means([0.5, 0.5], [0.3, 0.3]).p_value)
+
+
+def test_the_difference_the_other_way_round_has_the_other_tails() -> None:
+    found = difference_of_seeds([0.9, 0.8, 0.4], [0.1], 5000)
+    other = found.negated()
+    assert found.few is not None and other.difference.n == found.difference.n == 3
+    for bound in (-0.1, 0.0, 0.2, 0.5):
+        assert other.p_below(-bound) == pytest.approx(found.p_above(bound), rel=1e-6)
+        assert other.p_above(-bound) == pytest.approx(found.p_below(bound), rel=1e-6)
+    # Its seeds say less than the sampling of answers, on either side of a bound.
+    assert found.p_above(0.2) > 2 * replace(found, few=None).p_above(0.2)
+    plain = difference_of_conditions([[0.9, 0.4], [0.5, 0.6]], [[0.2, 0.1], [0.3, 0.4]])
+    assert plain.few is None and plain.negated().few is None
+    assert plain.negated().p_below(0.1) == plain.p_above(-0.1)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

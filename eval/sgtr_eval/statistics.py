@@ -168,15 +168,16 @@ def seeds_and_questions(
             return Interval(mean, math.nan, math.nan, k)
         half = variance.half_width(level)
         return Interval(mean, mean - half, mean + half, k)
-    low, high = wilson(mean, k * answers, quantile(math.inf, level))
-    if variance.value > 0 and 0 < mean < 1:
-        effective = mean * (1 - mean) / variance.value
-        wider = wilson(mean, effective, quantile(variance.freedom, level))
-        alone = _questions_alone(scores, scores.mean(axis=0))
-        few = few_seeds(scores.mean(axis=1).tolist(), answers, alone, scores.shape[1] - 1)
-        below, above = (0.0, 0.0) if few is None else few.reach(level)
-        low, high = max(0.0, min(low, wider[0], mean - below)), min(1.0, max(high, wider[1], mean + above))
-    return Interval(mean, low, high, k)
+    if variance.value == 0 or not 0 < mean < 1:
+        return Interval(mean, *wilson(mean, k * answers, quantile(math.inf, level)), k)
+    effective = mean * (1 - mean) / variance.value
+    low, high = wilson(mean, effective, quantile(variance.freedom, level))
+    few = few_seeds(
+        scores.mean(axis=1).tolist(), answers, _questions_alone(scores, scores.mean(axis=0)), scores.shape[1] - 1
+    )
+    assert few is not None  # of two seeds or more
+    below, above = few.reach(level)
+    return Interval(mean, max(0.0, min(low, mean - below)), min(1.0, max(high, mean + above)), k)
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def paired_difference(
     by_questions = deltas.mean(axis=0)
     variances = difference_variances([deltas], by_questions)
     if answers is None:
-        return _difference(float(deltas.mean()), variances, None, len(table), len(below), answers)
+        return _difference(float(deltas.mean()), variances, None, len(table), len(below), None)
     least = _paired_floor(by_questions, answers)
     alone = _questions_alone(deltas, by_questions)
     few = few_seeds(table.mean(axis=1).tolist(), answers, alone, max(1, len(below) - 1))
@@ -278,8 +279,8 @@ def difference_of_conditions(
     variances = difference_variances(tables, one.mean(axis=0) - other.mean(axis=0))
     gap, questions = float(one.mean() - other.mean()), one.shape[1]
     if answers is None:
-        return _difference(gap, variances, None, min(len(one), len(other)), questions, answers)
-    pairs = one - other if paired else (one[:, None] - other[None]).reshape(-1, questions)
+        return _difference(gap, variances, None, min(len(one), len(other)), questions, None)
+    pairs = one - other if paired else one[:, None] - other[None]
     seeds = 2 / (1 / len(one) + 1 / len(other))
     least = _paired_floor(pairs.ravel(), round(answers * seeds))
     return _difference(gap, variances, least, min(len(one), len(other)), questions, answers)
@@ -326,7 +327,7 @@ def _difference(
 
     One seed has no p-value: a training run differs from another of its kind by more than the sampling of answers.
     """
-    known = [one for one in (*variances, least) if one is not None and one.value > 0 and one.freedom > 0]
+    known = [*variances, *([] if least is None else [least])]
     if not known:
         return Difference(Interval(gap, math.nan, math.nan, seeds), math.nan, questions)
     half = max(one.half_width(0.95) for one in known)
