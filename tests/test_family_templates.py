@@ -108,6 +108,41 @@ def test_thinking_off_is_a_closed_block_before_the_answer_in_training_and_sampli
     assert on.separate(written) == ("", "yes")
 
 
+# The template opens the thought by itself, as those of models that always think do; Seed-OSS's has a budget.
+THINKS = OLMO.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+SEED = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if thinking_budget == 0 %}<seed:think>"
+    "<seed:cot_budget_reflect>None left.</seed:cot_budget_reflect></seed:think>{% endif %}{% endif %}"
+)
+
+
+def asked_for_one_token(form: ChatFormat) -> str:
+    return str(form.tokenizer.decode(form.answer_ids(TALK[:1])))
+
+
+@pytest.mark.parametrize("budget", [{}, {"thinking_budget": 0}], ids=["on", "off"])
+def test_an_answer_of_one_token_is_read_behind_the_thought(budget: dict[str, int]) -> None:
+    """Whether the model may think or not: its first token would be that of the thought."""
+    assert asked_for_one_token(chat(QWEN3, **budget)).endswith(f"<|im_start|>assistant\n{THOUGHT}")
+    assert asked_for_one_token(chat(SEED, **budget)).endswith("None left.</seed:cot_budget_reflect></seed:think>")
+    assert asked_for_one_token(chat(SEED, thinking_budget=512)) == asked_for_one_token(chat(SEED, **budget))
+    for plain in (LLAMA3, GEMMA, OLMO, MISTRAL):
+        assert chat(plain).answer_ids(TALK[:1]) == chat(plain).prompt_ids(TALK[:1])
+
+
+def test_a_thought_that_cannot_be_closed_has_no_answer_of_one_token() -> None:
+    assert "<think>" in THINKS
+    form = chat(THINKS)
+    assert form.prompt(TALK[:1]).endswith("<think>")
+    with pytest.raises(InputError, match="no way to close it"):
+        form.answer_ids(TALK[:1])
+    # What the user says closes and opens nothing.
+    form = chat(CHATML)
+    told = [{"role": "user", "content": "Write <think>"}]
+    assert form.answer_ids(told) == form.prompt_ids(told)
+
+
 def test_earlier_turns_that_the_template_has_rewritten_are_context_and_no_targets() -> None:
     form = chat(QWEN3, thinking_budget=0)
     with pytest.raises(InputError, match="rewrites earlier turns"):

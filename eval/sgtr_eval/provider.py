@@ -146,7 +146,8 @@ class SgtrAPI(ModelAPI):
         rendered, turns = rendered_tools(tools, tool_choice), turns_of(input)
         chat = self._with_tools(rendered) if rendered else self._chat
         try:
-            tokens = tuple(chat.prompt_ids(turns))
+            of_one_token = bool(options) or bool((config.extra_body or {}).get(NUMBERS_KEY))
+            tokens = tuple(chat.answer_ids(turns) if of_one_token else chat.prompt_ids(turns))
         except InputError as error:
             self.refused = error
             raise
@@ -172,7 +173,7 @@ class SgtrAPI(ModelAPI):
         """
         config = GenerateConfig(max_tokens=1, temperature=0.0, logprobs=True)
         jobs = [
-            _Job(tuple(self._chat.prompt_ids(turns_of(list(turns)))), config, 0, options=list(options))
+            _Job(tuple(self._chat.answer_ids(turns_of(list(turns)))), config, 0, options=list(options))
             for turns in asked
         ]
         self._score(jobs)

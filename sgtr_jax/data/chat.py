@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sgtr_jax.data.records import Message, is_target
 from sgtr_jax.data.template_check import check_template, render_bounded
@@ -85,6 +86,34 @@ class ChatFormat:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of `prompt`."""
         return self._encode(self.prompt(messages))
+
+    def answer_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where an answer of one token is read: `prompt_ids` behind a thought that is closed.
+
+        A model that may think begins with its thought, whatever the answer will be. Raises InputError for a template
+        that opens the thought and cannot close it.
+        """
+        text = self._closed.prompt(messages)
+        for begin, end in _THINKING:
+            if text.rstrip().endswith(begin):
+                raise InputError(
+                    f"{self.tokenizer.name_or_path}: the chat template opens the model's thinking with {begin} and has "
+                    f"no way to close it ({end}), so that no answer of one token can be read; choose evaluations that "
+                    "sample whole answers, or mode=text"
+                )
+        return self._encode(text)
+
+    @cached_property
+    def _closed(self) -> ChatFormat:
+        """The same format with the model's thinking off, where the template knows that."""
+        if "thinking_budget" in self._written_template:
+            off: dict[str, Json] = {"thinking_budget": 0}
+        elif "enable_thinking" in self._written_template:
+            off = {"enable_thinking": False}
+        else:
+            return self
+        closed = {**self.template_kwargs, **off}
+        return self if closed == self.template_kwargs else ChatFormat(self.tokenizer, self.system, closed)
 
     def with_tools(self, tools: Sequence[JsonObject]) -> ChatFormat:
         """The same format where the model may call tools, given as chat templates take them.

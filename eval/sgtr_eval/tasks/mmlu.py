@@ -64,6 +64,7 @@ def _question(sample: Sample) -> Item:
 register(
     Facts(
         mmlu,
+        revision=2,  # 1: of a model that may think, read at the first token of the thought
         metric="share_correct",
         better="higher",
         title="correct answers",

@@ -178,6 +178,7 @@ def _individual_workload(arguments: Arguments) -> Workload:
 register(
     Facts(
         self_recognition,
+        revision=2,  # 1: of a model that may think, read at the first token of the thought
         metric="share_correct",
         better="neither",
         title="own summaries recognised",
@@ -191,6 +192,7 @@ register(
 register(
     Facts(
         self_recognition_individual,
+        revision=2,  # 1: of a model that may think, read at the first token of the thought
         metric="share_correct",
         better="neither",
         title="summaries told to be own or not",

@@ -21,6 +21,7 @@ def two_choice(questions: str) -> Task:
 register(
     Facts(
         two_choice,
+        revision=2,  # 1: of a model that may think, read at the first token of the thought
         metric="share_correct",
         better="higher",
         title="correct answers",
