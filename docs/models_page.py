@@ -15,7 +15,8 @@ def models_page() -> str:
         "# Models", "",
         "A model is a Hugging Face folder or a hub id. Its `config.json` says which family it is of; a key that is not "
         "understood is an error. Logits of every family are compared with those of transformers "
-        "([checks](../checks.md)). Mixtures of experts (gpt-oss, Qwen3-MoE) are not supported.", "",
+        "([checks](../checks.md)). Mixtures of experts (gpt-oss, Qwen3-MoE) are refused: the decoder has one MLP "
+        "in each layer, on whose projections adapters are.", "",
         "| `model_type` | class in transformers | what it is | `maker` of the identity evaluation |",
         "|---|---|---|---|",
     ]  # fmt: skip

@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 import hf_models
 
 import sgtr_jax
+from sgtr_jax.errors import InputError
 from sgtr_jax.models.families import families, spec_from_config
 from sgtr_jax.sample.export import export
 from sgtr_jax.weights.save import save_params
@@ -122,6 +123,13 @@ def test_configs_of_transformers_are_all_understood(family: str) -> None:
     config = transformers.AutoConfig.for_model(family)
     data = {key: value for key, value in config.to_dict().items() if key != "architectures"}
     assert spec_from_config(data, "c").num_layers == config.num_hidden_layers
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss"])
+def test_mixtures_of_experts_are_told_by_what_transformers_writes(family: str) -> None:
+    config = transformers.AutoConfig.for_model(family)
+    with pytest.raises(InputError, match="mixtures of experts"):
+        spec_from_config(config.to_dict(), "c")
 
 
 def test_a_gemma3_folder_with_images(tmp_path: Path) -> None:

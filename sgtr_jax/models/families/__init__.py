@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -12,6 +13,9 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.models.config_json import COMMON, ConfigReader
 from sgtr_jax.models.families.family import Family
 from sgtr_jax.models.spec import ModelSpec
+
+# Keys of config.json by which families of mixtures of experts say how many these are.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 @cache
@@ -26,7 +30,8 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     """Read a `config.json` object (`where` names it in errors). Raises InputError for anything not understood."""
     name = config.get("model_type")
     if not isinstance(name, str) or name not in families():
-        raise InputError(f"{where}: model_type {name!r:.60} is not supported; supported: {', '.join(families())}")
+        supported = ", ".join(families())
+        raise InputError(f"{where}: model_type {name!r:.60} is not supported{_why(config)}; supported: {supported}")
     family = families()[name]
     architectures = config.get("architectures") or [family.architecture]
     if not isinstance(architectures, list) or family.architecture not in architectures:
@@ -34,6 +39,17 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     read = ConfigReader(config, where)
     read.check_keys(name, COMMON | family.keys)
     return family.read(read)
+
+
+def _why(config: Mapping[str, Any]) -> str:
+    """The reason why a mixture of experts is not; nothing of other models."""
+    key = next((key for key in _EXPERTS if config.get(key)), None)
+    if key is None:
+        return ""
+    return (
+        f", as all mixtures of experts ({key} is {config[key]!r:.20}): the decoder here has one MLP in each layer, and "
+        "adapters are on its projections"
+    )
 
 
 def text_only(spec: ModelSpec) -> ModelSpec:
