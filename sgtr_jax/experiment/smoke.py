@@ -143,7 +143,9 @@ def _small(config: ExperimentConfig, chosen: Sequence[str], folder: Path, files:
         "only": list(chosen),
         "conditions": {name: _small_condition(one) for name, one in whole["conditions"].items()},
         "sampling_mesh": None,
-        "finetuning": {key: training.get(key, value) for key, value in whole["finetuning"].items()},
+        # Directions of files are of another model than the random one.
+        "finetuning": {key: training.get(key, value) for key, value in whole["finetuning"].items()}
+        | {"log": {**whole["finetuning"]["log"], "projections": None}},
         "data": {name: _rooted(_small_data(name, one, files)) for name, one in whole["data"].items()},
         "directions": {
             name: _rooted({**one, "samples": 1, "max_tokens": _TOKENS}) for name, one in whole["directions"].items()

@@ -18,6 +18,7 @@ from sgtr_jax.data.tokenizer import Tokenizer
 from sgtr_jax.errors import InputError
 from sgtr_jax.files import check_apart, check_writable, read_json
 from sgtr_jax.finetune.defences import check_layers, check_others, plan_of_others, steering
+from sgtr_jax.finetune.projections import Projected, read_projected
 from sgtr_jax.fingerprint import model_fingerprint
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.models.spec import ModelSpec
@@ -93,6 +94,7 @@ class Prepared:
     checkpoints: Checkpoints
     resume_from: int | None
     kept: dict[Point, int]  # steps after which the adapter is kept, by point of `measure_at`
+    projected: Projected | None  # what is projected while it is trained
 
 
 def resolve_lora(config: TrainConfig) -> TrainConfig:
@@ -161,6 +163,7 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
         _check_tokens(rows, spec.vocab_size, tokenizer)
         plans[name] = plan_of_others(rows, plan)
     steered = steering(config, spec)
+    projected = read_projected(config, spec, chat, job.inoculation_adapter is not None)
     check_writable(job.out)
     identity: JsonObject = {
         "config": config.identity(),
@@ -184,7 +187,7 @@ def prepare(job: Finetune, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) 
     if resume_from is None:
         _check_result(job.out, identity)
     kept = _kept(job.out, config, plan.num_steps, resume_from or 0)
-    return Prepared(job, config, plan, plans, report, mixed, identity, checkpoints, resume_from, kept)
+    return Prepared(job, config, plan, plans, report, mixed, identity, checkpoints, resume_from, kept, projected)
 
 
 def _kept(out: Path, config: TrainConfig, steps: int, taken: int) -> dict[Point, int]:

@@ -70,11 +70,22 @@ class MultiRunTrainer:
                 if jax.process_index() == 0:
                     self._save(members[run].job.out / "at" / str(run.step), members[run], host)
 
-            for ended in Loop(self._programs, self._base, runs, shapes, self._config, keep).train(label):
+            def project(run: Run, params: Params, members: dict[Run, Prepared] = members) -> dict[str, float]:
+                return self._projected(members[run], run, params)
+
+            for ended in Loop(self._programs, self._base, runs, shapes, self._config, keep, project).train(label):
                 one = members[ended.run]
                 yield self._finish(one, ended, len(batch))
                 barrier(f"{one.job.label} is finished")
             self._say_programs(label)
+
+    def _projected(self, one: Prepared, run: Run, params: Params) -> dict[str, float]:
+        """What `log.projections` logs of a run's model. Steering is for training only, and is not there."""
+        assert one.projected is not None  # it is asked for where it is due
+        if self._base is None:
+            return one.projected.values(self._spec, params, (), self._mesh)
+        chain = (*run.constants.chain, Adapter(params, run.constants.scale))
+        return one.projected.values(self._spec, self._base, chain, self._mesh)
 
     def _say_programs(self, label: str) -> None:
         if jax.process_index() == 0:

@@ -234,21 +234,20 @@ def _of_kinds(run: RunData, table: Table) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _of_training(run: RunData) -> Iterator[tuple[str, str, Figure]]:
-    """The loss of every adapter the measured conditions rest on."""
+    """The loss of every adapter the measured conditions rest on, and the projections that were logged beside it."""
     folders: dict[str, Path] = {}
     for cell in run.cells:
         if cell.why_missing is None:
             folders.update(adapters_below(cell.folder))
-    curves = {}
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for name, folder in sorted(folders.items()):
         if not damage(folder, whole=True, names=["metrics.jsonl"]):  # `sgtr check` says what is damaged
-            rows = [row for _, row in read_jsonl(folder / "metrics.jsonl", empty=True)]
-            points = [(cast(float, row["step"]), cast(float, row["loss"])) for row in rows if "loss" in row]
-            if points:
-                curves[name] = points
-    if curves:
-        yield (
-            "training-loss",
-            "training: loss",
-            curves_figure("training: loss", "step", "loss, nats a target token", curves),
-        )
+            for _, row in read_jsonl(folder / "metrics.jsonl", empty=True):
+                for key, value in row.items():
+                    if key == "loss" or key.startswith("projection/"):
+                        curves[key][name].append((cast(float, row["step"]), cast(float, value)))
+    for key, found in curves.items():
+        _, _, projected = key.partition("/")
+        name = "training: loss" if key == "loss" else f"training: projection on {projected.replace('/', ', layer ')}"
+        axis = "loss, nats a target token" if key == "loss" else "projection of prompts"
+        yield f"training-{key.replace('/', '-')}", name, curves_figure(name, "step", axis, found)

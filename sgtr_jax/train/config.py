@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from sgtr_jax.config import Config, DType, PositiveInt, Seed
+from sgtr_jax.config import Config, DType, FilePath, Name, PositiveInt, Seed
 from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.lora.config import LoraConfig
@@ -32,11 +32,27 @@ class CheckpointConfig(Config):
     keep: PositiveInt = 2  # The number of checkpoints that are kept.
 
 
+class ProjectionsConfig(Config):
+    """How far a run's model lies along directions while it is trained: a forward pass over fixed prompts."""
+
+    # Files of `sgtr directions extract` by a name of your choice. Each is logged as projection/NAME/LAYER.
+    directions: Annotated[dict[Name, FilePath], Field(min_length=1)]
+    # The layers, counted from 0, behind which the state of each prompt's last token is projected; means over prompts.
+    layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    prompts: FilePath  # A JSONL file of prompts, as that of `sgtr sample --prompts`.
+    every: PositiveInt = 10  # It is done after every so many steps, and after the last.
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether it is done after a step of so many."""
+        return step % self.every == 0 or step == steps
+
+
 class LogConfig(Config):
-    """Where metrics go besides metrics.jsonl."""
+    """Where metrics go besides metrics.jsonl, and what is logged besides a step's own."""
 
     tensorboard: bool = False  # Whether metrics also go to tensorboard/ in the run's folder.
     wandb: str | None = None  # The Weights & Biases project to which metrics also go. null: none.
+    projections: ProjectionsConfig | None = None  # Projections on directions that are logged, too. null: none.
 
 
 class ProfileConfig(Config):

@@ -113,8 +113,10 @@ class Loop:
     def __init__(
         self, programs: Programs, base: Params | None, runs: Sequence[Run], shapes: PackedShapes, config: TrainConfig,
         on_kept: Callable[[Run, Params], None] = lambda run, params: None,
+        project: Callable[[Run, Params], Row] = lambda run, params: {},
     ) -> None:  # fmt: skip
-        self._on_kept = on_kept
+        self._on_kept, self._project = on_kept, project
+        self._projected: dict[tuple[Run, int], Row] = {}  # of steps whose metrics are not yet read
         self._programs, self._base, self._shapes, self._config = programs, base, shapes, config
         self._sharding = data_sharding(programs.mesh, leading=1)
         self._active = list(runs)
@@ -142,6 +144,7 @@ class Loop:
             for count in range(1, longest + 1):
                 with self._trace.around(count):
                     self._step()
+                self._project_where_due()
                 self._keep()
                 done = [run for run in self._active if run.step == run.plan.num_steps]
                 if done:
@@ -165,6 +168,15 @@ class Loop:
         for i, run in enumerate(self._active):
             if run.step in run.keep:
                 self._on_kept(run, pick_run(self._state, i, self._programs.mesh).params)
+
+    def _project_where_due(self) -> None:
+        """Look at the model of each run whose step asks for it. The time is none of the step's."""
+        asked, started = self._config.log.projections, time.monotonic()
+        for i, run in enumerate(self._active if asked is not None else ()):
+            if asked is not None and asked.is_due(run.step, run.plan.num_steps):
+                params = pick_run(self._state.params, i, self._programs.mesh)
+                self._projected[run, run.step] = self._project(run, params)
+        self._clock += time.monotonic() - started
 
     def _hand_over(self) -> Iterator[EndedRun]:
         while self._ended:
@@ -231,6 +243,7 @@ class Loop:
                 "targets": packed.num_targets,
                 "seconds": round(seconds, 4),
                 "memory": memory,
+                **self._projected.pop((run, step), {}),
             }
             self._logs[run].write(row)
             run.summary.add(packed, pending.shape, seconds)
