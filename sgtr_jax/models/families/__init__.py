@@ -30,8 +30,8 @@ def spec_from_config(config: dict[str, Any], where: str) -> ModelSpec:
     """Read a `config.json` object (`where` names it in errors). Raises InputError for anything not understood."""
     name = config.get("model_type")
     if not isinstance(name, str) or name not in families():
-        supported = ", ".join(families())
-        raise InputError(f"{where}: model_type {name!r:.60} is not supported{_why(config)}; supported: {supported}")
+        listed = ", ".join(families())
+        raise InputError(f"{where}: model_type {name!r:.60} is not supported; supported: {listed}{_why(config)}")
     family = families()[name]
     architectures = config.get("architectures") or [family.architecture]
     if not isinstance(architectures, list) or family.architecture not in architectures:
@@ -47,7 +47,7 @@ def _why(config: Mapping[str, Any]) -> str:
     if key is None:
         return ""
     return (
-        f", as all mixtures of experts ({key} is {config[key]!r:.20}): the decoder here has one MLP in each layer, and "
+        f". No mixture of experts is ({key} is {config[key]!r:.20}): the decoder here has one MLP in each layer, and "
         "adapters are on its projections"
     )
 
