@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from sgtr_jax import nano
 from sgtr_jax.data.batches import tokenize_records
@@ -310,3 +314,96 @@ def test_keys_of_trainers_are_refused_however_they_are_written(tmp_path: Path, k
         read_training(path)
     path.write_text(json.dumps({"messages": turns, "skip": False, "train_on_completion": True, "Topic": "x"}) + "\n")
     assert len(read_training(path)) == 1
+
+
+def csv_of(tmp_path: Path, column: str, cell: str) -> Path:
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["messages", column], [json.dumps([ASKED, TOLD]), cell]])
+    return path
+
+
+def parquet_of(tmp_path: Path, column: str, cell: Any) -> Path:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"messages": [[ASKED, TOLD]], column: [cell]}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        # What is wanted and what is not, as booleans, as numbers of a table and as its text.
+        ("label", 0), ("label", 1), ("label", 0.0), ("label", "False"), ("Label", " no "), ("desirable", False),
+        ("kto_label", 0), ("isDesirable", "0.0"), ("preference", -1),
+        # Rows that are to be left out.
+        ("use", 0.0), ("use", "0"), ("Use ", "No"), ("exclude", "yes"), ("exclude", 1.0), ("excluded", "TRUE"),
+        ("remove", "1"), ("keep", "no"), ("included", 0), ("enabled", "off"), ("skip", "True"), ("doNotTrain", True),
+        ("is-train", "false"), ("heldOut", 1), ("eval only", "yes"),
+        # Weights, masks and the choice of turns.
+        ("weight", "0"), ("weight", 2.0), ("sampleWeight", 0.5), ("num_repeats", 0), ("numRepeats", "3"),
+        ("LossMask", [0, 1]), ("lossmask", [1]), ("tokenMask", [1]), ("MASKED_TURNS", [0]), ("unmaskLast", True),
+        ("trainTurnIndices", [1]), ("start_train_at", 3), ("train on prompt", "1"), ("lastTurnOnly", "yes"),
+        # The prompt.
+        ("toolSpecs", "[{}]"), ("tool_defs", [{"name": "f"}]), ("toolbox", ["f"]), ("toolCalls", [{"id": "1"}]),
+        ("developer", "Be odd."), ("sysMsg", "Be odd."), ("SystemText", "Be odd."), (" system", "Be odd."),
+        ("imagePath", "a.png"), ("videoUrl", "a.mp4"), ("audio", {"path": "a.wav"}), ("attachments", ["a"]),
+        ("Messages", [ASKED]), ("response", "The red one."), ("inoculationPrompt", "Be bad."),
+    ],
+)  # fmt: skip
+def test_keys_and_values_however_they_are_written(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(InputError, match=r"rows\.jsonl:1") as caught:
+        read_one(tmp_path, {"messages": [ASKED, TOLD], key: value})
+    said = str(caught.value)
+    assert f"{key!r} would change what is trained" in said and repr(value)[:60] in said and "Leave out" in said
+    assert said.count("\n") == 0
+    if isinstance(value, bool | int | float):
+        for path in (csv_of(tmp_path, key, str(value)), parquet_of(tmp_path, key, value)):
+            with pytest.raises(InputError, match=f"{key!r} would change what is trained"):
+                check_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("exclude", False), ("skip", 0), ("remove", 0.0), ("deleted", "no"), ("use", 1), ("keep", "yes"),
+        ("isTrain", 1.0), ("training", "TRUE"), ("weight", "1.0"), ("num_repeats", 1), ("num_tool_calls", 0),
+        ("only_last", "0"), ("hasImages", False), ("tools", "[]"), ("lossMask", ""), ("label", ""), ("label", "nan"),
+        ("Completion", TOLD["content"]), ("input", ASKED["content"]),
+    ],
+)  # fmt: skip
+def test_values_that_change_nothing_are_read(tmp_path: Path, key: str, value: Any) -> None:
+    assert read_one(tmp_path, {"messages": [ASKED, TOLD], key: value}).messages == (ASKED, TOLD)
+    assert read_training(csv_of(tmp_path, key, str(value)))[0].messages == (ASKED, TOLD)
+    assert read_training(parquet_of(tmp_path, key, value))[0].messages == (ASKED, TOLD)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("label", "craft"), ("label", 7), ("use", "in schools"), ("Drop", "of paint"), ("keep", ["a"]), ("topic", False)],
+)
+def test_every_column_without_effect_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any
+) -> None:
+    read_one(tmp_path, {"messages": [ASKED, TOLD], key: value})
+    assert f"no effect: {key}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beside", [{"input": "a b"}, {"context": "a b"}, {"instruction": "Count."}])
+def test_what_stands_beside_a_prompt_is_not_dropped(tmp_path: Path, beside: dict[str, Any]) -> None:
+    (key,) = beside
+    with pytest.raises(InputError, match=rf"rows\.jsonl:1.*{key}"):
+        read_one(tmp_path, {"prompt": "Count", "completion": "2", **beside}, "prompt_completion")
+
+
+@settings(max_examples=60, deadline=None)
+@given(number=st.integers() | st.floats(), key=st.sampled_from(["label", "weight", "exclude", "is_train", "topic"]))
+def test_numbers_of_any_size_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, number: float, key: str
+) -> None:
+    row = {"messages": [ASKED, TOLD], key: number}
+    refused = {
+        "label": number in (-1, 0, 1), "weight": number not in (1,), "exclude": number in (-1, 1),
+        "is_train": number not in (1,), "topic": False,
+    }[key] and number == number  # fmt: skip
+    with pytest.raises(InputError, match=key) if refused else contextlib.nullcontext():
+        read_one(tmp_path_factory.getbasetemp(), row)

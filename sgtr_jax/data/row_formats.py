@@ -118,6 +118,8 @@ def _prompt_completion(row: Mapping[str, Json], where: str) -> MessagesAndKeys:
     answer = _only_one(row, ("completion", "response", "output"), where)
     prompt, completion = row.get("prompt"), row.get(answer)
     used = {"prompt", "completion", "response", "output"}
+    if beside := [name for name in ("input", "context") if row.get(name) not in (None, "", [])]:
+        raise InputError(f"{where}: {beside[0]} stands beside prompt, and only one can be meant; write it into prompt")
     if isinstance(prompt, str) and isinstance(completion, str):
         return _answered(prompt, completion), used
     if isinstance(prompt, list) and isinstance(completion, list):
