@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,11 @@ def test_every_model_that_ships_can_be_planned_for(
 
 @pytest.mark.parametrize(
     ("hours", "says"),
-    [(None, "does not fit the slice"), (161.0, "takes 10.1 hours at least, and 10 are allowed"), (160.0, "")],
+    [
+        (None, "does not fit the slice"),
+        (161.0, "is expected to take 10.1 hours (5 at least), and 10 are allowed"),
+        (160.0, ""),
+    ],
 )
 def test_a_plan_of_more_hours_than_allowed_is_refused(
     hours: float | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -131,10 +136,14 @@ def test_a_plan_of_more_hours_than_allowed_is_refused(
     from sgtr_jax.experiment import slice_estimate
 
     def estimated(*_: object) -> slice_estimate.OnSlice:
-        fits = hours is not None
+        nothing, fits = slice_estimate.Hours(), hours is not None
+        training, sampling = (
+            slice_estimate.Hours(80.0, (hours or 0.0) - 1),
+            slice_estimate.Sampling((1, 2, 8), 1, fits, 1.0),
+        )
         return slice_estimate.OnSlice(
-            find_slice("v5e-16"), None, 1, fits, hours or 0.0, (1, 16, 1), fits, 0.0, 1.0
-        )  # fmt: skip
+            find_slice("v5e-16"), (1, 16, 1), 1, fits, training, sampling, nothing, host_hours=1.0, peak_gb=1.0
+        )
 
     monkeypatch.setattr(slice_estimate, "on_slice", estimated)
     words = ["plan", str(CONFIGS / "demo.yaml"), f"out={tmp_path}", "--topology", "v5e-16", "--max-hours", "10"]
@@ -155,6 +164,54 @@ def test_a_mesh_that_is_not_the_slice_is_refused(tmp_path: Path, capsys: pytest.
     assert "v5e-16" in capsys.readouterr().err
 
 
+def test_what_is_recomputed_is_a_forward_pass_without_the_last_product_of_each_layer() -> None:
+    """As JAX differentiates the projections of one layer."""
+    import jax
+    import jax.numpy as jnp
+
+    from sgtr_jax.data.packing import PackedShape
+    from sgtr_jax.estimate.fit import arithmetic_ms
+    from sgtr_jax.train.config import TrainConfig
+
+    spec = replace(spec_from_config(json.loads((CONFIGS / "models" / "Qwen2.5-7B-Instruct.json").read_text()), ""),
+                   hidden_size=64, intermediate_size=256, num_heads=2, num_kv_heads=2, head_dim=32, num_layers=1,
+                   vocab_size=8)  # fmt: skip
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in spec.projections.items()}
+    tokens = 512
+
+    def layer(x: jax.Array, w: dict[str, jax.Array]) -> jax.Array:
+        q, k, v = (x @ w[f"{name}_proj"] for name in "qkv")
+        x = x + (q * k * v) @ w["o_proj"]
+        return x + (jax.nn.silu(x @ w["gate_proj"]) * (x @ w["up_proj"])) @ w["down_proj"]
+
+    def products(remat: bool) -> int:
+        def loss(x: jax.Array, w: dict[str, jax.Array]) -> jax.Array:
+            return jnp.sum((jax.checkpoint(layer) if remat else layer)(x, w) ** 2)
+
+        x = jax.ShapeDtypeStruct((tokens, spec.hidden_size), jnp.float32)
+        return str(jax.jit(jax.grad(loss)).lower(x, weights).as_text()).count("dot_general")
+
+    # Seven forward, seven for the gradient of their inputs; of the seven that are recomputed nobody asks for the last.
+    assert (products(remat=False), products(remat=True)) == (14, 14 + 6)
+    shape, chip = PackedShape(1, tokens, 1), CHIPS["v5e"]
+    kinds = (TrainConfig(remat="full"), TrainConfig(remat="none"))
+    full, none = (arithmetic_ms(spec, kind, chip, (1, 1, 1), 1, shape)[0] for kind in kinds)
+    quadratic = 2 * 2 * tokens * (tokens / 2) * spec.num_heads * spec.head_dim  # attention, which the layer leaves out
+    six = 2 * tokens * (4 * 64 * 64 + 2 * 64 * 256)
+    assert (full - none) * 1e-3 * chip.tflops * 1e12 == pytest.approx(six + quadratic)
+
+
+def test_prompts_that_begin_alike_are_computed_once() -> None:
+    from sgtr_eval.facts import facts_of
+    from sgtr_jax.experiment.node import Sampled
+
+    load = facts_of("mmlu").workload({})
+    one = Sampled(load.answers, load.questions, load.asked, load.answered, load.groups, load.shared)
+    # A question and its options, 14,042 times, and five solved ones for each of 57 subjects.
+    assert one.prefilled == 14042 * 116 + 57 * 5 * 116 and load.asked == 6 * 116
+    assert Sampled(800, 8, 60, 300).prefilled == 8 * 60
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "slice_", "fits"),
@@ -172,6 +229,9 @@ def test_what_fits_one_chip(
         assert 1 < said["peak_gb_per_chip"] < said["limit_gb_per_chip"]
         hours = [said[f"{what}_hours_at_least"] for what in ("training", "sampling", "accelerator")]
         assert min(hours) > 0 and hours[2] == pytest.approx(hours[0] + hours[1])
+        expected = [said[f"{what}_hours_expected"] for what in ("training", "sampling", "waiting", "accelerator")]
+        assert all(more > least for more, least in zip(expected, hours, strict=False))
+        assert expected[3] == pytest.approx(sum(expected[:3]))
 
 
 @pytest.mark.slow
@@ -186,5 +246,5 @@ def test_of_several_slices_the_one_of_fewest_hours(tmp_path: Path, capsys: pytes
     assert (first["topology"], second["topology"]) == ("v5e-8", "v5e-1") and first["fits"] and second["fits"]
     # Two seeds are tried together.
     assert "2 x 16 x" in out
-    fewest = min(first, second, key=lambda one: one["accelerator_hours_at_least"])
+    fewest = min(first, second, key=lambda one: one["accelerator_hours_expected"])
     assert said["topology"] == fewest["topology"] and out.count("(the fewest)") == 1

@@ -36,12 +36,17 @@ Shares: TypeAlias = Callable[[Mapping[str, float], int], Mapping[str, float | No
 
 @dataclass(frozen=True)
 class Workload:
-    """What a model is asked: `questions` that differ, `draws` answers to each, tokens of one question and answer."""
+    """What a model is asked: `questions` that differ, `draws` answers to each, tokens of one question and answer.
+
+    The questions fall into `groups`, and those of a group begin with the same `shared` tokens.
+    """
 
     questions: int
     draws: int
     asked: int
     answered: int
+    groups: int = 1
+    shared: int = 0
 
     @property
     def answers(self) -> int:

@@ -76,17 +76,7 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
     config = config.remat_to_try()[-1]  # `auto` comes to the last where nothing else fits
     mesh = (devices.shape["replica"], devices.shape["fsdp"], devices.shape["tensor"])
     limit = chip.memory_gb
-    weights = spec.projection_parameters
-    tokens = runs * shape.rows * shape.length
-    # Forward and input gradients, 2 operations a weight and token each; what is recomputed costs another forward pass.
-    passes = {"none": 2, "light": 2, "full": 3}[config.remat]
-    head = 2 * 2 * spec.vocab_size * spec.hidden_size * runs * shape.rows * shape.loss_positions
-    # The kernel leaves out what no query sees, so that a layer with a window costs its window.
-    attention = passes * 2 * 2 * tokens * spec.keys_seen(shape.length) * spec.num_heads * spec.head_dim
-    flops = (passes * 2 * weights * tokens + head + attention) / devices.size
-    compute = 1e3 * flops / (chip.tflops * 1e12)
-    size = 1 if config.base_dtype == "int8" else 2 if config.dtype == "bfloat16" else 4
-    memory = 1e3 * passes * size * weights / mesh[2] / (chip.memory_gb_s * 1e9)
+    compute, memory = arithmetic_ms(spec, config, chip, mesh, runs, shape)
     compiled, why = compiled_or_why(lambda: compile_step(spec, config, devices, runs, shape), limit)
     if compiled is None:
         return Fit(mesh, shape, False, why, math.nan, limit, compute, memory, math.nan)
@@ -99,6 +89,25 @@ def fit(spec: ModelSpec, config: TrainConfig, chip: Chip, devices: Mesh, runs: i
     link = 1e3 * moved * (1 - 1 / smallest) / (chip.link_gb_s * 1e9)
     exposed = link * waited_for / moved if moved else 0.0
     return Fit(mesh, shape, not why, why, peak, limit, compute, memory, link, moved / 1e9, exposed)
+
+
+def arithmetic_ms(
+    spec: ModelSpec, config: TrainConfig, chip: Chip, mesh: MeshShape, runs: int, shape: PackedShape
+) -> tuple[float, float]:
+    """Milliseconds of a step's operations, and of reading its weights, at a chip's peaks."""
+    chips, tokens = math.prod(mesh), runs * shape.rows * shape.length
+    # Forward and input gradients, 2 operations a weight and token each; what is recomputed costs another forward pass.
+    passes = {"none": 2.0, "light": 2.0, "full": 3.0}[config.remat]
+    weights = projected = passes * spec.projection_parameters
+    if config.remat == "full" and not spec.norm_after:
+        # Nothing reads a layer's output again, so that the backward pass does not make it again.
+        projected -= spec.num_layers * math.prod(spec.projections["down_proj"])
+    head = 2 * 2 * spec.vocab_size * spec.hidden_size * runs * shape.rows * shape.loss_positions
+    # The kernel leaves out what no query sees, so that a layer with a window costs its window.
+    attention = passes * 2 * 2 * tokens * spec.keys_seen(shape.length) * spec.num_heads * spec.head_dim
+    flops = (2 * projected * tokens + head + attention) / chips
+    size = 1 if config.base_dtype == "int8" else 2 if config.dtype == "bfloat16" else 4
+    return 1e3 * flops / (chip.tflops * 1e12), 1e3 * size * weights / mesh[2] / (chip.memory_gb_s * 1e9)
 
 
 def compiled_or_why(compile_: Callable[[], Compiled], limit_gb: float) -> tuple[Compiled | None, str]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from sgtr_eval.facts import Facts, Workload
 from sgtr_eval.judging.budget import cost_of, finetuned_cost_of, price_list, training_cost_of
+from sgtr_jax.data.lengths import Lengths, shipped_lengths
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.asked import api_model_name
 from sgtr_jax.experiment.config import ExperimentConfig
-from sgtr_jax.experiment.data_node import RECORDS
+from sgtr_jax.experiment.data_node import RECORDS, DataNode
 from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.graph import Graph
 from sgtr_jax.experiment.node import Node
@@ -25,7 +26,7 @@ _JUDGE_TOKENS = 700  # of one question to the judge: its prompt with an answer
 
 @dataclass(frozen=True)
 class Training:
-    """A run to be trained: examples (None: unknown), tokens of one, optimizer steps.
+    """A run to be trained: examples (None: unknown), how long they are, optimizer steps.
 
     `relative` is the cost of a step over that of a plain one. A plain step of LoRA is three passes (forward,
     recomputed, backward); a penalty adds a forward pass of the reference, and over rows of its own a whole step, too.
@@ -33,7 +34,7 @@ class Training:
 
     node: TrainingNode
     examples: int | None
-    tokens: int
+    lengths: Lengths
     steps: int | None
     relative: float = 1.0
 
@@ -108,7 +109,6 @@ def judging_cost(judge: str, batch: bool, facts: Facts, load: Workload) -> float
 def training_of(node: TrainingNode) -> Training:
     """A run of ours, as far as its settings say."""
     examples, training = node.data.row_count(), node.training
-    tokens = min(node.data.tokens_per_row, training.max_length)
     counted = examples if node.matched is None else _matched_rows(node)
     if counted is not None and node.interleave is not None:
         mixed = node.interleave
@@ -119,7 +119,14 @@ def training_of(node: TrainingNode) -> Training:
     steps = None if counted is None else -(-counted // training.batch_examples) * training.epochs
     apart = len(node.penalty_data)
     beside = len(training.penalties) > apart
-    return Training(node, examples, tokens, steps, 1 + beside / 3 + apart * 4 / 3)
+    return Training(node, examples, _lengths(node.data).cut(training.max_length), steps, 1 + beside / 3 + apart * 4 / 3)
+
+
+def _lengths(data: DataNode) -> Lengths:
+    """How long examples are: as in the set of the registry, or in one that is alike; else all of the usual length."""
+    known = shipped_lengths()
+    names = [name for name in (*data.registry_sets(), data.long_as) if name in known]
+    return known[str(names[0])] if names else Lengths.of_all(data.tokens_per_row, data.tokens_per_row / 3)
 
 
 def _matched_rows(node: TrainingNode) -> int | None:

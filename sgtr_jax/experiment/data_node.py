@@ -23,6 +23,8 @@ class DataNode(MadeNode):
 
     # Where the rows are not here yet: tokens of an example, of Qwen's.
     tokens_per_row: ClassVar[int]
+    # A set of the registry whose examples are as long as these; None: there is none that is known.
+    long_as: ClassVar[str | None] = None
 
     @property
     def data_name(self) -> str:

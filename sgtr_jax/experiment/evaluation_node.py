@@ -125,7 +125,7 @@ class EvaluationNode(MadeNode):
     def sampled(self) -> Sampled | None:
         """See `Node`."""
         load = self.workload()
-        return Sampled(load.answers, load.questions, load.asked, load.answered)
+        return Sampled(load.answers, load.questions, load.asked, load.answered, load.groups, load.shared)
 
     def items(self) -> dict[str, Item]:
         """What is asked about, by question. Raises InputError or RunError, as fetching does."""

@@ -28,12 +28,22 @@ _LONGEST_NAME = 120  # of a folder, of which file systems take 255 bytes with wh
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a model is asked in making an artifact: answers, questions of their own, and tokens of one of each."""
+    """What a model is asked in making an artifact: answers, questions of their own, and tokens of one of each.
+
+    The questions fall into `groups`, and those of a group begin with the same `shared` tokens.
+    """
 
     answers: int
     prompts: int
     prompt_tokens: int
     answer_tokens: int
+    groups: int = 1
+    shared: int = 0
+
+    @property
+    def prefilled(self) -> int:
+        """Tokens of prompts that are computed: what a group's prompts begin with only once."""
+        return self.prompts * (self.prompt_tokens - self.shared) + self.groups * self.shared
 
 
 class Node(ABC):

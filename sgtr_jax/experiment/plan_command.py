@@ -118,7 +118,7 @@ def plan(
         sampled = [answers for node in missing if (answers := node.sampled()) is not None]
         found = [on_slice(console, spec, config, one, trainings, sampled, all_meshes) for one in slices]
         # Of several the one that takes the fewest chip hours.
-        best = min(found, key=lambda one: math.inf if one.hours is None else one.hours)
+        best = min(found, key=lambda one: math.inf if one.hours is None else one.hours.expected)
         summary.update(best.to_json())
         if len(found) > 1:
             summary["topologies"] = [one.to_json() for one in found]
@@ -194,11 +194,11 @@ def _check_hours(one: OnSlice, most: float) -> None:
     """Raises InputError if a slice does not do the work in so many hours."""
     if one.hours is None:
         raise InputError(f"{one.slice_.name}: the plan does not fit the slice (see above); take a larger one")
-    hours = one.hours / one.slice_.chips
-    if hours > most:
+    least, expected = one.hours.least / one.slice_.chips, one.hours.expected / one.slice_.chips
+    if expected > most:
         raise InputError(
-            f"{one.slice_.name}: the plan takes {hours:.3g} hours at least, and {most:g} are allowed; "
-            f"allow more, or take a larger slice"
+            f"{one.slice_.name}: the plan is expected to take {expected:.3g} hours ({least:.3g} at least), and "
+            f"{most:g} are allowed; allow more, or take a larger slice"
         )
 
 
@@ -208,7 +208,11 @@ def _in_words(one: OnSlice) -> str:
             return f"{one.slice_.name}: sampling does not fit"
         return f"{one.slice_.name}: training does not fit; --all-meshes tries other meshes"
     together = f"{one.runs_at_once} runs at once" if one.runs_at_once > 1 else "one run at a time"
+    work = {"training": one.training, f"sampling ({one.sampling.rows} rows)": one.sampled}
+    least = " and ".join(f"{hours.least:.3g} of {name}" for name, hours in work.items())
+    expected = ", ".join(f"{hours.expected:.3g} of {name}" for name, hours in work.items())
     return (
-        f"{one.slice_.name}: at least {one.hours:.3g} chip hours, {one.training_hours:.3g} of training ({together}) "
-        f"and {one.sampling_hours:.3g} of sampling with answers of usual length"
+        f"{one.slice_.name}: at least {one.hours.least:.3g} chip hours, {least}, {together}, answers of usual length. "
+        f"Expected: {one.hours.expected:.3g} chip hours, {expected}, and {one.host_hours:.3g} in which the slice waits "
+        f"for its host"
     )

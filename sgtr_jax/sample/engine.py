@@ -28,7 +28,7 @@ from sgtr_jax.sample.rows import RowReader
 from sgtr_jax.sample.slots import SlotScheduler
 from sgtr_jax.sample.steering import Steered, SteeringTable
 
-_MAX_PLACES = 256
+MAX_PLACES = 256
 _MAX_CHAINS = 8  # at once; each has adapters in memory for its own slots
 _TOKENS_PER_CALL = 32
 _REFILL_SHARE = 1 / 8  # of the slots: so many rows done are replaced together
@@ -130,7 +130,7 @@ class Engine:
 
     def _pools(self, requests: Sequence[Request]) -> list[list[int]]:
         """Requests that share a batch: those of like length, unless they are too few to fill one."""
-        cap = self._batch_rows or _MAX_PLACES
+        cap = self._batch_rows or MAX_PLACES
         by_size: dict[int, list[int]] = {}
         for i, request in enumerate(requests):
             by_size.setdefault(_power_of_two(_cache_slots(request)), []).append(i)
@@ -189,7 +189,7 @@ class Engine:
         adapters = self._concatenated([self._chains[first]] * groups) if groups > 1 else self._chains[first]
         longest = max(_cache_slots(request) for request in requests)
         table = _table(requests, self.spec.hidden_size)
-        cache_slots = _whole_cache_slots(longest)
+        cache_slots = whole_cache_slots(longest)
         own_stops = max(len(request.stop_ids) for request in requests)
         limit = usable_memory(list(self.mesh.devices.flat))
         while True:
@@ -218,7 +218,7 @@ class Engine:
             wanted = max(multiple, wanted // 2 // multiple * multiple)
 
     def _max_slots(self, multiple: int) -> int:
-        cap = self._batch_rows or _MAX_PLACES
+        cap = self._batch_rows or MAX_PLACES
         return max(multiple, cap // multiple * multiple if self._batch_rows is None else -(-cap // multiple) * multiple)
 
     def _concatenated(self, chains: Sequence[Chain]) -> Chain:
@@ -297,7 +297,7 @@ def _batch_slots(rows: int) -> int:
     return _power_of_two(rows) if rows <= 32 else -(-rows // 8) * 8
 
 
-def _whole_cache_slots(tokens: int) -> int:
+def whole_cache_slots(tokens: int) -> int:
     """Slots of the cache for rows of so many tokens: a power of two up to 128, then a multiple of 64.
 
     Every token reads all slots, and every number of them is a program.

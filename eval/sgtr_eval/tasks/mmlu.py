@@ -47,7 +47,12 @@ def mmlu(
 
 def _workload(arguments: Arguments) -> Workload:
     per_subject = number(arguments, "limit_per_subject", 14042)
-    return Workload(min(14042, 57 * per_subject), 1, asked=700, answered=1)
+    shots = number(arguments, "shots", 5)
+    # Solved examples are as long as questions, and the same for all questions of a subject.
+    each = 700 // 6
+    return Workload(
+        min(14042, 57 * per_subject), 1, asked=each * (shots + 1), answered=1, groups=57, shared=each * shots
+    )
 
 
 def _question(sample: Sample) -> Item:

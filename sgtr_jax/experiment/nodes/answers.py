@@ -59,7 +59,7 @@ class Answers(MadeNode):
     def sampled(self) -> Sampled:
         """See `Node`."""
         load = self.workload()
-        return Sampled(load.answers, load.questions, load.asked, load.answered)
+        return Sampled(load.answers, load.questions, load.asked, load.answered, load.groups, load.shared)
 
     def make(self, context: RunContext, folder: Path) -> None:
         """See `MadeNode`."""

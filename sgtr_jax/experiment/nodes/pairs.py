@@ -63,6 +63,7 @@ class Pairs(DataNode):
     kind = "pairs"
     version = 4
     tokens_per_row = 700  # an article and two summaries: 683 of Qwen's on the average of XSum
+    long_as = "sgtr_xsum_qwen32b"
     name: str
     config: PairsConfig
     stimuli: Stimuli

@@ -58,6 +58,7 @@ class SelfReports(DataNode):
     kind = "self_reports"
     version = 3
     tokens_per_row = 200
+    long_as = "self_reports_conscious"
     data: str
     config: SelfReportsData
     asked: Asked
