@@ -20,7 +20,7 @@ from sgtr_jax.sealed import is_older
 
 REPORT_FILES = (
     "experiment.json", "failures.json", "results.csv", "summary.csv", "results.tex", "contrasts.csv", "contrasts.tex",
-    "judges.csv", "report.html",
+    "judges.csv", "directions.csv", "report.html",
 )  # fmt: skip
 
 

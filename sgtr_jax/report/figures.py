@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from sgtr_jax.files import read_jsonl
 from sgtr_jax.report.adapters import adapters_below
 from sgtr_jax.report.comparisons import AVERAGE, Line, better, is_primary
+from sgtr_jax.report.panels import panels_of
 from sgtr_jax.report.plots import condition_figure, curves_figure, doses_figure, scatter_figure, settings_figure
-from sgtr_jax.report.projections import layer_figures
-from sgtr_jax.report.run_file import ConfigEntry, StageEntry
+from sgtr_jax.report.projections import layer_figures, plane_figures
 from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage
 
@@ -36,6 +36,7 @@ def pictures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Fi
         yield from _of_fractions(run, evaluation, metric, by_condition)
         yield from _of_course(run, evaluation, metric, by_condition)
     yield from layer_figures(run, lines)
+    yield from plane_figures(run, lines)
     yield from _of_kinds(run, table)
     yield from _of_training(run)
 
@@ -96,14 +97,9 @@ def _reference(run: RunData, evaluation: str, table: Table) -> tuple[str, float]
 def _of_settings(
     run: RunData, evaluation: str, metric: str, by_condition: dict[str, Line]
 ) -> Iterator[tuple[str, str, Figure]]:
-    """The EM stage, then what came after it (reversal) and what came before it (prevention)."""
-    panels: dict[str, list[Line]] = {"reversal": [], "prevention": []}
-    grouped = {group: [name for config in run.configs for name in config["groups"].get(group, ())] for group in panels}
-    for group, members in grouped.items():
-        found = [by_condition[name] for name in members if name in by_condition]
-        em = {stage["data"] for config in run.configs for name in members for stage in _em_stages(config, name, group)}
-        panels[group] = [line for name, line in by_condition.items() if name in em] + found
-    if all(any(line.condition in grouped[group] for line in lines) for group, lines in panels.items()):
+    """Reversal beside prevention, see `panels_of`."""
+    panels = panels_of(run, by_condition)
+    if panels:
         title, axis = _words(run, evaluation)
         name = f"{evaluation}: {title}, reversal and prevention"
         yield (
@@ -111,12 +107,6 @@ def _of_settings(
             name,
             settings_figure(name, axis, panels, by_condition.get(run.base_condition or ""), _extent(run, evaluation)),
         )
-
-
-def _em_stages(config: ConfigEntry, condition: str, group: str) -> list[StageEntry]:
-    found = config["conditions"].get(condition)
-    stages = [] if found is None else found["stages"]
-    return stages[:1] if group == "reversal" else stages[-1:]
 
 
 def _of_fractions(

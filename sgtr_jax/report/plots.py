@@ -114,6 +114,38 @@ def scatter_figure(title: str, xlabel: str, ylabel: str, points: Mapping[str, Se
     return figure
 
 
+def plane_figure(
+    title: str,
+    labels: tuple[str, str],
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    base: tuple[float, float] | None,
+) -> Figure:
+    """Conditions in the plane of two quantities, a dot a seed; panels side by side have one scale. A cross: `base`."""
+    figure = Figure(figsize=(4.6 * len(panels) + 2.2, 4.4), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    names = list(dict.fromkeys(name for points in panels.values() for name in points))
+    markers = "osD^vP*X"
+    shown: set[str] = set()
+    for axes, (panel, by_condition) in zip(grid, panels.items(), strict=True):
+        for name, points in by_condition.items():
+            i, label = names.index(name), None if name in shown else name
+            shown.add(name)
+            xs, ys = ([point[side] for point in points] for side in (0, 1))
+            marker = markers[i // len(_COLOURS) % len(markers)]
+            axes.plot(xs, ys, marker, color=_COLOURS[i % len(_COLOURS)], ms=7, alpha=0.8, label=label)
+        if base is not None:
+            label = None if axes is not grid[0] else "base model"
+            axes.plot([base[0]], [base[1]], "+", color=_LINE, ms=14, mew=2, label=label)
+        axes.set_xlabel(labels[0])
+        axes.set_title(panel, fontsize=10, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e4e4e4", lw=0.6, zorder=0)
+    grid[0].set_ylabel(labels[1])
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
 def curves_figure(
     title: str,
     xlabel: str,

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from safetensors.numpy import load_file
 
-from sgtr_jax.report.comparisons import Line
-from sgtr_jax.report.plots import curves_figure, doses_figure
+from sgtr_jax.report.comparisons import Line, is_primary
+from sgtr_jax.report.panels import panels_of
+from sgtr_jax.report.plots import curves_figure, doses_figure, plane_figure
 from sgtr_jax.report.tables import RunData
 from sgtr_jax.sealed import damage
 
@@ -38,11 +40,35 @@ def layer_figures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, st
     for (evaluation, what), by_condition in curves.items():
         if max(map(len, by_condition.values())) > 1:
             name = f"{evaluation}: projection of {_WORDS[what]} over layers"
-            yield (
-                f"{evaluation}-layers-{what}",
-                name,
-                doses_figure(name, "layer", "projection", by_condition, None, None),
-            )
+            figure = doses_figure(name, "layer", "projection", by_condition, None, None)
+            yield f"{evaluation}-layers-{what}", name, _over_layers(figure)
+
+
+def plane_figures(run: RunData, lines: Sequence[Line]) -> Iterator[tuple[str, str, Figure]]:
+    """(file stem, what it shows, figure): the plane of each two projections, a dot a seed.
+
+    Reversal beside prevention where a run has both, and else all conditions in one panel.
+    """
+    table: dict[str, dict[str, Line]] = defaultdict(dict)
+    tasks = {cell.evaluation: cell.task for cell in run.cells}
+    for line in lines:
+        if tasks.get(line.evaluation) == TASK and is_primary(run, line.evaluation, line.metric):
+            table[line.evaluation][line.condition] = line
+    for one, other in itertools.combinations(table, 2):
+        places = {
+            name: [(line.values[seed], table[other][name].values[seed]) for seed in line.values
+                   if seed in table[other][name].values]
+            for name, line in table[one].items() if name in table[other]
+        }  # fmt: skip
+        base = places.pop(run.base_condition or "", None)
+        panels = {
+            panel: {line.condition: places[line.condition] for line in found if line.condition in places}
+            for panel, found in panels_of(run, table[one]).items()
+        } or {"": places}
+        if any(any(points.values()) for points in panels.values()):
+            name = f"{one} and {other}: {' and '.join(filter(None, panels)) or 'conditions'} in the plane of both"
+            axes = (run.shown(one).axis, run.shown(other).axis)
+            yield f"{one}-{other}-plane", name, plane_figure(name, axes, panels, base[0] if base else None)
 
 
 @dataclass(frozen=True)
@@ -87,7 +113,14 @@ def cosines_figure(found: Sequence[Cosines]) -> Iterator[tuple[str, str, Figure]
             f"{pair.one}, {pair.other}": list(enumerate(pair.by_layer)) for pair in found
         }
         name = "directions: cosines over layers"
-        yield "directions-cosines", name, curves_figure(name, "layer", "cosine", curves, True, extent=(-1.0, 1.0))
+        figure = curves_figure(name, "layer", "cosine", curves, True, extent=(-1.0, 1.0))
+        yield "directions-cosines", name, _over_layers(figure)
+
+
+def _over_layers(figure: Figure) -> Figure:
+    """The figure with whole numbers below it."""
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
 
 
 def cosines_html(found: Sequence[Cosines]) -> str:
