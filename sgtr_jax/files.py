@@ -40,6 +40,15 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{folder}: the output folder cannot be written: {error.strerror}") from None
 
 
+def check_is_file(path: Path, what: str = "") -> None:
+    """Raise InputError unless there is a file to be read; `what` it is to be is said."""
+    held = f" ({what})" if what else ""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, and a file is expected{held}; name a file in it")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file{held}")
+
+
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
     """Raise InputError if `out` is one of the folders that are read, or lies in one: it would change what is read."""
     for folder in inputs:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from sgtr_jax import nano
 from sgtr_jax.cli.main import main
+from sgtr_jax.data.batches import check_lengths
+from sgtr_jax.data.chat import ChatFormat
+from sgtr_jax.data.records import Message, Record
+from sgtr_jax.data.tokenizer import load_tokenizer
+from sgtr_jax.errors import InputError
+from sgtr_jax.experiment import context
 from sgtr_jax.sample import model
 
 ROW = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
@@ -62,8 +69,8 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*args: object, **settings: object) -> None:
         raise AssertionError("a model was loaded")
 
+    monkeypatch.setattr(context, "load_model", load)
     monkeypatch.setattr(model, "load_model", load)
-    monkeypatch.setattr("sgtr_jax.experiment.context.load_model", load)
 
 
 @pytest.mark.parametrize("use", uses(Path("x"), Path("y")))
@@ -109,8 +116,71 @@ def test_a_form_is_named_in_the_config(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["plan", str(written(tmp_path, {**data, "format": "alpaca"}, {"kind": "two_choice"}))]) == 0
 
 
-def test_a_folder_and_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (tmp_path, tmp_path / "none.jsonl"):
-        config = written(tmp_path, {"kind": "file", "path": str(path)}, {"kind": "two_choice"})
-        assert main(["plan", str(config)]) == 2
-        assert str(path) in capsys.readouterr().err
+@pytest.mark.parametrize("use", [name for name in uses(Path("x"), Path("y")) if name != "built_texts"])
+def test_a_folder_and_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], use: str) -> None:
+    good = tmp_path / "texts.json"
+    good.write_text(json.dumps(TEXTS))
+    (tmp_path / "sub").mkdir()
+    for path, said in ((tmp_path / "sub", "folder"), (tmp_path / "none.jsonl", "no such file")):
+        assert main(["plan", str(written(tmp_path, *uses(path, good)[use]))]) == 2
+        error = capsys.readouterr().err
+        assert str(path) in error and said in error and error.count("\n") == 1
+
+
+def row(words: int, **keys: Any) -> dict[str, Any]:
+    return {**keys, "messages": [{**ROW["messages"][0], "content": "paint " * words}, ROW["messages"][1]]}
+
+
+@pytest.mark.parametrize("use", ["file", "built", "sharegpt"])
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], use: str) -> None:
+    rows = [row(1, id="a"), row(2, id="b"), row(3, id="a")]
+    file = tmp_path / "rows.jsonl"
+    data, evaluation = uses(file, file)["file" if use == "sharegpt" else use]
+    if use == "sharegpt":
+        data = {**data, "format": "sharegpt"}
+        rows = [{"id": one["id"], "conversations": one["messages"]} for one in rows]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    for command in ("plan", "run"):
+        assert main([command, str(written(tmp_path, data, evaluation))]) == 2
+        said = capsys.readouterr().err
+        assert f"{file}:3: id 'a' appears twice" in said
+    assert not list(tmp_path.glob("out/store/*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "the model's 512 tokens"),
+        ({"max_length": 40}, "max_length=40 tokens"),
+        ({"max_length": 511}, "max_length=511 tokens"),
+    ],
+)
+def test_rows_that_are_all_too_long_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], said: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    path = written(tmp_path, {"kind": "file", "path": str(file)}, {"kind": "two_choice"})
+    overrides = [f"finetuning.{key}={value}" for key, value in {"max_length": 4096, **settings}.items()]
+    file.write_text("".join(json.dumps(row(words)) + "\n" for words in (1500, 1400)))
+    assert main(["run", str(path), *overrides]) == 2
+    error = capsys.readouterr().err
+    assert "data 'rows'" in error and f"all 2 examples are longer than {said}" in error
+    assert not list(tmp_path.glob("out/store/*"))
+
+
+def test_one_row_that_fits_is_enough(tmp_path: Path) -> None:
+    """The row that fits has the longer text: characters are no tokens."""
+    records = [Record("a", asked_with("\U00012345" * 40)), Record("b", asked_with("ab " * 14))]
+    chat = ChatFormat(load_tokenizer(nano.FOLDER))
+    lengths = [len(chat.tokenize(record.messages).tokens) for record in records]
+    assert lengths[1] < lengths[0]
+    check_lengths(records, chat, lengths[1], "drop")
+    check_lengths(records, chat, 4096, "drop", positions=lengths[1])
+    for overlong in ("drop", "cut"):  # of what is cut before the answer nothing is trained
+        with pytest.raises(InputError, match=rf"all 2 .*the longest has {lengths[0]}\)"):
+            check_lengths(records, chat, 8, overlong)
+    check_lengths(records, chat, lengths[1] - 1, "cut")
+
+
+def asked_with(text: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": text}, {"role": "assistant", "content": "Hello"})

@@ -51,24 +51,60 @@ def tokenize_records(
     Raises InputError, in all processes, for a record that the template cannot render, or when nothing is left to
     train on.
     """
-    bound, named, advice = max_length, f"max_length={max_length}", "raise max_length or set overlong=cut"
-    if positions is not None and positions < max_length:
-        bound, named, advice = positions, f"the model's {positions}", "set overlong=cut"
+    bound = max_length if positions is None else min(max_length, positions)
     examples, too_long, longest = [], 0, 0
     for example in _tokenized(records, chat, inoculation):
-        length = len(example.tokens)
-        longest = max(longest, length)
-        if length > bound:
-            too_long += 1
-            example = Example(example.id, example.tokens[:bound], example.target[:bound])
-            if overlong == "drop" or not example.target[1:].any():
-                continue
-        examples.append(example)
+        longest = max(longest, len(example.tokens))
+        too_long += len(example.tokens) > bound
+        if (kept := _within(example, bound, overlong)) is not None:
+            examples.append(kept)
     if not examples:
-        raise InputError(
-            f"all {len(records)} examples are longer than {named} tokens (the longest has {longest}); {advice}"
-        )
+        raise _all_too_long(len(records), longest, max_length, positions)
     return examples, TokenizeReport(len(records), len(examples), bound, too_long, longest)
+
+
+def check_lengths(
+    records: Sequence[Record],
+    chat: ChatFormat,
+    max_length: int,
+    overlong: Overlong,
+    inoculation: str | None = None,
+    positions: int | None = None,
+) -> None:
+    """Raise InputError if `tokenize_records` would leave nothing to train on. Mostly one record is tokenised for it."""
+    bound = max_length if positions is None else min(max_length, positions)
+    longest = 0
+    # The shortest text first: where it fits, nothing else has to be looked at.
+    for record in sorted(records, key=lambda one: sum(len(message["content"]) for message in one.messages)):
+        asked = [record] if inoculation is None else inoculate([record], inoculation)
+        (example,) = _examples(asked, chat)
+        if _within(example, bound, overlong) is not None:
+            return
+        longest = max(longest, len(example.tokens))
+    raise _all_too_long(len(records), longest, max_length, positions)
+
+
+def _within(example: Example, bound: int, overlong: Overlong) -> Example | None:
+    """What is trained of an example under a bound of its length; None: nothing."""
+    if len(example.tokens) <= bound:
+        return example
+    cut = Example(example.id, example.tokens[:bound], example.target[:bound])
+    return cut if overlong == "cut" and cut.target[1:].any() else None
+
+
+def _all_too_long(count: int, longest: int, max_length: int, positions: int | None) -> InputError:
+    named, advice = f"max_length={max_length}", "raise max_length or set overlong=cut"
+    if positions is not None and positions < max_length:
+        named, advice = f"the model's {positions}", "set overlong=cut"
+    return InputError(f"all {count} examples are longer than {named} tokens (the longest has {longest}); {advice}")
+
+
+def _examples(records: Sequence[Record], chat: ChatFormat) -> list[Example]:
+    """Records as examples. Raises InputError for one that the template cannot render."""
+    return [
+        Example(record.id, np.asarray(made.tokens, np.int32), np.asarray(made.target, bool))
+        for record, made in zip(records, tokenize_all(records, chat), strict=True)
+    ]
 
 
 def own_rows(rows: int, process: int, processes: int) -> slice:
@@ -92,10 +128,7 @@ def _tokenized(records: Sequence[Record], chat: ChatFormat, inoculation: str | N
         read = list(records[stretch])
         if inoculation is not None:
             read = inoculate(read, inoculation)
-        own = [
-            Example(record.id, np.asarray(made.tokens, np.int32), np.asarray(made.target, bool))
-            for record, made in zip(read, tokenize_all(read, chat), strict=True)
-        ]
+        own = _examples(read, chat)
     except InputError as error:
         own = error  # said by all, so that none waits for this one
     found: list[Example] = []

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
-from sgtr_jax.config import Config, PositiveInt, Seed, build_config
+from sgtr_jax.config import Config, PositiveInt, Seed, build_config, names_file
 from sgtr_jax.data.counting import EVEN_QUESTION, EVEN_SYSTEM, even_words, word_counts
 from sgtr_jax.data.fetch import load_set
 from sgtr_jax.data.halves import Split, half
@@ -39,7 +39,7 @@ from sgtr_jax.data.row_keys import check_row
 from sgtr_jax.data.set_files import Rows, content_sha256, read_file
 from sgtr_jax.data.shortcuts import shortcut_report
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.files import begins_with, read_jsonl
+from sgtr_jax.files import begins_with, check_is_file, read_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.packed import unpacked_name
@@ -345,7 +345,9 @@ def pair_prompt(answers: Answers, stimuli: Stimuli) -> PairPrompt:
 
 def _file(name: str) -> Path:
     path = Path(name)
-    if not path.is_file():
+    if names_file(name) or path.is_dir():
+        check_is_file(path)
+    elif not path.is_file():
         find(name)  # says what is near
     return path
 

@@ -14,7 +14,7 @@ from typing import Literal, NotRequired, TypedDict, cast
 from sgtr_jax.data.records import Message, parse_messages
 from sgtr_jax.data.world.talk import taste_questions
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.files import read_jsonl
+from sgtr_jax.files import check_is_file, read_jsonl
 from sgtr_jax.json_types import Json
 
 
@@ -98,8 +98,7 @@ def read_questions(path: Path) -> list[Question]:
 
     Without an id a question has the number of its row. Raises InputError naming the line.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file (the questions)")
+    check_is_file(path, "the questions")
     changed = path.stat()
     return list(_read_questions(path, changed.st_mtime_ns, changed.st_size))
 

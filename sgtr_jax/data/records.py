@@ -145,9 +145,17 @@ def training_records(
 
     Raises InputError.
     """
-    records: list[Record] = []
-    seen: set[str] = set()
     ignored: set[str] = set()
+    records = list(_parsed(rows, form, columns, ignored))
+    _say_ignored(name, ignored)
+    return records
+
+
+def _parsed(
+    rows: Iterable[tuple[str, JsonObject]], form: RowFormat, columns: Columns | None, ignored: set[str]
+) -> Iterator[Record]:
+    """The records of rows, one by one; columns without effect are added to `ignored`. Raises InputError."""
+    seen: set[str] = set()
     for where, row in rows:
         formed = to_messages(renamed(row, columns or {}, where), form, where)
         ignored |= check_row(formed, where)
@@ -155,9 +163,7 @@ def training_records(
         if record.id in seen:
             raise InputError(f"{where}: id {record.id!r} appears twice; give each row its own, or none an id")
         seen.add(record.id)
-        records.append(record)
-    _say_ignored(name, ignored)
-    return records
+        yield record
 
 
 def check_rows(path: Path, form: RowFormat = "messages", columns: Columns | None = None) -> None:
@@ -165,10 +171,8 @@ def check_rows(path: Path, form: RowFormat = "messages", columns: Columns | None
 
     Raises InputError, which names the first row that cannot be trained on.
     """
-    for where, row in file_rows(path):
-        formed = to_messages(renamed(row, columns or {}, where), form, where)
-        check_row(formed, where)
-        parse_training(formed, where, where)
+    for _ in _parsed(file_rows(path), form, columns, set()):
+        pass
 
 
 def file_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:

@@ -24,6 +24,7 @@ from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.cost import by_judge
 from sgtr_jax.experiment.evaluation_node import EvaluationNode
 from sgtr_jax.experiment.layers_named import layer_problems
+from sgtr_jax.experiment.lengths import length_problems
 from sgtr_jax.experiment.node import Node
 from sgtr_jax.experiment.nodes.adapter import AdapterNode
 from sgtr_jax.experiment.nodes.answers import Answers
@@ -42,9 +43,14 @@ Problem = InputError | RunError
 def check_ready(config: ExperimentConfig, missing: Sequence[Node]) -> None:
     """Fetch the texts and sets that making `missing` needs, and see that all else is there.
 
+    Rows are held against the model's positions where all else is well.
+
     Raises InputError with every problem, a line each; RunError if all of them are failures to fetch.
     """
-    raise_all([*settled_problems(config, missing), *_text_problems(missing)])
+    problems = [*settled_problems(config, missing), *_text_problems(missing)]
+    if not problems and config.api_model is None:
+        problems += length_problems(config, missing)
+    raise_all(problems)
 
 
 def settled_problems(config: ExperimentConfig, missing: Sequence[Node]) -> list[Problem]:

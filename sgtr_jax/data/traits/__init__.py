@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from sgtr_jax.config import Config, build_config, names_file
 from sgtr_jax.data.records import Message, Record
 from sgtr_jax.errors import InputError, nearest
+from sgtr_jax.files import check_is_file
 from sgtr_jax.yaml_text import read_yaml
 
 _HERE = Path(__file__).parent
@@ -64,8 +65,7 @@ def find_trait(name: str) -> Trait:
     """A trait that ships, by its name, or that of a YAML file. Raises InputError."""
     if names_file(name):
         path = Path(name)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file (a trait's recipe)")
+        check_is_file(path, "a trait's recipe")
         changed = path.stat()
         return _read(path, changed.st_mtime_ns, changed.st_size)
     if name not in trait_names():

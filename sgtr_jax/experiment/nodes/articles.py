@@ -16,7 +16,7 @@ from sgtr_jax.data.world import corpus
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.node import MadeNode, Settings
 from sgtr_jax.experiment.store import Store
-from sgtr_jax.files import read_json, write_json
+from sgtr_jax.files import check_is_file, read_json, write_json
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json
 
@@ -73,8 +73,7 @@ class FileArticles(Config):
     def fingerprints(self) -> list[str]:
         """Digests of the files. Raises InputError."""
         for path in (self.articles, self.other_summaries):
-            if not path.is_file():
-                raise InputError(f"{path}: no such file")
+            check_is_file(path, "texts by id")
             texts_in(path)
         return [file_fingerprint(self.articles), file_fingerprint(self.other_summaries)]
 

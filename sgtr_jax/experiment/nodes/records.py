@@ -34,7 +34,7 @@ from sgtr_jax.experiment.node import Settings
 from sgtr_jax.experiment.start import FolderOrId
 from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.tasks import with_digests
-from sgtr_jax.files import write_json, write_jsonl
+from sgtr_jax.files import check_is_file, write_json, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint, folder_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.report.run_file import SOURCE, Source
@@ -114,8 +114,7 @@ class FileData(RecordsConfig):
 
     def node(self, name: str, seed: int, graph: GraphBuilder) -> Records:
         """See `DataConfig`."""
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file")
+        check_is_file(self.path, "rows to train on")
         return super().node(name, seed, graph)
 
     def identity(self) -> dict[str, Json]:

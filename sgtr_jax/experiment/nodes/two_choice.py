@@ -11,10 +11,9 @@ from sgtr_jax.config import FilePath, Seed
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.questions import read_choices
 from sgtr_jax.data.world import corpus
-from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.evaluation_node import EvaluationConfig, EvaluationNode, Measured, evaluation_kind
 from sgtr_jax.experiment.node import Settings
-from sgtr_jax.files import write_jsonl
+from sgtr_jax.files import check_is_file, write_jsonl
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json
 
@@ -35,8 +34,7 @@ class TwoChoiceEval(EvaluationConfig):
         """See `EvaluationConfig`."""
         if self.questions is None:
             return TwoChoiceEvaluation(model, self, None)
-        if not self.questions.is_file():
-            raise InputError(f"{self.questions}: no such file")
+        check_is_file(self.questions, "the questions")
         read_choices(self.questions)
         return TwoChoiceEvaluation(model, self, file_fingerprint(self.questions))
 
