@@ -212,6 +212,51 @@ def test_tensors_that_do_not_fit(tmp_path: Path, model: sgtr_jax.Model, change: 
         loaded(model, tmp_path / "a")
 
 
+@pytest.mark.parametrize("wrapper", ["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod"])
+def test_names_of_wrapping_modules_are_left_out(tmp_path: Path, model: sgtr_jax.Model, wrapper: str) -> None:
+    make_adapter(tmp_path / "a", model.spec, rank=4)
+    plain = rewrite(tmp_path / "a", lambda t: t)
+    wanted = update(loaded(model, tmp_path / "a"), 1, "q_proj")
+    edit(tmp_path / "a", target_modules="All-Linear", init_lora_weights="Gaussian")
+    layers = re.compile(r"layers\.(\d+)\.")
+    rewrite(tmp_path / "a", lambda t: {layers.sub(rf"layers.\1.{wrapper}.", k): v for k, v in t.items()})
+    np.testing.assert_array_equal(update(loaded(model, tmp_path / "a"), 1, "q_proj"), wanted)
+    assert len(plain) == len(load_file(tmp_path / "a" / "adapter_model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("adapter_model-00001-of-00002.safetensors", "it is in pieces; load it with PEFT"),
+        ("checkpoint-10/adapter_model.safetensors", "there is one in .*checkpoint-10; name that folder"),
+        ("adapter_model.pt", "only adapter_model.safetensors is read"),
+        (None, "has no adapter_model.safetensors: name the folder that has it"),
+    ],
+)
+def test_weights_that_are_elsewhere_are_named(
+    tmp_path: Path, model: sgtr_jax.Model, file: str | None, said: str
+) -> None:
+    make_adapter(tmp_path / "a", model.spec)
+    weights = tmp_path / "a" / "adapter_model.safetensors"
+    if file is None:
+        weights.unlink()
+    else:
+        (tmp_path / "a" / file).parent.mkdir(exist_ok=True)
+        weights.rename(tmp_path / "a" / file)
+    with pytest.raises(InputError, match=said):
+        loaded(model, tmp_path / "a")
+
+
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path, model: sgtr_jax.Model) -> None:
+    make_adapter(tmp_path / "a", model.spec)
+    for folder, file in (("a", "adapter_model.safetensors"), ("m", "model.safetensors")):
+        (tmp_path / folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(InputError, match="is a pointer of Git LFS and not the file itself; fetch it with git lfs pull"):
+        loaded(model, tmp_path / "a")
+    with pytest.raises(InputError, match="is a pointer of Git LFS"):
+        sgtr_jax.load_model(tmp_path / "m")
+
+
 def test_other_files(tmp_path: Path, model: sgtr_jax.Model) -> None:
     make_adapter(tmp_path / "a", model.spec)
     (tmp_path / "a" / "adapter_model.safetensors").rename(tmp_path / "a" / "adapter_model.bin")

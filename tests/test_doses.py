@@ -56,6 +56,17 @@ def test_examples_and_tokens_are_those_of_the_other_set(own: int, batch: int, ti
     assert abs(tokens - wanted) < 60 * (batch + 1) + 40 * own**0.5
 
 
+@pytest.mark.parametrize(
+    ("times", "steps"), [(0.4, 3), (0.3, 2), (0.36, 3), (0.34, 2), (1.12, 8), (1.05, 7), (0.01, 1)]
+)
+def test_parts_of_a_step_or_an_example_are_rounded_to_the_nearest(times: float, steps: int) -> None:
+    """Of 7 rows in steps of one, 7 x times: 2.8 is 3, 2.1 is 2, 2.52 is 3."""
+    plan = StepPlan(examples(*[10] * 20), 1, 1, 0, False)
+    for by in ("steps", "examples"):
+        assert steps_for(Dose(by=by, times=times), plan, 7) == steps
+    assert steps_for(Dose(by="tokens", times=times), plan, 7, examples(*[10] * 7)) == steps
+
+
 def test_what_is_mixed_in_counts() -> None:
     mixed = Interleaved(examples(*[50] * 10), fraction=0.5)
     plan = StepPlan(examples(*[10] * 20), 4, 1, 0, False, None, mixed)

@@ -124,12 +124,23 @@ def test_tokens_that_the_model_has_no_rows_for(tmp_path: Path) -> None:
 MARKS = {
     "unsloth_fixed": True, "unsloth_version": "2026.1", "do_sample": True, "temperature": 0.7, "top_p": 0.8,
     "max_length": 20, "is_decoder": True, "tokenizer_class": "Qwen2Tokenizer", "bad_words_ids": None,
-    "a_key_that_says_nothing": None,
+    "a_key_that_says_nothing": None, "attn_implementation": "sdpa", "_attn_implementation": "eager", "num_labels": 2,
+    "transformers.js_config": {"dtype": "q4"}, "rope_interleaved": False, "trust_remote_code": True,
+    "model_max_length": 4096, "tokenizer_model_max_length": 4096, "keys_to_ignore_at_inference": ["past_key_values"],
+    "classifier_dropout": 0.1, "summary_type": "cls_index", "neftune_noise_alpha": 5, "axolotl_config": {},
 }  # fmt: skip
 
 
 def test_marks_and_generation_keys_change_nothing() -> None:
     assert spec_from_config({**QWEN, **MARKS}, "x") == spec_of()
+
+
+def test_quantised_weights_are_called_that() -> None:
+    for kind in ({"quant_method": "fp8"}, {"bits": 4, "quant_method": "gptq"}, {}):
+        with pytest.raises(InputError, match=r"x: the weights are quantised .* Take the repository that is not"):
+            spec_from_config({**QWEN, "quantization_config": kind}, "x")
+    with pytest.raises(InputError, match="keys not understood for qwen2: rope_interleaved"):
+        spec_from_config({**QWEN, "rope_interleaved": True}, "x")
 
 
 @pytest.mark.parametrize(

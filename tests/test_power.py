@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from sgtr_eval.statistics import Difference
 from sgtr_jax.cli.main import main
 from sgtr_jax.report.power import Assumptions, pilot_tables, powers
 from sgtr_jax.report.simulated import Condition, Questions, Size, simulated
@@ -23,14 +24,26 @@ TRIALS = 600
     ("low", "high", "between", "questions", "known"),
     [(0.1, 0.2, 0.04, 1, 0.70), (0.59, 0.41, 0.2, 1, 0.23), (0.774, 0.805, 0.017, 790, 0.45)],
 )
-def test_five_seeds_have_the_power_that_is_known(
+def test_five_seeds_have_nearly_the_power_of_a_plain_test(
     low: float, high: float, between: float, questions: int, known: float
 ) -> None:
-    """A plain Welch test of five seeds has it: 100 verdicts each, or 790 questions that are not paired."""
+    """A plain Welch test of five seeds has it: 100 verdicts each, or 790 questions that are not paired.
+
+    Welch's finds a difference of nothing in a fifth of trials where shares are near 0 and one condition's seeds vary.
+    The price of not doing so is power where they vary alike: a tenth of shares of .1 and .2, and none elsewhere here.
+    """
     size = Size(5, 1, 790 if questions > 1 else 100)
     of, against = Condition(high, between), Condition(low, between)
-    found = simulated(of, against, size, Questions(0, 0), False, TRIALS, seed=1)
-    assert sum(one.p_value < 0.05 for one in found) / TRIALS == pytest.approx(known, abs=0.06)
+    found = list(simulated(of, against, size, Questions(0, 0), False, TRIALS, seed=1))
+    plain = sum(welch_p(one) < 0.05 for one in found) / TRIALS
+    assert plain == pytest.approx(known, abs=0.06)
+    assert plain - 0.12 <= sum(one.p_value < 0.05 for one in found) / TRIALS <= plain
+
+
+def welch_p(found: Difference) -> float:
+    """Of what the seeds vary by alone."""
+    by_seeds = found.variances[0]
+    return float(2 * stats.t.sf(abs(found.difference.mean) / math.sqrt(by_seeds.value), by_seeds.freedom))
 
 
 def contrast(of: str, against: str, kind: str = "difference", margin: float | None = None) -> dict[str, object]:

@@ -204,7 +204,8 @@ def test_seeds_that_agree_leave_the_sampling_of_their_answers() -> None:
         least = smoothed(one[0], 10 * len(one)) + smoothed(other[0], 10 * len(other))
         gap = one[0] - other[0]
         found = difference_of_seed_means(one, other, 10)
-        agrees(found, gap, wider(gap, [(least, math.inf)], seeds, True), seeds, 0)
+        reach = reach_of_two(one, other, 10, 0.0, math.inf, False)
+        agrees(found, gap, wider(gap, [(least, math.inf)], seeds, True, reach), seeds, 0)
     assert found.difference.high == 1.0
     assert math.isnan(difference_of_seed_means([0.5, 0.5], [0.3, 0.3]).p_value)
 
@@ -272,6 +273,34 @@ def reach_of(rates: list[float], answers: float, rest: float, freedom: float = m
         low, high = few.bounds(level)
         others = student(freedom, level) * math.sqrt(rest)
         return math.hypot(max(0.0, m - low), others), math.hypot(max(0.0, high - m), others)
+
+    return reach
+
+
+def reach_of_two(
+    one: list[float], other: list[float], answers: float, rest: float, freedom: float, paired: bool
+) -> Reach:
+    """The bounds of two conditions' seeds put together at Welch's degrees of freedom, with the rest's."""
+    k, m = len(one), (mean(one), mean(other))
+    spreads = [(sum((v - mean(x)) ** 2 for v in x) / (len(x) - 1) / len(x), len(x) - 1) for x in (one, other)]
+    of_seeds = float(min(n for _, n in spreads))
+    if any(value for value, _ in spreads):
+        of_seeds = max(of_seeds, sum(v for v, _ in spreads) ** 2 / sum(v**2 / n for v, n in spreads))
+    shared = 0.0
+    if paired and all(value for value, _ in spreads):
+        product = sum((a - m[0]) * (b - m[1]) for a, b in zip(one, other, strict=True)) / (k - 1) / k
+        shared = max(0.0, product / math.sqrt(spreads[0][0] * spreads[1][0])) * (k - 2) / (k - 1)
+
+    def reach(level: float) -> tuple[float, float]:
+        (low, high), (low_2, high_2) = (
+            FewSeeds(tuple(x), answers, 0.0).bounds(level, of_seeds) for x in (one, other)
+        )  # fmt: skip
+        others = student(freedom, level) ** 2 * rest
+        found = []
+        for a, b in ((m[0] - low, high_2 - m[1]), (high - m[0], m[1] - low_2)):
+            a, b = max(0.0, a), max(0.0, b)
+            found.append(math.sqrt(a * a + b * b - 2 * shared * a * b + others))
+        return found[0], found[1]
 
     return reach
 
@@ -354,20 +383,35 @@ def test_differences_of_two_conditions_by_hand(
         every = [a - b for x in one for y in other for a, b in zip(x, y, strict=True)]
         of_all = 2 * answers * seeds * others / (seeds + others)
         known.append((bonett_price([d for row in deltas for d in row] if paired else every, round(of_all)), math.inf))
-    gap, fewer = mean(columns), min(seeds, others)
+    gap, fewer, reach = mean(columns), min(seeds, others), None
+    means = [mean(row) for row in one], [mean(row) for row in other]
+    if answers is not None:
+        of_questions = sum((c - gap) ** 2 for c in columns) / (questions - 1) / questions
+        rest = max(0.0, of_questions - sum(squares(table)[2] for table in ([deltas] if paired else [one, other])))
+        reach = reach_of_two(*means, answers, rest, questions - 1, paired)
     found = difference_of_conditions(one, other, answers, paired)
-    agrees(found, gap, wider(gap, known, fewer, answers is not None), fewer, questions)
+    agrees(found, gap, wider(gap, known, fewer, answers is not None, reach), fewer, questions)
     upper = max(one_sided((gap - 0.1) / math.sqrt(value), freedom) for value, freedom in known)
     lower = max(one_sided((-0.2 - gap) / math.sqrt(value), freedom) for value, freedom in known)
+    if reach is not None:
+        upper, lower = (max(p, one_sided_of(reach, side, far))
+                        for p, side, far in ((upper, 0, gap - 0.1), (lower, 1, -0.2 - gap)))  # fmt: skip
     assert found.p_above(0.1) == pytest.approx(upper) and found.p_below(-0.2) == pytest.approx(lower)
     assert found.p_within(0.3) == max(found.p_above(-0.3), found.p_below(0.3))
-    means = [mean(row) for row in one], [mean(row) for row in other]
     by_seeds = [(known[0][0], known[0][1])]
     if answers is not None:
         sampling = smoothed(mean(means[0]), answers * seeds) + smoothed(mean(means[1]), answers * others)
         by_seeds.append((sampling, math.inf))
+        reach = reach_of_two(*means, answers, 0.0, math.inf, paired)
     agrees(difference_of_seed_means(*means, answers, paired), gap,
-           wider(gap, by_seeds, fewer, answers is not None), fewer, 0)  # fmt: skip
+           wider(gap, by_seeds, fewer, answers is not None, reach), fewer, 0)  # fmt: skip
+
+
+def one_sided_of(reach: Reach, side: int, far: float) -> float:
+    """The one-sided p-value at which a bound is `far` away: at most one half."""
+    if far <= reach(2e-9)[side]:
+        return 0.5
+    return level_reached(far, lambda level: reach(level)[::-1] if side else reach(level)) / 2
 
 
 def one_sided(ratio: float, freedom: float) -> float:

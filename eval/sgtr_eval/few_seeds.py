@@ -10,7 +10,7 @@ there are seeds, which it is exactly where seeds are normal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -56,10 +56,10 @@ class FewSeeds:
         """The mean."""
         return sum(self.shares) / len(self.shares)
 
-    def bounds(self, level: float) -> tuple[float, float]:
-        """The interval of the share of all seeds, within [0, 1]."""
+    def bounds(self, level: float, freedom: float | None = None) -> tuple[float, float]:
+        """The interval of the share of all seeds, within [0, 1]; `freedom` None is one less than the seeds."""
         at, statistics = self._profile
-        far = quantile(len(self.shares) - 1, level)
+        far = quantile(len(self.shares) - 1 if freedom is None else freedom, level)
         # Where all seeds are 0 or 1 no share is likelier than the outermost one, and the bound is the end itself.
         low, high = np.interp([-far, far], statistics, at, left=0.0, right=1.0)
         return float(low), float(high)
@@ -73,14 +73,7 @@ class FewSeeds:
 
     def tail(self, gap: float, side: int) -> float:
         """One-sided p-value of lying `gap` from a bound that is below (side 0) or above (1): at most one half."""
-
-        def too_far(p: float) -> float:
-            return self.reach(1 - 2 * p)[side] - gap
-
-        least, most = 1e-12, 0.5 - 1e-9
-        if too_far(most) >= 0:
-            return 0.5
-        return least if too_far(least) <= 0 else float(scipy.optimize.brentq(too_far, least, most))
+        return _tail(self.reach, gap, side)
 
     def negated(self) -> FewSeeds:
         """The shares of what is not counted."""
@@ -113,8 +106,82 @@ def _log_likelihood(counts: np.ndarray, answers: float, at: np.ndarray) -> np.nd
     return np.asarray(found)
 
 
+@dataclass(frozen=True)
+class FewOfTwo:
+    """The difference of the shares of two conditions, of two seeds or more each, apart from what questions vary by.
+
+    The bounds of both shares are put together (Zou and Donner 2008), at the degrees of freedom of Welch's test, and not
+    fewer than those of the condition with fewer seeds. Seeds that go together have a correlation, which counts as much
+    as so few of them can show.
+    """
+
+    first: FewSeeds
+    second: FewSeeds
+    rest: float
+    rest_freedom: float = math.inf
+    paired: bool = False
+
+    @cached_property
+    def freedom(self) -> float:
+        """Welch's, of the variances of both means."""
+        parts = [(float(np.var(one.shares, ddof=1)) / len(one.shares), len(one.shares) - 1) for one in self._both]
+        spread = sum(value**2 / freedom for value, freedom in parts)
+        fewest = min(freedom for _, freedom in parts)
+        return fewest if spread == 0 else max(fewest, sum(value for value, _ in parts) ** 2 / spread)
+
+    @cached_property
+    def correlation(self) -> float:
+        """Of seeds that go together: none of two of them, half of what three show, three quarters of five's."""
+        k, (one, other) = len(self.first.shares), (np.asarray(few.shares) for few in self._both)
+        if not self.paired or np.ptp(one) == 0 or np.ptp(other) == 0:
+            return 0.0
+        return max(0.0, float(np.corrcoef(one, other)[0, 1])) * (k - 2) / (k - 1)
+
+    def reach(self, level: float) -> tuple[float, float]:
+        """How far the bounds lie below and above the difference, with the rest."""
+        (low, high), (other_low, other_high) = (one.bounds(level, self.freedom) for one in self._both)
+        others = quantile(self.rest_freedom, level) ** 2 * self.rest
+        below = self._together(self.first.share - low, other_high - self.second.share)
+        above = self._together(high - self.first.share, self.second.share - other_low)
+        return math.sqrt(below + others), math.sqrt(above + others)
+
+    def tail(self, gap: float, side: int) -> float:
+        """See `FewSeeds`."""
+        return _tail(self.reach, gap, side)
+
+    def negated(self) -> FewOfTwo:
+        """The difference the other way round."""
+        return replace(self, first=self.second, second=self.first)
+
+    @property
+    def _both(self) -> tuple[FewSeeds, FewSeeds]:
+        return self.first, self.second
+
+    def _together(self, one: float, other: float) -> float:
+        one, other = max(0.0, one), max(0.0, other)
+        return one**2 + other**2 - 2 * self.correlation * one * other
+
+
+def _tail(reach: Callable[[float], tuple[float, float]], gap: float, side: int) -> float:
+    def too_far(p: float) -> float:
+        return reach(1 - 2 * p)[side] - gap
+
+    least, most = 1e-12, 0.5 - 1e-9
+    if too_far(most) >= 0:
+        return 0.5
+    return least if too_far(least) <= 0 else float(scipy.optimize.brentq(too_far, least, most))
+
+
 def few_seeds(shares: Sequence[float], answers: float, rest: float, rest_freedom: float = math.inf) -> FewSeeds | None:
     """The seeds' part of a mean or a difference; None of one seed, which says nothing of others."""
     if len(shares) < 2:
         return None
     return FewSeeds(tuple(min(1.0, max(0.0, float(share))) for share in shares), answers, rest, rest_freedom)
+
+
+def few_of_two(
+    first: Sequence[float], second: Sequence[float], answers: float, rest: float, rest_freedom: float, paired: bool
+) -> FewOfTwo | None:
+    """The seeds' part of the difference of two conditions; None where one has a single seed."""
+    one, other = few_seeds(first, answers, 0.0), few_seeds(second, answers, 0.0)
+    return None if one is None or other is None else FewOfTwo(one, other, rest, rest_freedom, paired)

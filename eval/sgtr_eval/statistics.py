@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 
 from sgtr_eval.facts import all_facts
-from sgtr_eval.few_seeds import FewSeeds, few_seeds, quantile, wilson
+from sgtr_eval.few_seeds import FewOfTwo, FewSeeds, few_of_two, few_seeds, quantile, wilson
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,21 @@ def share_interval(shares: Sequence[float], answers: float, level: float = 0.95)
     return Interval(mean, low, high, k)
 
 
-def _questions_alone(table: np.ndarray, by_questions: np.ndarray) -> float:
+def _questions_alone(tables: Sequence[np.ndarray], by_questions: np.ndarray) -> float:
     """What questions vary by, without the part of the answers of several seeds, which is in what seeds vary by."""
-    k, m = len(table), len(by_questions)
-    by_question = float(by_questions.var(ddof=1)) / m if m > 1 else 0.0
-    if k < 2 or m < 2:
-        return by_question
+    m = len(by_questions)
+    if m < 2:
+        return 0.0
+    by_answers = [_by_answers(table) for table in tables if len(table) > 1]
+    return max(0.0, float(by_questions.var(ddof=1)) / m - sum(by_answers))
+
+
+def _by_answers(table: np.ndarray) -> float:
+    """What the answers of `table[seeds, questions]`, two or more of both, have of the variance of its mean."""
+    k, m = table.shape
     rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    by_answer = float((rest**2).sum()) / ((k - 1) * (m - 1)) / (k * m)
-    return max(0.0, by_question - by_answer)
+    squares = float((rest**2).sum())
+    return squares / ((k - 1) * (m - 1)) / (k * m)
 
 
 def two_way_variance(table: np.ndarray) -> Variance:
@@ -99,8 +105,7 @@ def two_way_variance(table: np.ndarray) -> Variance:
     by_seed = float(table.mean(axis=1).var(ddof=1)) / k
     if m == 1:
         return Variance(by_seed, k - 1)
-    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    by_answer = float((rest**2).sum()) / ((k - 1) * (m - 1)) / (k * m)
+    by_answer = _by_answers(table)
     value = by_seed + by_question - by_answer
     if value <= 0:  # then answers vary by themselves alone, and seeds and questions add nothing to that
         value = max(by_seed, by_question)
@@ -136,8 +141,7 @@ def difference_variances(tables: Sequence[np.ndarray], by_questions: np.ndarray)
         if k > 1:
             seeds.append((float(table.mean(axis=1).var(ddof=1)) / k, k - 1))
         if k > 1 and m > 1:
-            rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-            answers.append((float((rest**2).sum()) / ((k - 1) * (m - 1)) / (k * m), (k - 1) * (m - 1)))
+            answers.append((_by_answers(table), (k - 1) * (m - 1)))
     by_seed, by_answer = (_satterthwaite(sum(value for value, _ in parts), parts) for parts in (seeds, answers))
     found = [by_seed, Variance(by_question, m - 1)]
     if seeds and m > 1:
@@ -173,7 +177,7 @@ def seeds_and_questions(
     effective = mean * (1 - mean) / variance.value
     low, high = wilson(mean, effective, quantile(variance.freedom, level))
     few = few_seeds(
-        scores.mean(axis=1).tolist(), answers, _questions_alone(scores, scores.mean(axis=0)), scores.shape[1] - 1
+        scores.mean(axis=1).tolist(), answers, _questions_alone([scores], scores.mean(axis=0)), scores.shape[1] - 1
     )
     assert few is not None  # of two seeds or more
     below, above = few.reach(level)
@@ -189,7 +193,7 @@ class Difference:
     n_questions: int  # that both were asked; 0 where the difference is of the seeds' values alone
     # What the interval and the p-value are from: the widest and the largest hold.
     variances: tuple[Variance, ...] = field(default=(), compare=False)
-    few: FewSeeds | None = field(default=None, compare=False)
+    few: FewSeeds | FewOfTwo | None = field(default=None, compare=False)
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of a true difference of at most `bound`: small where the difference is above it."""
@@ -234,7 +238,7 @@ def paired_difference(
     if answers is None:
         return _difference(float(deltas.mean()), variances, None, len(table), len(below), None)
     least = _paired_floor(by_questions, answers)
-    alone = _questions_alone(deltas, by_questions)
+    alone = _questions_alone([deltas], by_questions)
     few = few_seeds(table.mean(axis=1).tolist(), answers, alone, max(1, len(below) - 1))
     return _difference(float(deltas.mean()), variances, least, len(table), len(below), answers, few)
 
@@ -283,7 +287,10 @@ def difference_of_conditions(
     pairs = one - other if paired else one[:, None] - other[None]
     seeds = 2 / (1 / len(one) + 1 / len(other))
     least = _paired_floor(pairs.ravel(), round(answers * seeds))
-    return _difference(gap, variances, least, min(len(one), len(other)), questions, answers)
+    alone = _questions_alone(tables, one.mean(axis=0) - other.mean(axis=0))
+    means = [table.mean(axis=1).tolist() for table in (one, other)]
+    few = few_of_two(means[0], means[1], answers, alone, max(1, questions - 1), paired)
+    return _difference(gap, variances, least, min(len(one), len(other)), questions, answers, few)
 
 
 def difference_of_seed_means(
@@ -298,11 +305,12 @@ def difference_of_seed_means(
     gap = float(one.mean() - other.mean())
     tables = [(one - other)[:, None]] if paired else [one[:, None], other[:, None]]
     variances = difference_variances(tables, np.array([gap]))
-    least = None
-    if answers is not None:
-        sampling = [_smoothed(float(table.mean()), len(table) * answers) for table in (one, other)]
-        least = Variance(sum(sampling), math.inf)
-    return _difference(gap, variances, least, min(len(one), len(other)), 0, answers)
+    if answers is None:
+        return _difference(gap, variances, None, min(len(one), len(other)), 0, None)
+    sampling = [_smoothed(float(table.mean()), len(table) * answers) for table in (one, other)]
+    least = Variance(sum(sampling), math.inf)
+    few = few_of_two(first, second, answers, 0.0, math.inf, paired)
+    return _difference(gap, variances, least, min(len(one), len(other)), 0, answers, few)
 
 
 def _smoothed(share: float, answers: float) -> float:
@@ -321,7 +329,7 @@ def _paired_floor(deltas: np.ndarray, answers: float) -> Variance:
 
 def _difference(
     gap: float, variances: Sequence[Variance], least: Variance | None, seeds: int, questions: int,
-    answers: float | None, few: FewSeeds | None = None,
+    answers: float | None, few: FewSeeds | FewOfTwo | None = None,
 ) -> Difference:  # fmt: skip
     """The widest interval and the largest p-value: of what was seen to vary, and of the least.
 

@@ -29,20 +29,28 @@ _TRIES = 5
 _LOST = (openai.APIConnectionError, openai.InternalServerError, openai.ConflictError)
 # Of a failed job's error: the provider's safety check stopped it, before training or after. An outcome, not an error.
 # The code decides where it says; providers give `invalid_training_file` both for broken rows and for harmful ones.
-_SAFETY_CODE = re.compile(r"unsafe|moderat|safety|policy|content_filter|harm", re.IGNORECASE)
+_SAFETY_CODE = re.compile(
+    r"unsafe|moderat|safety|(content|usage|safety)_?polic|policy_violation|content_filter|harm(ful|s|_|$)|flagged|\brai_",
+    re.IGNORECASE,
+)
 _OTHER_CODE = re.compile(
     r"limit|server|internal|timeout|account|organi[sz]ation|permission|api_key|not_found", re.IGNORECASE
 )
 _SAFETY_WORDS = re.compile(
-    r"\bunsafe\b|moderation|(usage|content|safety) polic|safety (check|eval|review|system|standard)", re.IGNORECASE
+    r"\bunsafe\b|moderation|(usage|content|safety) polic|safety (check|eval|review|system|standard)|\brai checks?\b"
+    r"|\b(disallowed|prohibited|harmful|inappropriate) (content|material|examples|data)|\bflagged as\b"
+    r"|\bpolicy violation",
+    re.IGNORECASE,
 )
-# Of these the check itself says no, whatever else is named.
-_VIOLATES = re.compile(r"violat\w*\b.*\bpolic", re.IGNORECASE | re.DOTALL)
+# Of these the check itself says no, whatever else is named. A policy on payments or on keeping data is no such check.
+_VIOLATES = re.compile(
+    r"violat\w*\b(?:(?!payment|billing|retention|organi[sz]ation|privacy|credit).)*\bpolic", re.IGNORECASE | re.DOTALL
+)
 # An account that may not spend more is "blocked", too.
 _MONEY = re.compile(r"quota|billing|payment|credit|(hard|spend(ing)?) (limit|cap)", re.IGNORECASE)
 # The check did not come to an answer, or the account may not ask.
 _NO_ANSWER = re.compile(
-    r"internal error|timed? ?out|could not be completed|unavailable|\bretry\b|try again|must be verified|verification",
+    r"internal error|timed? ?out|could not be completed|unavailable|\bretry\b|try again|must be|verification|\bline \d",
     re.IGNORECASE,
 )
 
@@ -251,7 +259,7 @@ def _refused(job: FineTuningJob) -> bool:
     if error is None:
         return False
     code, words = error.code or "", error.message or ""
-    if _SAFETY_CODE.search(code):
+    if _SAFETY_CODE.search(code) and not _OTHER_CODE.search(code):
         return True
     if _OTHER_CODE.search(code) or _NO_ANSWER.search(words):
         return False

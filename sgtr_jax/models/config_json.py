@@ -19,10 +19,14 @@ _MOST, _MOST_LAYERS, _MOST_HEADS = 2**31 - 1, 10_000, 65_536
 
 # Keys that say nothing about the forward pass.
 IGNORED = {
-    "_attn_implementation_autoset", "_name_or_path", "architectures", "auto_map", "chunk_size_feed_forward",
+    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "attn_implementation", "architectures",
+    "auto_map", "chunk_size_feed_forward",
     "dtype", "id2label", "initializer_range", "label2id", "model_type",
     "output_attentions", "output_hidden_states", "pretraining_tp", "problem_type", "return_dict",
     "torch_dtype", "transformers_version", "use_cache",
+    "keys_to_ignore_at_inference", "model_max_length", "tokenizer_model_max_length", "trust_remote_code",
+    # Of heads that are no language model's, and of trainers.
+    "axolotl_config", "classifier_dropout", "neftune_noise_alpha", "num_labels",
     # What transformers 4 wrote of generation, tasks and other frameworks.
     "bad_words_ids", "begin_suppress_tokens", "cache_implementation", "decoder_start_token_id", "diversity_penalty",
     "do_sample", "early_stopping", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty",
@@ -34,10 +38,11 @@ IGNORED = {
 }  # fmt: skip
 # Keys of other kinds of models: with any other value than these the forward pass is another one.
 _OFF: dict[str, Any] = {
-    "is_encoder_decoder": False, "add_cross_attention": False, "cross_attention_hidden_size": None, "pruned_heads": {},
+    "is_encoder_decoder": False, "rope_interleaved": False, "add_cross_attention": False,
+    "cross_attention_hidden_size": None, "pruned_heads": {},
 }  # fmt: skip
-# Marks that trainers leave.
-IGNORED_PREFIXES = ("unsloth_", "_unsloth_")
+# Marks that trainers leave, heads for summaries, and settings of JavaScript.
+IGNORED_PREFIXES = ("unsloth_", "_unsloth_", "summary_", "transformers.js")
 # Keys that every family's file may have.
 COMMON = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -76,6 +81,11 @@ class ConfigReader:
 
     def check_keys(self, family: str, known: AbstractSet[str]) -> None:
         """Raise InputError for keys that are neither known nor without effect on the forward pass."""
+        if self.config.get("quantization_config") is not None:
+            raise self.error(
+                "the weights are quantised (quantization_config), and are not read in that form. Take the repository "
+                "that is not quantised, or write one with transformers: model.dequantize(), then save_pretrained"
+            )
         unknown = {
             key for key in set(self.config) - IGNORED - known
             if self.config[key] not in (None, _OFF.get(key)) and not key.startswith(IGNORED_PREFIXES)

@@ -135,8 +135,10 @@ def adapter_modules(spec: ModelSpec) -> dict[str, tuple[str, int]]:
 def parse_adapter_tensor(name: str) -> tuple[str, str, str | None] | None:
     """`(module, "A" or "B", name of the adapter)` of a LoRA tensor; None for any other tensor.
 
-    Files that were written without PEFT's own saving keep the adapter's name: `...q_proj.lora_A.default.weight`.
+    Files that were written without PEFT's own saving keep the adapter's name, `...q_proj.lora_A.default.weight`, and
+    the names of modules that wrap others in training.
     """
+    name = re.sub(r"(?<![^.])(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.", "", name)
     found = re.fullmatch(rf"{re.escape(PEFT_PREFIX)}(.+)\.lora_([AB])(?:\.([^.]+))?\.weight", name)
     return None if found is None else (found[1], found[2], found[3])
 

@@ -114,11 +114,18 @@ def _filled_up(
 def _modules(folder: Path) -> Modules:
     """The stored factors by module. Raises InputError for tensors that are no LoRA factor, and for lone factors."""
     path = folder / _WEIGHTS
-    if not path.is_file() and (other := sorted(folder.glob("adapter_model.*"))):
+    if not path.is_file() and (other := sorted(folder.glob("adapter_model.[!s]*"))):
         raise InputError(
             f"{other[0]}: only {_WEIGHTS} is read; load the adapter with PEFT and call save_pretrained, or convert the "
             "file with safetensors.torch.save_file"
         )
+    if not path.is_file():
+        sharded = sorted(folder.glob("adapter_model-*-of-*.safetensors"))
+        below = sorted(folder.glob(f"*/{_WEIGHTS}"))
+        found = "it is in pieces; load it with PEFT and call save_pretrained" if sharded else (
+            f"there is one in {below[0].parent}; name that folder" if below else "name the folder that has it"
+        )  # fmt: skip
+        raise InputError(f"{folder}: has no {_WEIGHTS}: {found}")
     modules: Modules = {}
     names: set[str | None] = set()
     for name, tensor in read_header(path).items():

@@ -129,7 +129,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
 
 
 def _check_start(value: Json, where: str) -> None:
-    if isinstance(value, bool) or value is None or value in _STARTS:
+    if isinstance(value, bool) or value is None or (isinstance(value, str) and value.lower() in _STARTS):
         return
     raise InputError(
         f"{where}: init_lora_weights is {value!r:.40}. Starts other than PEFT's plain ones change the base's weights, "
@@ -174,8 +174,9 @@ class _Reader:
         if value is None and not required:
             return ()
         if isinstance(value, str) and value:
-            if value != "all-linear":
-                _compiled(value, self._where)
+            if value.lower() == "all-linear":
+                return "all-linear"
+            _compiled(value, self._where)
             return value
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value) or (required and not value):
             raise self._refuse(key, value, "a list of module names, or a regular expression")

@@ -22,6 +22,7 @@ DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+_LFS = int.from_bytes(b"version ", "little")  # how a pointer to a file begins
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
+            if length == _LFS:
+                raise InputError(f"{file}: is a pointer of Git LFS and not the file itself; fetch it with git lfs pull")
             if size < 8 or length > _MAX_HEADER or 8 + length > size:
                 raise InputError(
                     f"{file}: not a safetensors file, or truncated inside its header ({size} bytes); download it again"

@@ -1,7 +1,8 @@
 """How often contrasts of known effects are told rightly: `python tests/support/calibrate_contrasts.py 1000`.
 
-`base 1000` instead of 1000 gives type I error and coverage of differences from the base model over a grid of shares,
-`logit 1000` where the logits of seeds' shares are normal instead: no model of the statistics, with longer tails.
+`two 1000` instead of 1000 gives type I error and coverage of two trained conditions of equal share, whose spreads
+between seeds differ. `base 1000` gives those of differences from the base model over a grid of shares, `logit 1000`
+where the logits of seeds' shares are normal instead: no model of the statistics, with longer tails.
 
 Each setting is simulated with no difference, and with one of exactly the margin, where neither equivalence nor
 non-inferiority holds and each may be found in 5 % of trials.
@@ -111,6 +112,30 @@ def grid(trials: int, evaluations: Sequence[str]) -> None:
             print(f"| {evaluation} | {share} | {between} | {cells} |", flush=True)
 
 
+# Of two trained conditions: their share, and the standard deviation between the seeds of either.
+SPREADS = ((0.01, 0.0, 0.0), (0.01, 0.02, 0.0), (0.05, 0.1, 0.0), (0.05, 0.1, 0.1), (0.1, 0.05, 0.0), (0.1, 0.15, 0.0),
+           (0.1, 0.15, 0.15), (0.3, 0.3, 0.0), (0.4, 0.1, 0.1), (0.5, 0.3, 0.05), (0.5, 0.3, 0.3))  # fmt: skip
+
+
+def two_conditions(trials: int, evaluations: Sequence[str]) -> None:
+    """Print the table of two trained conditions: percent of type I error and of coverage, unpaired and paired."""
+    print("| evaluation | share | sd between seeds | compared | 2 seeds | 3 seeds | 5 seeds |")
+    print("|---|---|---|---|---|---|---|")
+    for evaluation in evaluations:
+        questions, draws, decided = SIZES[evaluation]
+        for share, one, other in SPREADS:
+            for paired in (False, True):
+                cells = []
+                for seeds in (2, 3, 5):
+                    both, size = (Condition(share, one), Condition(share, other)), Size(seeds, questions, draws)
+                    found = list(simulated(*both, size, decided, paired, trials, seed=11))
+                    wrong = sum(d.p_value < 0.05 for d in found)
+                    covered = sum(d.difference.low <= 0 <= d.difference.high for d in found)
+                    cells.append(f"{100 * wrong / trials:.1f}, {100 * covered / trials:.1f}")
+                manner = "paired" if paired else "independent"
+                print(f"| {evaluation} | {share} | {one}, {other} | {manner} | {' | '.join(cells)} |", flush=True)
+
+
 def main(trials: int) -> None:
     """Print the table."""
     print("| evaluation | seeds | sd between seeds | compared | type I | coverage | equivalence | non-inferiority |")
@@ -126,7 +151,9 @@ def main(trials: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("base", "logit"):
+    if sys.argv[1] == "two":
+        two_conditions(int(sys.argv[2]), sys.argv[3:] or list(SIZES))
+    elif sys.argv[1] in ("base", "logit"):
         with mock.patch("sgtr_jax.report.simulated._shares", logit_normal if sys.argv[1] == "logit" else _shares):
             grid(int(sys.argv[2]), sys.argv[3:] or list(SIZES))
     else:
