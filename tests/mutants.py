@@ -77,8 +77,11 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "product": ("sgtr_jax/lora/product.py", ("product", "types::test_a_width_that_is_another_one_is_refused")),
     "replies": (
         "eval/sgtr_eval/judging/replies.py",
-        ("replies", "judging::test_the_published_rule_reads_the_first_number"),
+        ("replies", "taken_back", "judging::test_the_published_rule_reads_the_first_number"),
     ),
+    "reply_json": ("eval/sgtr_eval/judging/reply_json.py", ("replies", "taken_back")),
+    "second_thoughts": ("eval/sgtr_eval/judging/second_thoughts.py", ("replies", "taken_back")),
+    "last_verdict": ("eval/sgtr_eval/judging/last_verdict.py", ("replies", "taken_back")),
     "whole_numbers": (
         "eval/sgtr_eval/judging/whole_numbers.py",
         ("first_digits", "numbering", "manners::test_the_mean_of_numbers_is_not_that_of_their_first_digits"),
