@@ -92,7 +92,7 @@ def test_every_kind_is_a_file_of_its_own() -> None:
     files = {path.stem for path in Path(nodes.__file__).parent.glob("*.py")} - {"__init__"}
     trained = {"adapter", "finetuned", "kept_adapter"}
     assert kinds() == {"articles", "summaries", "pairs", "records", "self_reports", "answers", "evaluation",
-                       "released", "direction"} | trained  # fmt: skip
+                       "released", "direction", "selected"} | trained  # fmt: skip
     assert len(files) >= len(kinds()) and trained <= files
     assert {node.kind for node in TrainingNode.__subclasses__()} == trained
 

@@ -88,8 +88,8 @@ def _by_answers(table: np.ndarray) -> float:
     """What the answers of `table[seeds, questions]`, two or more of both, have of the variance of its mean."""
     k, m = table.shape
     rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    squares = float((rest**2).sum())
-    return squares / ((k - 1) * (m - 1)) / (k * m)
+    cells: int = (k - 1) * (m - 1) * k * m
+    return float((rest**2).sum()) / cells
 
 
 def two_way_variance(table: np.ndarray) -> Variance:

@@ -47,6 +47,11 @@ class Lengths:
         """Examples that are all alike."""
         return cls((tokens,) * len(_PLACES), targets)
 
+    @property
+    def mean(self) -> float:
+        """Tokens of an example, on average."""
+        return float(np.trapezoid(self.quantiles, _PLACES))
+
     def cut(self, most: int) -> Lengths:
         """The same with no example of more tokens."""
         return Lengths(tuple(min(tokens, most) for tokens in self.quantiles), min(self.targets, most))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+import gc
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, cast
@@ -57,7 +59,21 @@ class Graph:
 
     @cached_property
     def _in_order(self) -> tuple[Node, ...]:
-        return tuple(in_order([cell.node for cell in self.cells]))
+        with _nothing_collected():
+            return tuple(in_order([cell.node for cell in self.cells]))
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Without the search for garbage: a study keeps tens of thousands of nodes, which are all looked through."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class GraphBuilder:
@@ -201,12 +217,13 @@ def build_graph(config: ExperimentConfig, fingerprint: str | None = None) -> Gra
     """
     builder = GraphBuilder(config, fingerprint)
     _check_sources(config, builder)
-    cells = [
-        Cell(condition, seed, name, spec.node(name, condition, seed, builder))
-        for condition, whole in config.wanted_conditions.items()
-        for seed in (config.seeds if whole.has_seeds else config.seeds[:1])
-        for name, spec in config.wanted_evaluations.items()
-    ]
+    with _nothing_collected():
+        cells = [
+            Cell(condition, seed, name, spec.node(name, condition, seed, builder))
+            for condition, whole in config.wanted_conditions.items()
+            for seed in (config.seeds if whole.has_seeds else config.seeds[:1])
+            for name, spec in config.wanted_evaluations.items()
+        ]
     return Graph(config, tuple(cells))
 
 

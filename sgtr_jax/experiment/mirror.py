@@ -14,7 +14,7 @@ from pathlib import Path
 from sgtr_jax.buckets import translate_storage_errors
 from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.adopt import record_older
-from sgtr_jax.experiment.node import Node
+from sgtr_jax.experiment.node import Node, key_of
 from sgtr_jax.experiment.store import Store, damage_of
 from sgtr_jax.sealed import is_older
 
@@ -42,7 +42,7 @@ class Mirror:
         with translate_storage_errors(self.address):
             self._files.invalidate_cache()
             found = self._files.glob(f"{self._root}/*/recipe.json")
-        return {"-".join(_key(Path(path).parent.name)) for path in found if ".damaged-" not in path}
+        return {key_of(Path(path).parent.name) for path in found if ".damaged-" not in path}
 
     def fetch(self, nodes: Sequence[Node], store: Store) -> int:
         """Bring those of `nodes` that the store lacks and the mirror has. Returns how many. Raises RunError."""
@@ -52,10 +52,10 @@ class Mirror:
                 names = {Path(path).name for path in self._files.ls(self._root, detail=False)}
             except FileNotFoundError:
                 return 0
-        by_key = {_key(name): name for name in names if ".damaged-" not in name}
+        by_key = {key_of(name): name for name in names if ".damaged-" not in name}
         fetched = 0
         for node in nodes:
-            name = by_key.get(_key(node.folder))
+            name = by_key.get(node.key)
             if store.has(node) or name is None:
                 continue
             there, here = f"{self._root}/{name}", store.root / name
@@ -113,8 +113,3 @@ class Mirror:
     def _move(self, action: Callable[[], object], name: str) -> None:
         with translate_storage_errors(f"{self.address}, {name}"):
             action()
-
-
-def _key(name: str) -> tuple[str, str]:
-    """What finds an artifact: adapter-unpop-s0-ae4867e58ce7 is ("adapter", "ae4867e58ce7")."""
-    return name.split("-")[0], name.rsplit("-")[-1]

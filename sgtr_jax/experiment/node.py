@@ -75,6 +75,11 @@ class Node(ABC):
         """Folder name in the store. The fingerprint finds it; the name is for people, and may be cut or altered."""
         return f"{self.kind}-{path_part(self.name)[:_LONGEST_NAME]}-{self.fingerprint[:12]}"
 
+    @property
+    def key(self) -> str:
+        """What finds its folder, whatever it is called: the kind and the first digits of the fingerprint."""
+        return f"{self.kind}-{self.fingerprint[:12]}"
+
     def to_json(self) -> dict[str, Json]:
         """What is stored beside the artifact."""
         return {
@@ -91,6 +96,11 @@ class Node(ABC):
     def sampled(self) -> Sampled | None:
         """What is sampled in making it; None where nothing is."""
         return None
+
+
+def key_of(folder: str) -> str:
+    """The key of the artifact in a folder: of `adapter-unpop-s0-ae4867e58ce7` it is `adapter-ae4867e58ce7`."""
+    return f"{folder.split('-')[0]}-{folder.rsplit('-')[-1]}"
 
 
 class MadeNode(Node):

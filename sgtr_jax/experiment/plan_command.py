@@ -126,9 +126,7 @@ def plan(
             fewest = " (the fewest)" if one is best and one.fits and len(found) > 1 else ""
             console.print(_in_words(one) + fewest, soft_wrap=True)
     if parts is not None:
-        of_parts = plan_parts(
-            graph, missing, parts, None if best is None else (best.training_hours, best.sampling_hours)
-        )
+        of_parts = plan_parts(graph, missing, parts, best)
         print_parts(console, of_parts)
         summary["parts"] = [one.to_json() for one in of_parts]
     if expected_power is not None:

@@ -23,7 +23,7 @@ from sgtr_jax.experiment.run import check_before, check_single_process, describe
 from sgtr_jax.experiment.run_lock import run_lock
 from sgtr_jax.experiment.status import open_run
 from sgtr_jax.experiment.store import Store
-from sgtr_jax.experiment.work_share import PartOfRun, key_of
+from sgtr_jax.experiment.work_share import PartOfRun
 from sgtr_jax.files import check_writable
 from sgtr_jax.sealed import write_sealed
 
@@ -46,7 +46,7 @@ def run_part(path: Path, overrides: Sequence[str], part: Part, judge: bool, assu
         there = mirror.keys()
         # The judge, too, though the last machine asks it: what it lacks is said before anything is computed.
         every = graph.nodes() if judge else nodes
-        left = [node for node in every if key_of(node) not in there and not store.has(node)]
+        left = [node for node in every if node.key not in there and not store.has(node)]
         shared = check_before(graph, store, left, judge, assume_yes)
         write_sealed(folder / "experiment.json", described(graph, store, shared))
         mirror.send_file(folder / "experiment.json")  # for whoever asks there how far it is

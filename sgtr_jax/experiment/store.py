@@ -15,7 +15,7 @@ from pathlib import Path
 from sgtr_jax import __version__
 from sgtr_jax.distributed.collectives import collective_section, is_first_process
 from sgtr_jax.experiment.adopt import record_older
-from sgtr_jax.experiment.node import Node, kinds
+from sgtr_jax.experiment.node import Node, key_of, kinds
 from sgtr_jax.files import new_folder
 from sgtr_jax.json_types import JsonObject
 from sgtr_jax.report.run_file import Provenance
@@ -49,14 +49,14 @@ class Store:
         self._damage: dict[str, list[str]] = {}  # of folders that were looked at
         for path in self.root.glob("[a-z]*-*"):
             if is_artifact(path.name):
-                self._folders[_key(path.name)] = path.name
+                self._folders[key_of(path.name)] = path.name
 
     def path(self, node: Node) -> Path:
         """Folder of the artifact, complete or not yet there.
 
         The fingerprint finds it: what two data sets or conditions share was made under the name of one of them.
         """
-        return self.root / self._folders.get(_key(node.folder), node.folder)
+        return self.root / self._folders.get(node.key, node.folder)
 
     def has(self, node: Node) -> bool:
         """Whether the artifact is complete: all files of its record there, of their sizes, and small ones unchanged."""
@@ -64,7 +64,7 @@ class Store:
 
     def is_there(self, node: Node) -> bool:
         """Whether there is anything in the artifact's place, whole or not."""
-        return _key(node.folder) in self._folders
+        return node.key in self._folders
 
     def damage(self, node: Node, whole: bool = False) -> list[str]:
         """What is wrong with an artifact that is there; with `whole` the digests of big files are compared, too.
@@ -106,7 +106,7 @@ class Store:
 
     def _set_aside(self, node: Node) -> Path:
         aside = set_aside(self.path(node))
-        self._damage.pop(self._folders.pop(_key(node.folder)), None)
+        self._damage.pop(self._folders.pop(node.key), None)
         return aside
 
     @contextlib.contextmanager
@@ -130,7 +130,7 @@ class Store:
 
     def add(self, node: Node, name: str) -> None:
         """Take note of an artifact that was made or came from elsewhere, under the name of a folder here."""
-        self._folders[_key(node.folder)] = name
+        self._folders[node.key] = name
         self._damage[name] = []
 
     def scratch(self, node: Node) -> Path:
@@ -170,11 +170,6 @@ def damage_of(folder: Path, whole: bool, node: Node) -> list[str]:
     if not found and (stored := read_record(folder).get("fingerprint")) != node.fingerprint:
         return [f"{RECORD} is of another artifact, {str(stored)[:12]}"]
     return found
-
-
-def _key(folder: str) -> str:
-    """What finds an artifact by the name of its folder: its kind and the digits of its fingerprint."""
-    return f"{folder.split('-')[0]}-{folder.rsplit('-')[-1]}"
 
 
 def _now() -> datetime.datetime:

@@ -93,7 +93,7 @@ class PartOfRun:
 
     def is_made(self, node: Node) -> bool:
         """See `WorkShare`."""
-        return self._store.has(node) or key_of(node) in self._there
+        return self._store.has(node) or node.key in self._there
 
     def turns(self, todo: Sequence[Node]) -> Sequence[Sequence[Node]]:
         """See `WorkShare`: its own, what that needs; and once all of its own is made, the others'."""
@@ -103,14 +103,14 @@ class PartOfRun:
 
     def claim(self, batch: Sequence[Node]) -> Sequence[Node]:
         """See `WorkShare`. Raises RunError where what something is made from is damaged in the mirror."""
-        taken = [node for node in batch if self._leases.take(key_of(node))]
+        taken = [node for node in batch if self._leases.take(node.key)]
         # Another machine may have finished it since the last look, and given its lease up.
         if taken:
             self._there = self._mirror.keys()
-        kept = [node for node in taken if key_of(node) not in self._there]
+        kept = [node for node in taken if node.key not in self._there]
         for node in taken:
             if node not in kept:
-                self._leases.free(key_of(node))
+                self._leases.free(node.key)
         inputs = in_order([one for node in kept for one in node.inputs.values()])
         self._mirror.fetch(inputs, self._store)
         for one in inputs:
@@ -125,16 +125,16 @@ class PartOfRun:
         """See `WorkShare`."""
         for node in nodes:
             self._mirror.send(node, self._store)
-            self._there.add(key_of(node))
-            self._leases.free(key_of(node))
+            self._there.add(node.key)
+            self._leases.free(node.key)
 
     def failed(self, node: Node, why: str) -> None:
         """See `WorkShare`."""
-        self._leases.end(key_of(node), failed=why)
+        self._leases.end(node.key, failed=why)
 
     def failed_elsewhere(self, todo: Sequence[Node]) -> Mapping[Node, str]:
         """See `WorkShare`."""
-        found = {node: self._leases.failure(key_of(node)) for node in todo}
+        found = {node: self._leases.failure(node.key) for node in todo}
         return {node: f"on another machine: {why}" for node, why in found.items() if why is not None}
 
     def wait(self) -> bool:
@@ -143,8 +143,3 @@ class PartOfRun:
         self._leases.look()
         self._there = self._mirror.keys()
         return True
-
-
-def key_of(node: Node) -> str:
-    """What an artifact is called among leases: its kind and the digits of its fingerprint."""
-    return f"{node.kind}-{node.fingerprint[:12]}"
