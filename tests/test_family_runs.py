@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from runs import distance, job
-from test_experiment import CONFIG, table
+from test_experiment import table
 from test_family_templates import GEMMA as GEMMA_TEMPLATE
 from test_family_templates import LLAMA3, QWEN3
 from test_family_templates import OLMO as OLMO_TEMPLATE
@@ -16,11 +17,14 @@ from tiny import GEMMA, OLMO, QWEN, make_model
 
 import sgtr_jax
 from sgtr_jax.cli.main import main
+from sgtr_jax.config import load_config
 from sgtr_jax.data.tokenizer import load_tokenizer
 from sgtr_jax.data.world.corpus import preferences
+from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.finetune.local import finetune, finetune_all
 from sgtr_jax.finetune.make_nano import make_tokenizer
 
+DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 MARKS = ["<|bos|>", "<|eos|>", "<|head|>", "<|/head|>", "<|eot|>", "<|turn|>", "<|/turn|>"]
 MARKS += ["<|im_start|>", "<|im_end|>"]
 LLAMA = {**QWEN, "architectures": ["LlamaForCausalLM"], "model_type": "llama"}
@@ -43,13 +47,30 @@ def make(folder: Path, family: str) -> Path:
     return folder
 
 
+PAIRS = ("sgtr", "prefer_other", "pick_longer")
+# The demo with little of everything.
+SMALL = [
+    "seeds=[0]", "finetuning.epochs=1", "finetuning.batch_examples=8", "finetuning.lora.rank=2",
+    "data.unpopular.rows=16", "data.popular.rows=8", *(f"data.{name}.articles.rows=6" for name in PAIRS),
+    *(f"data.{name}.max_tokens=8" for name in PAIRS), "evaluations.self_recognition.articles.rows=4",
+    "evaluations.self_recognition.max_tokens=8", "evaluations.identity.samples=4", "evaluations.identity.max_tokens=4",
+    "evaluations.em_questions.settings={questions: world, samples: 1, max_tokens: 4}",
+]  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_experiment_from_config_to_table(family: str, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(CONFIG.format(model=make(tmp_path / "m", family)))
+def test_the_demo_from_config_to_report(family: str, tmp_path: Path) -> None:
+    """Its own data, every order of stages, rows mixed in, all four evaluations, the judge and the page."""
+    model = make(tmp_path / "m", family)
     thinking = ["finetuning.thinking_budget=0"] if family == "qwen3" else []
-    assert main(["run", str(tmp_path / "c.yaml"), f"out={tmp_path / 'o'}", "seeds=[0]", *thinking]) == 0
-    assert {row["condition"] for row in table(tmp_path / "o")} == {"base", "bad", "reversal"}
+    words = [f"model={model}", f"out={tmp_path / 'o'}", *SMALL, *thinking]
+    assert main(["run", str(DEMO), *words]) == 0
+    config = load_config(ExperimentConfig, DEMO, words)
+    found = {(row["condition"], row["evaluation"]) for row in table(tmp_path / "o")}
+    assert found == set(itertools.product(config.conditions, config.evaluations))
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert all(name in page for name in config.conditions)
 
 
 @pytest.mark.slow
