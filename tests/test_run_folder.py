@@ -15,7 +15,7 @@ from tiny import make_model
 from sgtr_jax.cli.main import main
 from sgtr_jax.experiment.run_lock import run_lock
 
-# One stage cannot be trained: every row is longer than what it allows.
+# One stage cannot be trained, as is only known there: of its one row no tenth can be left for the other set.
 BROKEN = """
 data:
   bad: {kind: preferences, popular: false, rows: 16}
@@ -24,8 +24,8 @@ data:
 conditions:
   base: []
   bad: [{data: bad}]
-  broken: [{data: broken}]
-  after: [{data: broken}, {data: bad}]
+  broken: [{data: broken, interleave: {data: bad, fraction: 0.1}}]
+  after: [{data: broken, interleave: {data: bad, fraction: 0.1}}, {data: bad}]
 """
 
 
@@ -43,12 +43,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A config of which a part fails, and the folder for its runs."""
     folder = tmp_path_factory.mktemp("run")
     make_model(folder / "m")
-    long = {"id": "a", "messages": [{"role": "user", "content": "x " * 900}, {"role": "assistant", "content": "y"}]}
-    (folder / "long.jsonl").write_text(json.dumps(long) + "\n")
+    row = {"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    (folder / "one.jsonl").write_text(json.dumps(row) + "\n")
     before, _, rest = CONFIG.format(model=folder / "m").partition("data:\n")
     evaluations = rest[rest.index("evaluations:") :]
     config = folder / "c.yaml"
-    config.write_text(before + BROKEN.replace("BROKEN", str(folder / "long.jsonl")) + evaluations)
+    config.write_text(before + BROKEN.replace("BROKEN", str(folder / "one.jsonl")) + evaluations)
     return config, folder / "out"
 
 
@@ -58,7 +58,7 @@ def test_what_does_not_depend_on_a_failure_is_made(
     config, out = written
     assert main(["run", str(config), f"out={out}", "seeds=[0]"]) == 1
     said = capsys.readouterr().err
-    assert "broken-s0" in said and f"sgtr run {config} out={out} 'seeds=[0]'" in said
+    assert "broken-with-bad-s0" in said and f"sgtr run {config} out={out} 'seeds=[0]'" in said
     table = (out / "results.csv").read_text()
     assert "\nbad,0,identity" in table and "\nbase,0" in table and "broken" not in table
     page = (out / "report.html").read_text()
@@ -67,7 +67,7 @@ def test_what_does_not_depend_on_a_failure_is_made(
     assert len(why) == 1 and "broken" in next(iter(why))
     assert main(["run", str(config), f"out={out}", "seeds=[0]", "--list"]) == 0
     listed = capsys.readouterr().out
-    assert "failed  adapter     broken-s0" in listed and "done    adapter     bad-s0" in listed
+    assert "failed  adapter     broken-with-bad-s0" in listed and "done    adapter     bad-s0" in listed
 
 
 def test_a_part_of_the_conditions_is_enough(run: tuple[Path, Path]) -> None:

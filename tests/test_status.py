@@ -24,11 +24,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of which a part failed."""
     folder = tmp_path_factory.mktemp("status")
     make_model(folder / "m")
-    long = {"id": "a", "messages": [{"role": "user", "content": "x " * 900}, {"role": "assistant", "content": "y"}]}
-    (folder / "long.jsonl").write_text(json.dumps(long) + "\n")
+    row = {"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    (folder / "one.jsonl").write_text(json.dumps(row) + "\n")
     before, _, rest = CONFIG.format(model=folder / "m").partition("data:\n")
     config = folder / "c.yaml"
-    broken = BROKEN.replace("BROKEN", str(folder / "long.jsonl"))
+    broken = BROKEN.replace("BROKEN", str(folder / "one.jsonl"))
     config.write_text(before + broken + rest[rest.index("evaluations:") :])
     assert main(["run", str(config), f"out={folder / 'out'}", "seeds=[0]", "measure=identity"]) == 1
     return folder / "out"
@@ -48,18 +48,18 @@ def test_done_failed_and_left_are_told_with_reasons(run: Path, capsys: pytest.Ca
     by_state = {
         state: {n for n, one in found.items() if one["state"] == state} for state in ("done", "failed", "to do")
     }
-    assert by_state["failed"] == {"adapter broken-s0"}
+    assert by_state["failed"] == {"adapter broken-with-bad-s0"}
     assert {"adapter bad-s0", "evaluation identity-bad-s0", "evaluation identity-base-s0"} <= by_state["done"]
     assert by_state["to do"] == {
-        "adapter broken+bad-s0", "evaluation identity-broken-s0", "evaluation identity-after-s0"
+        "adapter broken-with-bad+bad-s0", "evaluation identity-broken-s0", "evaluation identity-after-s0"
     }  # fmt: skip
-    assert found["evaluation identity-after-s0"]["waits_for"] == ["broken-s0"]
+    assert found["evaluation identity-after-s0"]["waits_for"] == ["broken-with-bad-s0"]
     assert all(one["seconds"] >= 0 for one in found.values() if one["state"] == "done")
     text = said(run, capsys)
-    why = found["adapter broken-s0"]["why"]
+    why = found["adapter broken-with-bad-s0"]["why"]
     assert f"{len(by_state['done'])} of {len(found)} done, 1 failed, 3 to do" in text and "\nnot running" in text
-    assert f"  adapter broken-s0: {why}" in text and "longer than" in why
-    assert "  evaluation identity-after-s0: needs broken-s0, which failed" in text
+    assert f"  adapter broken-with-bad-s0: {why}" in text and "none is left" in why
+    assert "  evaluation identity-after-s0: needs broken-with-bad-s0, which failed" in text
     assert [line.split()[:3] for line in text.splitlines() if line.startswith("adapter ")] == [["adapter", "1", "3"]]
 
 
