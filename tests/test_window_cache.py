@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_golden import GOLDEN
 from tiny import GEMMA, OLMO, QWEN, random_params, spec_of
 
+import sgtr_jax
 from sgtr_jax.distributed.mesh import make_mesh
 from sgtr_jax.distributed.mesh_config import MeshConfig
 from sgtr_jax.lora.adapter import Adapter, init_adapter
@@ -99,6 +101,14 @@ def test_rows_that_come_and_go_are_those_of_a_cache_of_whole_rows(name: str) -> 
             logits = greedy(whole, jnp.arange(96)[None], ones, chain=chains[request.chain or "base"])
             first = len(request.tokens) - 1
             assert list(done.tokens) == np.argmax(logits[0, first : first + len(done.tokens)], axis=-1).tolist()
+
+
+@pytest.mark.parametrize("case", ["olmo3-yarn", "mistral-window", "gemma3-linear"])
+def test_on_eight_devices_it_gives_the_text_of_transformers(case: str) -> None:
+    expected = np.load(GOLDEN / case / "expected.npz")
+    model = sgtr_jax.load_model(GOLDEN / case, mesh=MeshConfig(replica=2, fsdp=2, tensor=2))
+    found = model.generate([expected[f"prompt{i}"].tolist() for i in range(4)], 12)
+    assert found == [expected[f"generated{i}"].tolist() for i in range(4)]
 
 
 def test_the_memory_that_is_saved_is_that_of_the_windows() -> None:
