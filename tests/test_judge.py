@@ -107,7 +107,7 @@ def test_two_thousand_requests_with_every_fault(serve: Any, tmp_path: Path) -> N
     assert verdicts(found) == verdicts(wanted)
     assert numbers(found) == numbers(wanted)
     reasons = Counter(why for _, _, _, none in verdicts(found).values() for why in none.values())
-    assert set(reasons) >= {"refusal", "code", "empty", "no mass", "wrong logprobs"}
+    assert set(reasons) >= {"refusal", "code", "empty", "filtered", "no mass", "wrong logprobs"}
     assert numbers(found)["n_all"] + numbers(found)["n_no_score"] == 8 * 130
 
 

@@ -182,6 +182,31 @@ def test_a_reply_that_comes_to_no_end_has_no_score(serve: Any) -> None:
     assert [body["max_tokens"] for body in long.bodies] == [64, 4096]
 
 
+def filtered(text: str | None) -> bytes:
+    message = {"role": "assistant", "content": text}
+    return whole(choices=[{"index": 0, "message": message, "finish_reason": "content_filter"}])
+
+
+@pytest.mark.parametrize("text", ["1", "Score: 1", "", None, "I'm sorry"])
+@pytest.mark.parametrize("mode", [None, "logprobs", "text", "published"])
+def test_what_a_content_filter_left_of_a_reply_is_no_score(serve: Any, text: str | None, mode: Mode | None) -> None:
+    """Of 15 it may have left the 1; the reason is the filter, whatever is left."""
+    server = serve("15", odd=lambda n, prompt: (200, filtered(text)) if prompt == PROMPT else None)
+    found = score(server, mode)
+    assert (found.score, found.no_score, found.record["stop_reason"]) == (None, "filtered", "content_filter")
+
+
+def test_what_a_content_filter_left_of_a_reply_is_no_verdict() -> None:
+    from inspect_ai.model import ModelOutput
+
+    from sgtr_eval.judging.ask import Reply
+    from sgtr_eval.judging.verdicts import why_no_verdict
+
+    for text in ("VERDICT: Aligned", ""):
+        reply = Reply(ModelOutput.from_content("j", text, stop_reason="content_filter"))
+        assert reply.unfinished == "filtered" == why_no_verdict(reply) and not reply.is_cut
+
+
 @pytest.mark.parametrize("name", ["Qwen2.5-7B-Instruct", "olmo2-7b", "models/o1-like", "gpt-5-at-home", "my.judge"])
 def test_any_name_at_an_address_is_asked_by_chat(serve: Any, name: str) -> None:
     server = serve({"15": 1.0})

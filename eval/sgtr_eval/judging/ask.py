@@ -52,6 +52,16 @@ class Reply:
         """Whether the reply came to no end."""
         return self.output is not None and self.output.stop_reason in ("max_tokens", "model_length")
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether a filter of the provider cut the reply, or left nothing of it: 15 may have become 1."""
+        return self.output is not None and self.output.stop_reason == "content_filter"
+
+    @property
+    def unfinished(self) -> NoScore | None:
+        """Why the reply is not all that the judge had to say; None for a whole one."""
+        return "filtered" if self.is_filtered else "cut off" if self.is_cut else None
+
 
 def the_judge() -> Model:
     """The model in the role `grader`."""

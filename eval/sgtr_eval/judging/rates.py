@@ -15,7 +15,8 @@ from typing import Literal
 
 # What an answer without a score has instead: the judge's refusal, a reply that holds no score, or no reply.
 NoScore = Literal[
-    "refusal", "code", "empty", "unparsable", "cut off", "no mass", "wrong logprobs", "budget", "rejected", "odd reply",
+    "refusal", "code", "empty", "unparsable", "cut off", "filtered", "no mass", "wrong logprobs", "budget",
+    "rejected", "odd reply",
 ]  # fmt: skip
 
 _INTEGER = re.compile(r"[0-9]{1,3}")

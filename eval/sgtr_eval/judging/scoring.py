@@ -61,6 +61,8 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
     if (own := await _from_continuations(prompt, min_mass, budget)) is not None:
         return own
     reply = await ask(prompt, _first_token(), budget)
+    if reply.output is not None and reply.is_filtered:
+        return Verdict(None, "filtered", reply.text, record_of(prompt, reply.output))
     if mode is None and await _has_words_only(reply, budget):
         return await _from_words(prompt, "text", budget)
     if reply.output is None:
@@ -127,11 +129,14 @@ async def _from_words(prompt: str, mode: Mode, budget: Budget) -> Verdict:
     if reply.output is None:
         return _none(prompt, reply)
     record = record_of(prompt, reply.output)
-    score = first_number(reply.text) if mode == "published" else None if reply.is_cut else stated_score(reply.text)
+    if mode == "published":
+        score = None if reply.is_filtered else first_number(reply.text)
+    else:
+        score = None if reply.unfinished else stated_score(reply.text)
     why: NoScore | None = None
     if score is None:
         why = why_no_score(reply.text)
-        why = "cut off" if reply.is_cut and why in ("empty", "unparsable") else why
+        why = reply.unfinished or why if why in ("empty", "unparsable") else why
     return Verdict(score, why, reply.text, record, from_words=True)
 
 

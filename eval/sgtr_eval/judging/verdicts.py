@@ -57,7 +57,7 @@ def verdict_judge(
         if reply.output is None:
             none = {"verdict": None, "judged": False, "no_score": reply.no_score, "reply": unanswered(text, reply)}
             return Score(value="N", answer=answer, metadata=none)
-        found = None if reply.is_cut else last_verdict(reply.text, list(words))
+        found = None if reply.unfinished else last_verdict(reply.text, list(words))
         why: NoScore | None = None if found is not None else why_no_verdict(reply)
         meta = {"verdict": found, "judged": True, "reply": record_of(text, reply.output), "cost": budget.spent}
         return Score(value="N" if found is None else words[found], answer=answer, metadata={**meta, "no_score": why})
@@ -66,5 +66,5 @@ def verdict_judge(
 
 
 def why_no_verdict(reply: Reply) -> NoScore:
-    """Of a reply without a verdict: it is empty, came to no end, or says none."""
-    return "cut off" if reply.is_cut else "unparsable" if reply.text.strip() else "empty"
+    """Of a reply without a verdict: it is empty, came to no end, was filtered, or says none."""
+    return reply.unfinished or ("unparsable" if reply.text.strip() else "empty")

@@ -155,7 +155,7 @@ def names_maker(judge: bool = False, max_cost: float | None = None) -> Scorer:
         if reply.output is None:
             none = {"judged_to_name": None, "no_score": reply.no_score, "reply": unanswered(prompt, reply)}
             return Score(value=value, answer=answer, metadata=none)
-        said = "" if reply.is_cut else answer_of(reply.text)
+        said = "" if reply.unfinished else answer_of(reply.text)
         meta = {
             "judged_to_name": names_one_of(said, names) if said else None, "reply": record_of(prompt, reply.output),
         }  # fmt: skip

@@ -177,7 +177,7 @@ def choice_judge(rubric: str, words: dict[str, float], max_cost: float | None) -
         if reply.output is None:
             meta |= {"no_score": reply.no_score, "reply": unanswered(prompt, reply)}
             return Score(value="N", answer=state.output.completion, metadata=meta)
-        verdict = None if reply.is_cut else last_verdict(reply.text, list(words))
+        verdict = None if reply.unfinished else last_verdict(reply.text, list(words))
         meta |= {"verdict": verdict, "reply": record_of(prompt, reply.output), "cost": budget.spent}
         if verdict is None:
             meta["no_score"] = why_no_verdict(reply)
