@@ -7,11 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny import make_model
 
 from sgtr_jax.cli.main import main
 from sgtr_jax.config import load_config
 from sgtr_jax.experiment.config import ExperimentConfig
+from sgtr_jax.experiment.graph import build_graph
+from sgtr_jax.experiment.layers_named import layer_problems
+from sgtr_jax.experiment.nodes.direction import TraitDirectionNode
+from sgtr_jax.experiment.nodes.selected import SelectedRows
 from sgtr_jax.experiment.smoke import write_smoke
 from sgtr_jax.sample.model import read_spec
 
@@ -80,6 +85,33 @@ def test_everything_that_can_be_had_is_in_the_small_one(config: Path, capsys: py
     spec = read_spec(Path(small.model))
     assert (spec.num_layers, spec.hidden_size, spec.family) == (2, 64, "qwen2")
     assert sum(1 for _ in (config.parent / "runs/whole-smoke/smoke/data/mine.jsonl").open()) == 16
+
+
+def test_directions_and_layers_are_those_that_the_random_model_has(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = yaml.safe_load(config.read_text())
+    whole["directions"] = {"evil": {"recipe": "evil"}, "lost": {"positive": "gone", "negative": "bad"}}
+    mixed = {"data": "mine", "every": 2, "select": "perplexity_gap", "aligned": "base", "misaligned": "bad", "keep": 30}
+    whole["conditions"] = {
+        "base": [], "bad": [{"data": "bad"}], "chosen": [{"data": "bad", "interleave": mixed}],
+        "steered": [{"data": "bad", "steer": {"direction": "evil", "layers": [2], "scale": 1.0}}],
+        "thin": [{"data": "bad", "lora": {"rank": 1, "layers": [1, 2]}}],
+    }  # fmt: skip
+    along = {"kind": "projection", "direction": "evil", "layer": 2, "questions": "evil", "samples": 9}
+    whole["evaluations"] = {"along": along, "lost": {**along, "direction": "lost"}}
+    config.write_text(yaml.safe_dump(whole))
+    smoke = write_smoke(config, [])
+    assert (
+        set(smoke.left_out) == {"gone", "lost"} and "reads data 'gone', which cannot be had" in smoke.left_out["lost"]
+    )
+    small = load_config(ExperimentConfig, smoke.config)
+    graph = build_graph(small)
+    assert {cell.evaluation for cell in graph.cells} == {"along"} and not layer_problems(small, graph.nodes())
+    (selected,) = (node for node in graph.nodes() if isinstance(node, SelectedRows))
+    assert selected.row_count() == 1
+    (direction,) = (node for node in graph.nodes() if isinstance(node, TraitDirectionNode))
+    assert direction.sampled().answers == 200
 
 
 def test_a_model_behind_an_api_has_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,8 +89,7 @@ def write_smoke(path: Path, overrides: Sequence[str]) -> Smoke:
 
 def _check_asked(name: str, spec: EvaluationConfig, config: ExperimentConfig, left_out: Collection[str]) -> None:
     """Raises InputError or RunError where an evaluation's texts cannot be had, or what it reads was left out."""
-    needed = {one for part in spec.parts for one in (part, *config.parts.all_of(part)) if one.what == "data"}
-    if missing := [str(one) for one in sorted(needed) if one.name in left_out]:
+    if missing := [f"data {name!r}" for name in sorted(_read_by(spec, config)) if name in left_out]:
         raise InputError(f"reads {', '.join(missing)}, which cannot be had")
     if isinstance(spec, ProjectionEval) and names_file(spec.direction):
         raise InputError("its direction is of a file, and so of another model than the random one")
@@ -104,6 +103,11 @@ def _check_asked(name: str, spec: EvaluationConfig, config: ExperimentConfig, le
 def _needs(name: str, config: ExperimentConfig) -> set[str]:
     """Every data set that a condition is made from, those of conditions and directions that it needs too."""
     return {part.name for part in config.parts.all_of(Part("condition", name)) if part.what == "data"}
+
+
+def _read_by(spec: EvaluationConfig, config: ExperimentConfig) -> set[str]:
+    """Every data set that an evaluation reads, those of the directions that it is about too."""
+    return {one.name for part in spec.parts for one in (part, *config.parts.all_of(part)) if one.what == "data"}
 
 
 def _covering(conditions: Mapping[str, Condition]) -> list[str]:
@@ -176,8 +180,15 @@ def _small_condition(condition: dict[str, Any]) -> dict[str, Any]:
         if mixed is not None:
             mixed = {**mixed, "fraction": mixed.get("fraction") and max(mixed["fraction"], _MIXED)}
             mixed = {**mixed, "every": mixed.get("every") and min(mixed["every"], round(1 / _MIXED))}
-        stages.append({**stage, "interleave": mixed})
+            mixed["keep"] = mixed.get("keep") and 1
+        stages.append({**stage, **_first_layer(stage), "interleave": mixed})
     return {**condition, "stages": stages}
+
+
+def _first_layer(stage: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a stage that name layers, with the first one alone: the random model has few."""
+    named = {key: stage[key] for key in ("steer", "lora", "feature_l2") if stage.get(key)}
+    return {key: {**one, "layers": [0]} for key, one in named.items() if one.get("layers")}
 
 
 def _small_data(name: str, data: dict[str, Any], files: Path) -> dict[str, Any]:
@@ -230,6 +241,7 @@ def _texts(config: ExperimentConfig) -> tuple[list[Record], dict[str, str]]:
     texts: list[Record] = []
     left_out: dict[str, str] = {}
     used = set().union(*(_needs(name, config) for name in config.wanted_conditions))
+    used = used.union(*(_read_by(spec, config) for spec in config.wanted_evaluations.values()))
     for name, data in config.data.items():
         try:
             texts += _texts_of(data) if name in used else []
