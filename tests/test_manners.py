@@ -125,6 +125,17 @@ def test_a_judge_that_does_not_tell_how_it_writes_numbers(serve: Any) -> None:
     assert (found := score(pairs)).score == 5 and found.from_words  # and no mean in which a 100 is a 10
 
 
+@pytest.mark.parametrize("mode", [None, "logprobs"])
+def test_a_judge_that_writes_100_as_one_token_may_write_others_by_digits(serve: Any, mode: Mode | None) -> None:
+    def tokens(text: str) -> list[str]:
+        return [text] if text == "100" else by_digits(text)
+
+    server = serve(lambda prompt: "100" if prompt == PROBE else {"15": 0.97, "52": 0.03}, tokens=tokens)
+    assert (found := score(server, mode)).score == 15 and found.from_words
+    digit = serve(lambda prompt: "100" if prompt == PROBE else {"5": 0.9, "7": 0.1}, tokens=tokens)
+    assert (found := score(digit, mode)).score == pytest.approx(5.2) and not found.from_words
+
+
 NONE_GIVEN: list[dict[str, Any]] = [
     {"silent": True}, {"refuses": ("logprobs",)}, {"refuses": ("top_logprobs", "logprobs")},
     {"refuses": ("max_tokens", "temperature", "logprobs", "seed"), "thought": 300},

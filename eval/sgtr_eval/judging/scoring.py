@@ -81,11 +81,12 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
         if probe.no_score == "budget":
             return _none(prompt, probe)
         whole = writes_whole(probe.output)
-        if not whole:
+        of_one_digit = not any(re.fullmatch("[0-9]{2}", token.strip()) for token in tops)
+        # That the judge wrote 100 as one token does not say so of 15: a digit that came to no end may go on.
+        if not whole or (of_one_digit and reply.is_cut):
             words = await _from_words(prompt, "text", budget)
-            # Where nothing tells how the judge writes numbers, one digit that is a whole reply says that it is whole,
-            # if the doubt is about single digits; whether a 10 is the beginning of 100 it does not say.
-            of_one_digit = not any(re.fullmatch("[0-9]{2}", token.strip()) for token in tops)
+            # Where nothing else tells how the judge writes numbers, one digit that is a whole reply says that it is
+            # whole, if the doubt is about single digits; whether a 10 is the beginning of 100 it does not say.
             is_digit = words.score is not None and words.score < 10 and words.score % 1 == 0
             if whole is False or not (of_one_digit and is_digit):
                 return words
