@@ -136,7 +136,7 @@ def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, JsonObjec
     rows = 0
     for number, line in enumerate(packed_lines(path), start=1):
         where = f"{path}:{number}"
-        text = _decoded(line, where).removeprefix(_MARK)
+        text = decoded(line, where)
         if not text.strip(" \t\r\n"):
             continue
         rows += 1
@@ -161,7 +161,7 @@ def read_json(path: Path) -> JsonObject:
 
 def read_text(path: Path) -> str:
     """A whole text file, unpacked where it is packed, without a byte order mark. Raises InputError."""
-    return _decoded(b"".join(packed_lines(path)), str(path)).removeprefix(_MARK)
+    return decoded(b"".join(packed_lines(path)), str(path))
 
 
 def parse_json(text: str, where: str) -> Json:
@@ -198,13 +198,14 @@ def check_unicode(data: Json, where: str) -> None:
             check_unicode(value, where)
 
 
-def _decoded(data: bytes, where: str) -> str:
+def decoded(data: bytes, where: str) -> str:
+    """The text of a file's bytes or of a line's, without a byte order mark. Raises InputError if it is not UTF-8."""
     if data.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         raise InputError(f"{where}: the file is UTF-32; save it as UTF-8")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{where}: the file is UTF-16; save it as UTF-8")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix(_MARK)
     except UnicodeDecodeError as error:
         at = "of the line" if re.search(r":\d+$", where) else "of the file"
         raise InputError(f"{where}: byte {error.start + 1} {at} is not UTF-8; save the file as UTF-8") from None

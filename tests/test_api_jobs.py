@@ -15,7 +15,7 @@ from openai.types.fine_tuning import FineTuningJob
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.finetune import uploads
-from sgtr_jax.finetune.openai import ApiFinetune, Provider, outcome_of
+from sgtr_jax.finetune.openai import ApiFinetune, Jobs, Provider, outcome_of
 from sgtr_jax.finetune.uploads import FileWait
 
 KEY = "sk-loopback-jobs"
@@ -191,3 +191,18 @@ def test_a_wrong_key_and_no_key_are_said(provider: Provider, tmp_path: Path, mon
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
         Provider(url)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b"null", b'{"id": 3}', b'{"id": ""}', b'{"id": "ftjob-\xff"}', "{}".encode("utf-16")],
+)
+def test_a_file_that_names_no_job_is_said_before_a_job_is_started(
+    account: Account, provider: Provider, tmp_path: Path, content: bytes
+) -> None:
+    good, damaged = job(tmp_path / "good", "good"), job(tmp_path / "damaged", "damaged")
+    damaged.folder.mkdir()
+    (damaged.folder / "job.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged/job\.json.*Remove the file"):
+        Jobs(provider, 0.01).wait_for_any([good, damaged])
+    assert not account.jobs and not account.files

@@ -11,7 +11,7 @@ from runs import jsonl
 from tiny import make_adapter, make_model
 
 from sgtr_jax.cli.main import main
-from sgtr_jax.sealed import RECORD
+from sgtr_jax.sealed import RECORD, read_sealed, write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,33 @@ def test_numbers_whose_origin_is_not_known_are_refused(
     assert main([*words(work, out), "--adapter", str(work / "a")]) == 2
     assert "cannot be known what was measured" in capsys.readouterr().err
     assert main(["check", str(out)]) == 1 and f"{RECORD} is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("provenance", None), ("provenance", {}), ("provenance", {"made": 3}), ("name", None), ("settings", [])],
+)
+def test_a_record_that_lacks_what_records_have_is_named(
+    work: Path, out: Path, capsys: pytest.CaptureFixture[str], key: str, value: object
+) -> None:
+    record = read_sealed(out / "identity" / RECORD)
+    record.pop(key)
+    write_sealed(out / "identity" / RECORD, {**record, **({} if value is None else {key: value})})
+    capsys.readouterr()
+    assert main([*words(work, out), "--adapter", str(work / "a")]) == 2
+    error = capsys.readouterr().err
+    assert str(out / "identity" / RECORD) in error and key in error and "Remove the folder" in error
+    assert main(["check", str(out)]) == 1 and key in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"\xe9\n{}\n", b'{"dollars": "3"}\n\n', b'{"dollars": -1}\n\n', bytes(9) + b"\n"])
+def test_a_ledger_that_cannot_be_read_is_named(
+    work: Path, out: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (out / "spending.jsonl").write_bytes(content)
+    assert main([*words(work, out), "--adapter", str(work / "a")]) == 2
+    assert f"{out / 'spending.jsonl'}:1" in (error := capsys.readouterr().err) and "move the file away" in error
+    assert main(["check", str(out)]) == 1 and f"{out / 'spending.jsonl'}:1" in capsys.readouterr().out
 
 
 def test_damaged_numbers_are_set_aside_and_measured_again(

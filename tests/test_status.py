@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,36 @@ def test_dollars_of_a_run_come_from_its_ledger(run: Path, capsys: pytest.Capture
     # Two more measurements of identity are left.
     assert "and $2.00 of judging" in said(run, capsys)
     (run / "spending.jsonl").unlink()
+
+
+UNREADABLE = {
+    "latin1": '{"é": 1}\n{}\n'.encode("latin-1"),
+    "utf16": json.dumps({"a": {"why": "b"}}, indent=1).encode("utf-16"),
+    "zeros": bytes(40) + b"\n",
+    "cut": b'{"why": \n\n{"a"\n',
+    "other": b'[{"why": 3}]\n',
+    "number": b"7\n",
+}
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "failures.json", "spending.jsonl"])
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_a_file_of_the_run_that_cannot_be_read_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
+    path = shutil.copytree(run, tmp_path / "run") / name
+    run = path.parent
+    path.write_bytes(UNREADABLE[content])
+    assert main(["status", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error and error.count("\n") == 1 and len(error) < 500
+    assert main(["check", str(run)]) == 1
+    found = capsys.readouterr().out
+    assert f"damaged: {path}" in found and "nothing is damaged" not in found
+    assert ("sets it aside" in found) == (name != "spending.jsonl")
+    path.unlink()
+    path.mkdir()
+    assert main(["status", str(run)]) == 2 and str(path) in capsys.readouterr().err
 
 
 def test_a_run_that_is_going_on_has_an_owner(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

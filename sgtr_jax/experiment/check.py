@@ -10,10 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sgtr_jax.errors import InputError
+from sgtr_jax.experiment.spending import LEDGER, read_ledger
 from sgtr_jax.experiment.store import is_artifact
+from sgtr_jax.files import read_text
 from sgtr_jax.report.comparisons import with_average
+from sgtr_jax.report.run_file import parse_failures, read_artifact
 from sgtr_jax.report.tables import read_experiment, read_run, to_csv
-from sgtr_jax.sealed import RECORD, damage, extra_files, is_older, read_record
+from sgtr_jax.sealed import RECORD, damage, extra_files, is_older
 
 
 @dataclass
@@ -30,7 +33,8 @@ class _Kind:
 @dataclass
 class _Found:
     kinds: dict[str, _Kind] = field(default_factory=lambda: defaultdict(_Kind))
-    damaged: list[str] = field(default_factory=list)  # what ends the command with 1
+    damaged: list[str] = field(default_factory=list)  # what ends the command with 1, and is made again
+    by_hand: list[str] = field(default_factory=list)  # what does so and has to be mended
     notes: list[str] = field(default_factory=list)
 
 
@@ -48,12 +52,16 @@ def check(folder: Path) -> int:
     found = _Found()
     for path in artifacts:
         _look_at(path, found)
+    try:
+        read_ledger(folder / LEDGER)
+    except InputError as error:
+        found.by_hand.append(str(error))
     if is_run:
         _look_at_run(folder, found)
         aside = [path.name for path in _children(root) if ".damaged-" in path.name]
         found.notes += [f"set aside earlier: {name}" for name in aside]
     _print(found, folder, is_run)
-    return 1 if found.damaged else 0
+    return 1 if found.damaged or found.by_hand else 0
 
 
 def _children(folder: Path) -> list[Path]:
@@ -75,10 +83,13 @@ def _look_at(path: Path, found: _Found) -> None:
         kind.older += 1
         return
     problems = damage(path, whole=True)
-    if not problems and is_artifact(path.name):
-        digits = str(read_record(path).get("fingerprint"))[:12]
-        if not path.name.endswith(f"-{digits}"):
-            problems = [f"{RECORD} is of another artifact, {digits}"]
+    if not problems:
+        try:
+            digits = read_artifact(path)["fingerprint"][:12]
+            if is_artifact(path.name) and not path.name.endswith(f"-{digits}"):
+                problems = [f"{RECORD} is of another artifact, {digits}"]
+        except InputError as error:
+            problems = [str(error).removeprefix(f"{path}/")]
     if problems:
         kind.damaged += 1
         found.damaged.append(f"{path.name}: {'; '.join(problems)}")
@@ -88,7 +99,13 @@ def _look_at(path: Path, found: _Found) -> None:
 
 
 def _look_at_run(run: Path, found: _Found) -> None:
-    """What lies beside the store: the run's own description, and whether the table says what was measured."""
+    """What lies beside the store: the run's description, why artifacts failed, the table of what was measured."""
+    failures = run / "failures.json"
+    try:
+        if failures.exists():
+            parse_failures(read_text(failures), str(failures))
+    except InputError as error:
+        found.damaged.append(str(error))
     try:
         cells = read_experiment(run)["cells"]
     except InputError as error:
@@ -116,11 +133,14 @@ def _print(found: _Found, folder: Path, is_run: bool) -> None:
         counts = (kind.whole, kind.damaged, kind.older, kind.files)
         table.add_row(name, *map(str, counts), f"{kind.size / 1e6:.1f}")
     Console(width=None if Console().is_terminal else 120).print(table)
-    for line in found.damaged:
+    for line in (*found.damaged, *found.by_hand):
         print(f"damaged: {line}")
     for line in found.notes:
         print(f"note: {line}")
     if any(kind.older for kind in found.kinds.values()):
         print("note: older artifacts have no record of their files; `sgtr run` reads them and writes one")
     again = "`sgtr run` sets it aside and makes it again" if is_run else "the same `sgtr eval` makes it again"
-    print(f"{len(found.damaged)} damaged: {again}" if found.damaged else "nothing is damaged")
+    if found.damaged:
+        print(f"{len(found.damaged)} damaged: {again}")
+    elif not found.by_hand:
+        print("nothing is damaged")

@@ -15,9 +15,9 @@ from sgtr_jax.errors import InputError
 from sgtr_jax.experiment.left_out import is_left_out, left_out_of
 from sgtr_jax.experiment.run_left import left_in_words
 from sgtr_jax.experiment.run_lock import owner
-from sgtr_jax.experiment.spending import LEDGER
-from sgtr_jax.files import parse_json
-from sgtr_jax.report.run_file import ArtifactEntry, CellEntry, Provenance
+from sgtr_jax.experiment.spending import LEDGER, requests_in
+from sgtr_jax.files import decoded
+from sgtr_jax.report.run_file import ArtifactEntry, CellEntry, Provenance, parse_failures
 from sgtr_jax.sealed import RECORD, damage, parse_sealed
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _planned(place: Place, who: str | None) -> tuple[list[ArtifactEntry], dict[s
         if who is not None:
             raise InputError(f"{place}: {who} has only begun: what is to be made is not written down yet")
         raise InputError(f"{place}: no run here (no experiment.json); `sgtr run` makes one")
-    experiment = parse_sealed(path.read_text(), str(path))
+    experiment = parse_sealed(decoded(_content(path), str(path)), str(path))
     cells = {cell["artifact"]: cell for cell in cast(list[CellEntry], experiment.get("cells", []))}
     names = {name: f"{cell['evaluation']}-{cell['condition']}-s{cell['seed']}" for name, cell in cells.items()}
     evaluations = {names[artifact]: cell["evaluation"] for artifact, cell in cells.items()}
@@ -179,31 +179,34 @@ def _planned(place: Place, who: str | None) -> tuple[list[ArtifactEntry], dict[s
 
 
 def _dollars(place: Place) -> dict[str, float]:
-    """What judging has cost by artifact, by `_key`; nothing of lines that cannot be read."""
+    """What judging has cost by artifact, by `_key`. Raises InputError for a line that cannot be read."""
     path, found = place / LEDGER, dict[str, float]()
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-        try:
-            row = parse_json(line, str(path)) if line.strip() else None
-        except InputError:
-            continue  # it is being written
-        if isinstance(row, dict) and isinstance(dollars := row.get("dollars"), int | float):
-            key = _key(str(row.get("artifact")))
-            found[key] = found.get(key, 0.0) + dollars
+    for request in requests_in(_content(path), str(path)) if path.exists() else ():
+        key = _key(request.artifact)
+        found[key] = found.get(key, 0.0) + request.dollars
     return found
 
 
 def _failed(place: Place) -> dict[str, str]:
-    """Why artifacts could not be made when they were last tried, by `_key`; nothing of a file that cannot be read."""
+    """Why artifacts could not be made when they were last tried, by `_key`. Raises InputError."""
     path = place / "failures.json"
     if not path.exists():
         return {}
     try:
-        entries = parse_json(path.read_text(), str(path))
-    except InputError:
-        return {}  # `sgtr run` sets it aside
-    if not isinstance(entries, dict):
-        return {}
-    return {_key(folder): str(entry.get("why")) for folder, entry in entries.items() if isinstance(entry, dict)}
+        entries = parse_failures(decoded(_content(path), str(path)), str(path))
+    except InputError as error:
+        raise InputError(f"{error}. `sgtr run` sets it aside; it only told why artifacts failed earlier") from None
+    return {_key(folder): entry["why"] for folder, entry in entries.items()}
+
+
+def _content(path: Place) -> bytes:
+    """What a file of a run holds. Raises InputError for one that cannot be read; a bucket's errors stay as they are."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if not isinstance(path, Path):
+            raise
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _present(folder: Place, planned: ArtifactEntry) -> Artifact:
@@ -213,7 +216,7 @@ def _present(folder: Place, planned: ArtifactEntry) -> Artifact:
     if wrong and isinstance(folder, Path) and is_left_out(folder, left_out_of(folder.parent)):
         wrong = []  # it was made, and its weights are where the bundle is from
     try:
-        stored = parse_sealed((folder / RECORD).read_text(), RECORD) if not wrong else {}
+        stored = parse_sealed(decoded((folder / RECORD).read_bytes(), RECORD), RECORD) if not wrong else {}
     except FileNotFoundError:
         return Artifact(kind, name, "damaged" if isinstance(folder, Path) else "to do", f"{RECORD} is missing")
     except InputError as error:

@@ -14,7 +14,8 @@ from pathlib import Path
 from sgtr_eval.judging.budget import Costs, check_priced
 from sgtr_jax.errors import InputError, RunError
 from sgtr_jax.experiment.services import JudgeConfig
-from sgtr_jax.files import parse_json
+from sgtr_jax.files import decoded, parse_json
+from sgtr_jax.json_types import Json
 
 LEDGER = "spending.jsonl"  # in the run folder: a line a request
 
@@ -34,7 +35,7 @@ class Spending:
         self._model, self._ledger = model, ledger
         self._by_artifact: dict[str, float] = {}
         self._dearest = 0.0  # request
-        for row in _rows(ledger) if ledger is not None else ():
+        for row in read_ledger(ledger) if ledger is not None else ():
             if row.judge == model:
                 self._add(row.artifact, row.dollars)
                 self._dearest = max(self._dearest, row.dollars)
@@ -121,25 +122,45 @@ class Spending:
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
+    """What one request to a judge has cost, and the artifact that it was for."""
+
     judge: str
     artifact: str
     dollars: float
 
 
-def _rows(ledger: Path) -> Iterator[_Request]:
-    lines = ledger.read_text(encoding="utf-8").split("\n") if ledger.exists() else []
+def requests_in(ledger: bytes, name: str) -> Iterator[Request]:
+    """The requests of a ledger that is called `name`. Raises InputError, naming the line, for one that is none.
+
+    The last line may be unfinished: it is being written, or a kill came.
+    """
+    lines = ledger.split(b"\n")
     for number, line in enumerate(lines, 1):
+        where = f"{name}:{number}"
         try:
-            row = parse_json(line, f"{ledger}:{number}") if line.strip() else None
-        except InputError:
+            if (text := decoded(line, where)).strip():
+                yield _request(parse_json(text, where), where, text)
+        except InputError as error:
             if number < len(lines):
-                raise
-            continue  # a kill came while it was written
-        if row is None:
-            continue
-        request = row if isinstance(row, dict) else {}
-        dollars = request.get("dollars")
-        if not isinstance(dollars, int | float) or not math.isfinite(dollars) or dollars < 0:
-            raise InputError(f"{ledger}:{number}: expected a request with its dollars, got {line[:80]!r}")
-        yield _Request(str(request.get("judge")), str(request.get("artifact")), float(dollars))
+                raise InputError(
+                    f"{error}. Mend the line, or move the file away: then nothing counts as spent before"
+                ) from None
+
+
+def _request(row: Json, where: str, text: str) -> Request:
+    request = row if isinstance(row, dict) else {}
+    dollars = request.get("dollars")
+    if not isinstance(dollars, int | float) or not math.isfinite(dollars) or dollars < 0:
+        raise InputError(f"{where}: expected a request with its dollars, got {text[:80]!r}")
+    return Request(str(request.get("judge")), str(request.get("artifact")), float(dollars))
+
+
+def read_ledger(ledger: Path) -> list[Request]:
+    """The requests of a ledger; none where there is no such file. Raises InputError."""
+    try:
+        return list(requests_in(ledger.read_bytes(), str(ledger)))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{ledger}: cannot be read: {error.strerror or error}") from None

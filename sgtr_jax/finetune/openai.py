@@ -20,7 +20,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from sgtr_jax.data.records import Record
 from sgtr_jax.errors import InputError, RunError
-from sgtr_jax.files import write_json
+from sgtr_jax.files import read_json, write_json
 from sgtr_jax.finetune.uploads import FileWait, message_of, rows_as_file, uploaded
 
 _KEY = "sgtr_recipe"  # of a job's metadata
@@ -198,7 +198,10 @@ class Jobs:
         """Start what is not started and wait until at least one has ended; by key. Others stay under way.
 
         What is known of a job is kept in its folder's job.json, so that another process can go on from it.
+        Raises InputError, before a job is started, for such a file that names no job.
         """
+        for job in jobs:
+            _known_id(job)  # before one is started
         ended: dict[str, Ended] = {}
         while True:
             for job in jobs:
@@ -218,9 +221,9 @@ class Jobs:
             time.sleep(self._poll)
 
     def _now(self, job: ApiFinetune) -> FineTuningJob | None:
-        known = job.folder / "job.json"
-        if known.exists():
-            found = self._provider.job(FineTuningJob.model_validate_json(known.read_text()).id)
+        known = _known_id(job)
+        if known is not None:
+            found = self._provider.job(known)
             # What failed or was cancelled while we watched is said; what had before is tried again.
             if job.key in self._watched or not _may_be_tried_again(found):
                 self._watched.add(job.key)
@@ -235,6 +238,21 @@ class Jobs:
             self._said[name] = status
             hint = "; `sgtr jobs RUN --resume NAME` goes on with it" if status == "paused" else ""
             print(f"finetuning job {name}: {status}{hint}", file=sys.stderr)
+
+
+def _known_id(job: ApiFinetune) -> str | None:
+    """The provider's id of a job that was started; None for one that was not. Raises InputError."""
+    path = job.folder / "job.json"
+    if not path.exists():
+        return None
+    mend = "Remove the file: a job that was started is found again at the provider, and is not paid for twice"
+    try:
+        known = read_json(path).get("id")
+    except InputError as error:
+        raise InputError(f"{error}. {mend}") from None
+    if not isinstance(known, str) or not known:
+        raise InputError(f"{path}: expected a job of the provider with its id, found {known!r:.60}. {mend}")
+    return known
 
 
 def outcome_of(job: FineTuningJob) -> Ended | None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
-from sgtr_jax.files import read_json
+from sgtr_jax.errors import InputError
+from sgtr_jax.files import parse_json, read_json
 from sgtr_jax.json_types import Json, JsonObject
-from sgtr_jax.sealed import FileFacts, read_record
+from sgtr_jax.sealed import RECORD, FileFacts, read_record
 
 if TYPE_CHECKING:  # Inspect is slow to import, and `sgtr status` does without
     from sgtr_eval.facts import ShownEntry
@@ -142,6 +143,16 @@ class FailureEntry(TypedDict):
     traceback: NotRequired[list[str]]
 
 
+def parse_failures(text: str, where: str) -> dict[str, FailureEntry]:
+    """The entries of `failures.json` by artifact. Raises InputError."""
+    entries = parse_json(text, where)
+    if not isinstance(entries, dict) or not all(
+        isinstance(one, dict) and isinstance(one.get("why"), str) for one in entries.values()
+    ):
+        raise InputError(f"{where}: expected a reason for each artifact")
+    return cast(dict[str, FailureEntry], entries)
+
+
 class Provenance(TypedDict):
     """By what an artifact was made, and when."""
 
@@ -209,8 +220,18 @@ class SampleRow(TypedDict):
 
 
 def read_artifact(folder: Path) -> ArtifactRecord:
-    """The record of an artifact. Raises InputError if it is missing or damaged."""
-    return cast(ArtifactRecord, read_record(folder))
+    """The record of an artifact. Raises InputError if it is missing or damaged, or lacks what records have."""
+    record = {"inputs": {}, **read_record(folder)}
+    provenance = record.get("provenance")
+    lacks = [key for key in ("kind", "name", "fingerprint") if not isinstance(record.get(key), str)]
+    lacks += [key for key in ("settings", "inputs") if not isinstance(record.get(key), dict)]
+    lacks += [] if isinstance(provenance, dict) and isinstance(provenance.get("made"), str) else ["provenance"]
+    if lacks:
+        raise InputError(
+            f"{folder / RECORD}: does not say what was made there, and when ({', '.join(lacks)}): it was not written "
+            "by sgtr-jax, or was changed. Remove the folder, or have its numbers made in another one"
+        )
+    return cast(ArtifactRecord, record)
 
 
 def read_source(folder: Path) -> Source | None:

@@ -14,7 +14,7 @@ from typing import cast
 
 from sgtr_eval.facts import Shown, facts_of
 from sgtr_jax.errors import InputError, nearest
-from sgtr_jax.files import parse_json, read_json, read_jsonl, read_text
+from sgtr_jax.files import parse_json, read_jsonl, read_text
 from sgtr_jax.report.run_file import (
     CellEntry,
     ClaimEntry,
@@ -25,6 +25,7 @@ from sgtr_jax.report.run_file import (
     RunFile,
     SampleRow,
     SharingEntry,
+    parse_failures,
 )
 from sgtr_jax.sealed import damage, read_sealed, set_aside
 
@@ -122,13 +123,10 @@ def read_failures(path: Path) -> dict[str, FailureEntry]:
     if not path.exists():
         return {}
     try:
-        entries = read_json(path)
-        if not all(isinstance(one, dict) and isinstance(one.get("why"), str) for one in entries.values()):
-            raise InputError(f"{path}: expected a reason for each artifact")
+        return parse_failures(read_text(path), str(path))
     except InputError as error:
         print(f"{error}. Set aside as {set_aside(path).name}; it told why artifacts failed earlier", file=sys.stderr)
         return {}
-    return cast(dict[str, FailureEntry], entries)
 
 
 def _why_not_made(artifact: str, made_from: Mapping[str, Sequence[str]], reasons: Mapping[str, FailureEntry]) -> str:
