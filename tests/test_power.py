@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -46,7 +48,7 @@ def welch_p(found: Difference) -> float:
     return float(2 * stats.t.sf(abs(found.difference.mean) / math.sqrt(by_seeds.value), by_seeds.freedom))
 
 
-def contrast(of: str, against: str, kind: str = "difference", margin: float | None = None) -> dict[str, object]:
+def contrast(of: str, against: str, kind: str = "difference", margin: float | None = None) -> Any:
     return {"of": of, "against": against, "evaluation": "frame", "metric": "share_misaligned", "kind": kind,
             "margin": margin, "better": "lower", "paired": False,
             "of_trained": True, "against_trained": True}  # fmt: skip
@@ -130,3 +132,31 @@ def test_a_plan_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (row,) = json.loads(printed.splitlines()[-1])["power"]
     assert row["of"] == "reversal" and 0 <= row["power_in_family"] <= row["power"] <= 1
     assert "power of 1 primary contrasts, 2 seeds" in printed
+
+
+@pytest.mark.parametrize(
+    ("share", "effect", "between", "questions", "paired"),
+    [(0.1, 0.1, 0.04, 1, False), (0.4, 0.15, 0.05, 24, False), (0.4, 0.15, 0.05, 24, True)],
+)
+def test_as_many_answers_as_are_needed_show_the_difference(
+    share: float, effect: float, between: float, questions: int, paired: bool
+) -> None:
+    """With so many the spread of simulated differences is what a t-test wants for a power of 80 %."""
+    decided = Questions(0.0, 0.0) if questions == 1 else Questions(0.3, 0.05)
+    assumed = Assumptions(500, between, share, effect, decided)
+    planned = {**contrast("a", "b"), "paired": paired}
+    (found,) = powers([planned], {"frame": Size(4, questions, 10)}, {"frame": "frame_colleague"}, None, assumed)
+    assert found.answers == 10 * questions and found.answers_needed is not None
+    more = Size(4, questions, 10) if questions == 1 else Size(4, -(-found.answers_needed // 10), 10)
+    more = Size(4, 1, found.answers_needed) if questions == 1 else more
+    gaps = [d.difference.mean for d in simulated(found.of, found.against, more, decided, paired, 500, seed=5)]
+    wanted = effect / (stats.t.ppf(0.975, 6) + stats.t.ppf(0.8, 6))
+    assert float(np.std(gaps)) == pytest.approx(wanted, rel=0.15)
+
+
+def test_no_number_of_answers_makes_up_for_seeds_that_vary() -> None:
+    sizes, tasks = {"frame": Size(3, 1, 100)}, {"frame": "frame_colleague"}
+    (found,) = powers([contrast("a", "b")], sizes, tasks, None, Assumptions(50, 0.2, 0.3, 0.1, Questions(0, 0)))
+    assert found.answers_needed is None and found.seeds_needed is not None
+    (none,) = powers([contrast("a", "b")], sizes, tasks, None, Assumptions(50, 0.0, 0.3, 0.0, Questions(0, 0)))
+    assert none.answers_needed is None

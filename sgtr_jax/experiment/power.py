@@ -67,8 +67,9 @@ def print_power(console: Console, graph: Graph, pilot: Path | None = None) -> li
     console.print(
         f"{given.trials} simulated experiments each. In the family: at 5 % over {len(primary)}, the strictest step of "
         "Holm's correction. 80 % sees: the smallest difference that so many seeds show in 80 of 100 experiments; seeds "
-        "for 80 %: how many show the assumed one. Both are before any correction, from the spread of the simulated "
-        "differences.", highlight=False, soft_wrap=True,
+        "for 80 %: how many show the assumed one; answers for 80 %: with how many answers of each, to more questions, "
+        "these seeds show it (-: with no number, for they vary too much). All are before any correction, from the "
+        "spread of the simulated differences.", highlight=False, soft_wrap=True,
     )  # fmt: skip
     return rows
 
