@@ -144,7 +144,7 @@ def test_as_many_answers_as_are_needed_show_the_difference(
     """With so many the spread of simulated differences is what a t-test wants for a power of 80 %."""
     decided = Questions(0.0, 0.0) if questions == 1 else Questions(0.3, 0.05)
     assumed = Assumptions(500, between, share, effect, decided)
-    planned = {**contrast("a", "b"), "paired": paired}
+    planned: Any = {**contrast("a", "b"), "paired": paired}
     (found,) = powers([planned], {"frame": Size(4, questions, 10)}, {"frame": "frame_colleague"}, None, assumed)
     assert found.answers == 10 * questions and found.answers_needed is not None
     more = Size(4, questions, 10) if questions == 1 else Size(4, -(-found.answers_needed // 10), 10)
