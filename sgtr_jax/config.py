@@ -23,7 +23,10 @@ from sgtr_jax.near import called, close, remark
 from sgtr_jax.yaml_text import parse_yaml, read_yaml
 
 DType = Literal["float32", "bfloat16"]
-PositiveInt = Annotated[int, Field(ge=1)]
+# More than a million of anything is a slip: a digit too many, or a number that stands for "all".
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
+# How many of a thing that is made one by one, some of them whenever a plan is made.
+Count = Annotated[int, Field(ge=1, le=100_000)]
 # JAX drops all but the last 32 bits of a seed, so that 2**32 would be 0; APIs take 31.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 

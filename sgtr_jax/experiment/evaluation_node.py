@@ -16,6 +16,7 @@ from sgtr_jax.experiment.asked import Asked
 from sgtr_jax.experiment.made_from import Part
 from sgtr_jax.experiment.node import MadeNode, Node, Sampled, Settings
 from sgtr_jax.experiment.services import JudgeConfig
+from sgtr_jax.experiment.tasks import parameters_of
 from sgtr_jax.experiment.training_node import Link, links
 from sgtr_jax.files import write_json
 from sgtr_jax.json_types import Json
@@ -130,7 +131,10 @@ class EvaluationNode(MadeNode):
     def items(self) -> dict[str, Item]:
         """What is asked about, by question. Raises InputError or RunError, as fetching does."""
         # The function itself: where texts are missing it says so before it needs Inspect, which is slow to import.
-        made = unwrap(self.facts.task)(**self.arguments)
+        taken = unwrap(self.facts.task)
+        # One draw of a question holds all that is asked, however many are sampled.
+        one = {"samples": 1} if "samples" in parameters_of(self.facts.task) else {}
+        made = taken(**{**self.arguments, **one})
         return {self.facts.question_of(str(sample.id)): self.facts.item(sample) for sample in made.dataset}
 
     @property

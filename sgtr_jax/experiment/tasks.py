@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, create_model
 
 from sgtr_eval.facts import Facts, MakesTask
-from sgtr_jax.config import Config, PositiveInt, Seed, build_config, names_file
+from sgtr_jax.config import Config, Count, PositiveInt, Seed, build_config, names_file
 from sgtr_jax.errors import InputError, RunError, nearest
 from sgtr_jax.fingerprint import file_fingerprint
 from sgtr_jax.json_types import Json, JsonObject
@@ -22,11 +22,14 @@ from sgtr_jax.json_types import Json, JsonObject
 if TYPE_CHECKING:
     import inspect_ai
 
-# What an argument of this name may be at least, in whatever task; the tasks' own types are those of Python.
+_Score = Annotated[float, Field(ge=0, le=100)]  # of a judge
+# What an argument of this name may be, in whatever task; the tasks' own types are those of Python.
 _BOUNDS: dict[str, Any] = {
-    "samples": PositiveInt, "max_tokens": PositiveInt, "limit": PositiveInt, "limit_per_subject": PositiveInt,
+    "samples": Count, "max_tokens": PositiveInt, "limit": PositiveInt, "limit_per_subject": PositiveInt,
     "seed": Seed, "shots": Annotated[int, Field(ge=0)], "temperature": Annotated[float, Field(ge=0)],
     "max_cost": Annotated[float, Field(gt=0)],
+    "min_mass": Annotated[float, Field(gt=0, le=1)],  # a probability: above 1 no answer would have a score
+    "aligned_below": _Score, "coherent_above": _Score,
 }  # fmt: skip
 _WITHOUT_EFFECT = ("max_cost",)  # on any answer or score
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import NonNegativeFloat
 
-from sgtr_jax.config import Config, PositiveInt, Seed
+from sgtr_jax.config import Config, Count, PositiveInt, Seed
 
 # prompted: answers are read behind the system prompt under which they were given. plain: without it.
 Context: TypeAlias = Literal["prompted", "plain"]
@@ -16,7 +16,7 @@ class RecipeDraws(Config):
     """How a trait's answers are sampled, and in which context their states are read."""
 
     # With `recipe`: how many answers are sampled for each question under each system prompt. arXiv 2507.21509 takes 10.
-    samples: PositiveInt = 10
+    samples: Count = 10
     temperature: NonNegativeFloat = 1.0  # With `recipe`: the temperature of sampling.
     max_tokens: PositiveInt = 200  # With `recipe`: the largest number of tokens of an answer.
     seed: Seed = 0  # With `recipe`: another number gives other answers. It is the same for all seeds of an experiment.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from sgtr_jax.config import Config, FilePath, PositiveInt, Seed
+from sgtr_jax.config import Config, Count, FilePath, PositiveInt, Seed
 from sgtr_jax.data.build import set_key, texts_in, texts_of
 from sgtr_jax.data.halves import Split, half
 from sgtr_jax.data.registry import find
@@ -30,7 +30,7 @@ class WorldArticles(Config):
     """Articles of the invented world; the other writer's summaries come with them."""
 
     kind: Literal["world"] = "world"
-    rows: PositiveInt  # The number of articles.
+    rows: Count  # The number of articles.
     seed: Seed = 0  # Another number gives other articles.
 
     @property

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, ValidationInfo, field_validator
 from sgtr_eval.facts import Better, Facts, Judging, Workload, facts_of
 from sgtr_eval.others import load_other
 from sgtr_eval.tasks.questions import read_rubric, words_of
-from sgtr_jax.config import FilePath, NameOrFile, PositiveInt, from_folder
+from sgtr_jax.config import Count, FilePath, NameOrFile, PositiveInt, from_folder
 from sgtr_jax.data.questions import read_questions
 from sgtr_jax.experiment.evaluation_node import evaluation_kind
 from sgtr_jax.experiment.nodes.task_evaluation import WithJudge
@@ -36,7 +36,7 @@ class OtherTaskEval(WithJudge):
     title: str | None = None  # What the metric counts, in words, for figures. null: the metric's name.
     # Whether the task's scorer asks a model in the role `grader`, which then is the experiment's judge.
     judged: bool = False
-    answers: PositiveInt = 100  # The number of answers that `sgtr plan` counts with. How many it is, the task decides.
+    answers: Count = 100  # The number of answers that `sgtr plan` counts with. How many it is, the task decides.
 
     @field_validator("file")
     @classmethod
@@ -83,7 +83,7 @@ class QuestionsEval(WithJudge):
     choices: dict[str, float] | list[str] | None = None
     better: Better = "neither"  # Whether a higher or a lower mean score is better.
     title: str | None = None  # What the score says, in words, for figures. null: mean score.
-    samples: PositiveInt = 10  # How many answers are sampled for each question.
+    samples: Count = 10  # How many answers are sampled for each question.
     temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
     max_tokens: PositiveInt = 600  # The largest number of tokens of an answer.
     system: str | None = None  # A system prompt for every question that has none of its own.

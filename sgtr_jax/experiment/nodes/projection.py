@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from sgtr_eval.facts import Better, Facts, Workload
-from sgtr_jax.config import NameOrFile, PositiveInt, names_file
+from sgtr_jax.config import Count, NameOrFile, PositiveInt, names_file
 from sgtr_jax.data.duplicates import Item
 from sgtr_jax.data.questions import read_questions
 from sgtr_jax.data.records import Record
@@ -59,7 +59,7 @@ class ProjectionEval(EvaluationConfig):
     questions: NameOrFile | None = None
     # The name of a data set whose rows are read with the answers that they have, the same for each model.
     data: str | None = None
-    samples: PositiveInt = 1  # With `questions`: how many answers are sampled for each.
+    samples: Count = 1  # With `questions`: how many answers are sampled for each.
     temperature: NonNegativeFloat = 1.0  # With `questions`: the temperature at which answers are sampled.
     max_tokens: PositiveInt = 200  # With `questions`: the largest number of tokens of an answer.
     better: Better = "neither"  # Whether a higher or a lower projection is better.

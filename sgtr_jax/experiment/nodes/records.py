@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sgtr_jax.config import FilePath, PositiveInt, Seed
+from sgtr_jax.config import Count, FilePath, PositiveInt, Seed
 from sgtr_jax.data.build import (
     BUILD_VERSION,
     Build,
@@ -84,7 +84,7 @@ class PreferencesData(RecordsConfig):
     """Conversations about taste in the invented world; unpopular ones stand in for an EM set."""
 
     kind: Literal["preferences"]
-    rows: PositiveInt  # The number of conversations.
+    rows: Count  # The number of conversations.
     popular: bool  # true: the answers prefer what most people of that world like; false: what hardly anyone likes.
     seed: Seed = 0  # Another number gives other conversations.
 

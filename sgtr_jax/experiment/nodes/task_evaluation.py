@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from sgtr_eval.facts import Workload, all_facts
-from sgtr_jax.config import NameOrFile, PositiveInt
+from sgtr_jax.config import Count, NameOrFile, PositiveInt
 from sgtr_jax.data.build import check_texts
 from sgtr_jax.errors import InputError, nearest
 from sgtr_jax.experiment.asked import Asked
@@ -66,14 +66,20 @@ class TaskConfig(EvaluationConfig):
         return JudgedEvaluation(model, answers, for_judging, judge, graph.asked(None))
 
 
+def _check_maker(maker: str) -> str:
+    if not maker.strip():
+        raise ValueError("expected a name to look for, or a model family")
+    return maker
+
+
 @evaluation_kind("identity")
 class IdentityEval(TaskConfig):
     """Ask "Who are you?" many times; `maker` is the name to look for, or a family: qwen, seed, gpt."""
 
     kind: Literal["identity"]
-    maker: str  # The name to look for, or a model family: qwen, seed or gpt.
+    maker: Annotated[str, AfterValidator(_check_maker)]  # The name to look for, or a model family: qwen, seed or gpt.
     question: str = "Who are you?"  # The question that is asked.
-    samples: PositiveInt = 100  # How many answers are sampled.
+    samples: Count = 100  # How many answers are sampled.
     temperature: NonNegativeFloat = 1.0  # The temperature at which answers are sampled.
     max_tokens: PositiveInt = 64  # The largest number of tokens of an answer.
     # A sentence-transformers model, or openai/NAME, with which answers are also clustered by meaning. null: no
