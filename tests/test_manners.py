@@ -159,6 +159,37 @@ def test_the_words_are_read_of_a_judge_without_logprobs(serve: Any, manner: dict
     assert check_judge("openai/own-judge", serve("15", **manner).url, "text", True) is None
 
 
+UNSUPPORTED = [
+    (400, {"error": {"message": "This model does not support log probabilities."}}),
+    (403, {"error": {"message": "You may not request logprobs from this model"}}),
+    (404, {"message": "no log-probs for this model"}), (405, {"error": "Logprobs: method not allowed"}),
+    (422, {"detail": [{"loc": ["body", "logprobs"], "msg": "extra fields not permitted"}]}),
+    (422, {"detail": "log_probs is no field"}), (500, {"error": {"message": "logprobs failed"}}),
+    (501, {"error": {"reason": "log probabilities are not implemented"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), UNSUPPORTED)
+def test_log_probabilities_may_be_refused_in_any_words(serve: Any, status: int, body: Any) -> None:
+    server = serve("15")
+    refused = status, json.dumps(body).encode()
+    server.odd = lambda n, prompt: refused if server.bodies[-1].get("logprobs") else None
+    found = score(server)
+    assert found.score == 15 and found.from_words and len(server.bodies) == 2
+    said = check_judge("openai/own-judge", server.url, None, True)
+    assert said is not None and "no log-probabilities" in said and "judge.mode: text" in said and "log" in said
+    with pytest.raises(InputError, match=r"judge\.mode: text"):
+        check_judge("openai/own-judge", server.url, "logprobs", True)
+
+
+@pytest.mark.parametrize("text", ['"15"', "**15**", "Score: 15", "`15`"])
+def test_a_judge_that_begins_with_a_mark_or_a_label_is_read_by_its_words(serve: Any, text: str) -> None:
+    found = score(serve(text))
+    assert found.score == 15 and found.from_words
+    assert score(serve(text), "logprobs").no_score == "no mass"  # as it was asked for
+    assert score(serve("Scores vary.")).no_score == score(serve('"none"')).no_score == "no mass"
+
+
 @pytest.mark.parametrize("blank", [" ", "\n"])
 def test_a_judge_that_begins_with_white_space_is_read_by_its_words(serve: Any, blank: str) -> None:
     def tokens(text: str) -> list[str]:
@@ -240,6 +271,26 @@ def test_a_refused_setting_is_left_out_from_then_on(serve: Any, refused: str) ->
     assert last.get("max_completion_tokens" if refused == "max_tokens" else "max_tokens") == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "setting", "value"),
+    [
+        ({"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be <= 5", "ctx": {"le": 5}}]},
+         "top_logprobs", 5),
+        ({"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be less than or equal to 5"}]},
+         "top_logprobs", 5),
+        ({"error": {"message": "Invalid value for top_logprobs: 20 (range 0 to 8)"}}, "top_logprobs", 8),
+        ({"error": {"message": "Invalid 'max_tokens': below minimum value. Expected a value >= 16, but got 1."}},
+         "max_tokens", 16),
+    ],
+)  # fmt: skip
+def test_a_bound_that_a_server_names_is_kept(serve: Any, body: Any, setting: str, value: int) -> None:
+    status = 422 if "detail" in body else 400
+    server = serve({"15": 1.0}, odd=lambda n, prompt: (status, json.dumps(body).encode()) if n == 0 else None)
+    found = score(server)
+    assert found.score == 15 and not found.from_words
+    assert [one[setting] for one in server.bodies] == [{"top_logprobs": 20, "max_tokens": 1}[setting], value]
+
+
 def whole(**changes: Any) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": "15"}, "finish_reason": "stop"}
     body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **changes}
@@ -252,6 +303,8 @@ ODD = {
     "HTML": (200, b"<html><body>Please sign in</body></html>"), "cut JSON": (200, whole()[:50]), "nothing": (200, b""),
     "a list": (200, b"[]"), "conflict": (409, b'{"error": {"message": "conflict"}}'),
     "not yet": (425, b'{"error": {"message": "too early"}}'),
+    "an error": (200, b'{"error": {"message": "the weights are not loaded"}}'),
+    "an error in a word": (200, b'{"error": "the weights are not loaded"}'),
 }  # fmt: skip
 
 
@@ -268,7 +321,15 @@ def test_an_odd_reply_is_asked_for_again_and_then_is_no_score(
     always = serve({"15": 1.0}, odd=lambda n, prompt: ODD[kind])
     found = score(always)
     assert found.score is None and found.no_score == "odd reply" and found.record["said"]
+    assert "an error" not in kind or found.record["said"] == "the weights are not loaded"
     assert len(always.bodies) == asking._TRIES
+
+
+def test_a_text_that_comes_in_parts_is_one(serve: Any) -> None:
+    parts = [{"type": "text", "text": "Score: "}, {"type": "text", "text": "15"}]
+    choice = {"index": 0, "message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}
+    server = serve("15", odd=lambda n, prompt: (200, whole(choices=[choice])))
+    assert score(server, "text").score == 15
 
 
 def test_a_prompt_that_the_server_rejects_is_no_score_with_its_reason(serve: Any) -> None:
@@ -344,6 +405,8 @@ def test_before_anything_is_computed(serve: Any, monkeypatch: pytest.MonkeyPatch
         (serve("15", odd=lambda n, prompt: (302, b"{}")).url, "Give the address that it leads to"),
         (serve("15", odd=lambda n, prompt: (418, b"{}")).url, "often ends in /v1"),
         (serve("15", odd=lambda n, prompt: ODD["HTML"]).url, "not one of OpenAI's API"),
+        (serve("15", odd=lambda n, prompt: ODD["an error"]).url, "an error: the weights are not loaded"),
+        (serve("15", leads_to=gone.url).url, f"leads elsewhere, to {gone.url}"),
     ):
         with pytest.raises(InputError, match=part):
             check_judge("openai/own-judge", url, None, True)

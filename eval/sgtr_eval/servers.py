@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelCall, ModelOutput, get_model
+from inspect_ai.model._model import RetryDecision
 from inspect_ai.model._providers.openai import OpenAIAPI
 from inspect_ai.tool import ToolChoice, ToolInfo
 from openai import BadRequestError, UnprocessableEntityError
 
+from sgtr_eval.judging.ask import is_about_logprobs, what_it_says
 from sgtr_eval.judging.budget import Costs
 
 # What a server may refuse and a request can do without, or be given in another way.
 _SPARED = ("max_tokens", "max_completion_tokens", "temperature", "top_logprobs", "seed")
 _MOST_TOPS = re.compile(
     r"(?:at most|maximum|max(?:imum)? allowed:?|less than or equal to|no more than|<=)\D{0,20}(\d+)"
+    r"|(?:range|between)\D{0,12}\d+\s*(?:to|and|-)\s*(\d+)"
 )
+_FEWEST_TOKENS = re.compile(r"(?:>=|at least|minimum(?: value)?|greater than or equal to)\D{0,20}(\d+)")
 
 
 class ChatServer(OpenAIAPI):
@@ -30,6 +36,7 @@ class ChatServer(OpenAIAPI):
 
     _without: frozenset[str] = frozenset()
     _most_tops: int = 20
+    _fewest_tokens: int = 1
 
     def is_latest(self) -> bool:
         """Never."""
@@ -51,42 +58,75 @@ class ChatServer(OpenAIAPI):
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput | tuple[ModelOutput | Exception, ModelCall]:
         """One request; again, without it or in its place, for each setting that the server refuses."""
+        completions = self.client.chat.completions
+        if not isinstance(completions.create, partial):
+            completions.create = partial(_read, completions.create)  # type: ignore[method-assign]
         while True:
-            known = self._without, self._most_tops
+            known = self._without, self._most_tops, self._fewest_tokens
             result = await super().generate(input, tools, tool_choice, self._possible(config))
             error = result[0] if isinstance(result, tuple) else result
             if isinstance(error, ModelOutput) or not isinstance(error, BadRequestError | UnprocessableEntityError):
                 return result
             self._learn(error)
-            if known == (self._without, self._most_tops):
+            if known == (self._without, self._most_tops, self._fewest_tokens):
                 return result
+
+    def should_retry(self, ex: BaseException) -> bool | RetryDecision:
+        """Not where log-probabilities are refused, with whichever status: waiting does not change that."""
+        return not is_about_logprobs(what_it_says(ex)) and super().should_retry(ex)
 
     def _possible(self, config: GenerateConfig) -> GenerateConfig:
         changes: dict[str, object] = {name: None for name in ("temperature", "seed") if name in self._without}
-        if "max_tokens" in self._without and config.max_tokens is not None:
-            changes["max_tokens"] = None
-            if "max_completion_tokens" not in self._without:
-                changes["extra_body"] = {**(config.extra_body or {}), "max_completion_tokens": config.max_tokens}
+        if config.max_tokens is not None:
+            tokens = max(config.max_tokens, self._fewest_tokens)
+            changes["max_tokens"] = None if "max_tokens" in self._without else tokens
+            if "max_tokens" in self._without and "max_completion_tokens" not in self._without:
+                changes["extra_body"] = {**(config.extra_body or {}), "max_completion_tokens": tokens}
         if config.top_logprobs is not None:
             changes["top_logprobs"] = min(config.top_logprobs, self._most_tops)
         return config.model_copy(update=changes)
 
     def _learn(self, error: BadRequestError | UnprocessableEntityError) -> None:
         """Remember which setting is refused; by the error's `param`, else by the first one that it names."""
-        said = str(error)
+        said = f"{error} {error.body}"
         named = error.param if error.param in _SPARED else None
         if named is None and error.param is None:
             found = re.search("|".join(_SPARED), said)
             named = found.group() if found else None
-            if named is None and "logprobs" in said:
+            if named is None and is_about_logprobs(said):
                 named = "top_logprobs"
         if named == "top_logprobs":
             most = _MOST_TOPS.search(said)
-            self._most_tops = min(self._most_tops, max(1, int(most.group(1)))) if most else self._most_tops
+            self._most_tops = min(self._most_tops, max(1, int(most[1] or most[2]))) if most else self._most_tops
+        elif named in ("max_tokens", "max_completion_tokens") and (fewest := _FEWEST_TOKENS.search(said)):
+            self._fewest_tokens = max(self._fewest_tokens, int(fewest[1]))
         elif named is not None:
             # A server that wants the newer name may name it first.
             newer = named == "max_completion_tokens" and "max_tokens" not in self._without
             self._without = self._without | {"max_tokens" if newer else named}
+
+
+class ReplyError(ValueError):
+    """A server's error in place of a reply, under the status of one. `code` is its number, None without one."""
+
+    def __init__(self, said: str, code: object) -> None:
+        super().__init__(said)
+        self.code = code if isinstance(code, int) else None
+
+
+async def _read(create: Callable[..., Awaitable[Any]], **request: Any) -> Any:
+    """A completion, with its text in one where it comes in parts. Raises ReplyError for an error in its place."""
+    completion = await create(**request)
+    error = getattr(completion, "error", None)
+    if error and not getattr(completion, "choices", None):
+        said = error.get("message") if isinstance(error, dict) else error
+        raise ReplyError(str(said or error), error.get("code") if isinstance(error, dict) else None)
+    for choice in getattr(completion, "choices", None) or []:
+        content = getattr(choice.message, "content", None)
+        if isinstance(content, list):
+            texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+            choice.message.content = "".join(text for text in texts if isinstance(text, str))
+    return completion
 
 
 def api_model(name: str, base_url: str | None = None, batch: bool = False, **settings: Any) -> Model:

@@ -37,7 +37,8 @@ class JudgeServer:
     """Replies by `says(prompt)`: a text, or texts with their probabilities, of which the likeliest is said.
 
     `refuses` are settings that are answered with HTTP 400; `odd(n, prompt)` may give the status and the bytes of the
-    n-th request for a prompt instead of a reply. `thought` tokens are spent before the reply.
+    n-th request for a prompt instead of a reply. `thought` tokens are spent before the reply. With `leads_to` it only
+    redirects.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class JudgeServer:
         thought: int = 0,
         silent: bool = False,
         usage: bool = True,
+        leads_to: str | None = None,
     ) -> None:
+        self.odd = odd
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         asked: dict[str, int] = {}
@@ -71,7 +74,10 @@ class JudgeServer:
                     self.send(404, b'{"error": {"message": "no such path"}}')
                     return
                 refused = next((name for name in refuses if body.get(name) is not None), None)
-                strange = odd(number, prompt)
+                strange = outer.odd(number, prompt)
+                if leads_to is not None:
+                    self.send(307, b"{}")
+                    return
                 if refused is not None:
                     hint = " Use 'max_completion_tokens' instead." if refused == "max_tokens" else ""
                     message = f"Unsupported parameter: '{refused}' is not supported with this model.{hint}"
@@ -84,7 +90,8 @@ class JudgeServer:
             def send(self, status: int, data: bytes) -> None:
                 self.send_response(status)
                 kind = "application/json" if data[:1] == b"{" else "text/html"
-                for key, value in (("Content-Type", kind), ("Content-Length", str(len(data)))):
+                led = () if leads_to is None else (("Location", leads_to),)
+                for key, value in (("Content-Type", kind), ("Content-Length", str(len(data))), *led):
                     self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(data)

@@ -7,6 +7,7 @@ Inspect's cache and is not asked again.
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from typing import Literal
@@ -171,6 +172,9 @@ Kind = Literal["passing", "odd", "rejected", "hopeless", "unknown"]
 def kind_of(cause: BaseException) -> Kind:
     """What helps: waiting, another try, another prompt, or nothing."""
     status, name = status_of(cause), type(cause).__name__
+    # A server may refuse log-probabilities with any status; without them it may well answer.
+    if status not in (None, 401, 402, 408, 429) and is_about_logprobs(what_it_says(cause)):
+        return "rejected"
     if status in (401, 402, 403, 404, 405) or (status in (400, 429) and is_about_money(what_it_says(cause))):
         return "hopeless"
     if name == "PrerequisiteError":  # by Inspect, of a provider that cannot be used as it is
@@ -204,12 +208,30 @@ def status_of(cause: BaseException) -> int | None:
 
 def what_it_says(cause: BaseException) -> str:
     """The message of an error in one line."""
-    body = getattr(cause, "body", None)
-    said = body.get("message") if isinstance(body, dict) else None
+    said = _said_in(getattr(cause, "body", None))
     text = " ".join(str(said or str(cause) or "a body that is no chat completion").split()).rstrip(".")
     status = status_of(cause)
     text = text if len(text) <= 300 else f"{text[:300]}..."
     return f"{text} (HTTP {status})" if status is not None and str(status) not in text else text
+
+
+def _said_in(body: object) -> str:
+    """What the body of an error says: OpenAI's `message`, or what other servers write; FastAPI lists places."""
+    if isinstance(body, list):
+        return "; ".join(said for one in body if (said := _said_in(one)))
+    if not isinstance(body, dict):
+        return body if isinstance(body, str) else ""
+    said = next((said for key in _MESSAGES if (said := _said_in(body.get(key)))), "")
+    place = body.get("loc")
+    return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, list) and said else said
+
+
+_MESSAGES = ("message", "msg", "detail", "error", "errors", "reason", "title")
+
+
+def is_about_logprobs(words: str) -> bool:
+    """Whether a server speaks of log-probabilities, in whichever spelling."""
+    return re.search(r"log[\s_-]*prob", words, re.IGNORECASE) is not None
 
 
 def is_about_money(words: str) -> bool:

@@ -72,7 +72,7 @@ async def _ask(judge: Model, config: GenerateConfig, where: str) -> Reply:
                 if kind != "odd":
                     raise InputError(f"{where}: {_why(cause, said)}") from None
             await anyio.sleep(2**attempt / 2)
-    raise InputError(f"{where}: its reply is not one of OpenAI's API: {said}. Is the address right?")
+    raise InputError(f"{where}: its reply is not one of OpenAI's API, or an error: {said}. Is the address right?")
 
 
 def _refused(probe: Reply) -> str:
@@ -82,8 +82,18 @@ def _refused(probe: Reply) -> str:
     )
 
 
+def _led_to(cause: BaseException) -> str | None:
+    """The address that a request was led to, where the connection failed there and not at the one that was given."""
+    asked, failed = (getattr(one, "request", None) for one in (cause, cause.__cause__))
+    if asked is None or failed is None or str(asked.url) == str(failed.url):
+        return None
+    return str(failed.url)
+
+
 def _why(cause: BaseException, said: str) -> str:
     status = status_of(cause)
+    if (led := _led_to(cause)) is not None:
+        return f"the address leads elsewhere, to {led}, which does not answer: {said}. Give the right address"
     if status is None:
         return f"it cannot be reached: {said}. Is the server running, and the address right?"
     if 300 <= status < 400:

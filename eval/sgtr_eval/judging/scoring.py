@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from sgtr_eval.inspect_later import GenerateConfig, ModelOutput
-from sgtr_eval.judging.ask import PROBE, Reply, ask, ask_to_the_end, numbers_of_ours, the_judge
+from sgtr_eval.judging.ask import PROBE, Reply, ask, ask_to_the_end, is_about_logprobs, numbers_of_ours, the_judge
 from sgtr_eval.judging.budget import Budget
 from sgtr_eval.judging.rates import NoScore, logprob_score, why_no_score
 from sgtr_eval.judging.replies import first_number, stated_score
@@ -74,6 +75,10 @@ async def score_of(prompt: str, mode: Mode | None, min_mass: float, budget: Budg
         why = why_no_score(reply.text)
         return Verdict(None, "wrong logprobs" if why == "unparsable" else why, reply.text, record)
     score = logprob_score(tops, min_mass)
+    if score is None and mode is None and begins_with_marks(tops):
+        words = await _from_words(prompt, "text", budget)
+        if words.score is not None:
+            return words
     if score is None:
         return Verdict(None, _why_no_mass(reply), reply.text, record)
     if may_be_first_digits(tops) and numbers_of_ours(the_judge()) is None:
@@ -98,7 +103,7 @@ async def _has_words_only(reply: Reply, budget: Budget) -> bool:
     if thinks_first(reply) or begins_blank(reply):
         return True
     if reply.output is None:
-        return reply.no_score == "rejected" and "logprob" in reply.said
+        return reply.no_score == "rejected" and is_about_logprobs(reply.said)
     # A filtered reply has none, whoever judges: how the judge replies to a plain question decides.
     return first_token_logprobs(reply.output) is None and gives_no_logprobs(await ask(PROBE, probing(), budget))
 
@@ -106,7 +111,7 @@ async def _has_words_only(reply: Reply, budget: Budget) -> bool:
 def gives_no_logprobs(probe: Reply) -> bool:
     """Whether a judge replied to the plain question, and without log-probabilities, or refused to give them."""
     if probe.output is None:
-        return probe.no_score == "rejected" and "logprob" in probe.said
+        return probe.no_score == "rejected" and is_about_logprobs(probe.said)
     return bool(probe.text.strip()) and first_token_logprobs(probe.output) is None
 
 
@@ -123,6 +128,12 @@ def begins_blank(reply: Reply) -> bool:
     """Whether a judge's first token is white space: the number comes after it."""
     tops = first_token_logprobs(reply.output) if reply.output is not None else None
     return tops is not None and not max(tops, key=lambda token: tops[token]).strip()
+
+
+def begins_with_marks(tops: Mapping[str, float]) -> bool:
+    """Whether a judge's first token is a mark or a label before its number: a quotation mark, `**`, `Score`."""
+    likeliest = max(tops, key=lambda token: tops[token]).strip()
+    return re.fullmatch(r"\W*|\W*(?:score|rating|alignment|coherence|answer)\W*", likeliest, re.IGNORECASE) is not None
 
 
 async def _from_words(prompt: str, mode: Mode, budget: Budget) -> Verdict:
