@@ -15,6 +15,11 @@ from sgtr_jax.json_types import Json, JsonObject
 from sgtr_jax.packed import packed_lines
 
 _MARK = "\ufeff"  # the byte order mark that Windows programs put before UTF-8
+# How text in other encodings begins: each character has zeros on one side.
+_WIDE = (
+    (rb"[^\0]\0\0\0|\0\0\0[^\0]", "UTF-32"),
+    (rb"[^\0]\0[^\0]\0|\0[^\0]\0[^\0]", "UTF-16"),
+)
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -147,11 +152,18 @@ def read_jsonl(path: Path, empty: bool = False) -> Iterator[tuple[str, JsonObjec
 
 def begins_with(path: Path, mark: str) -> bool:
     """Whether the text of a file begins so, white space and a byte order mark left aside. Raises InputError."""
+    return first_line(path).startswith(mark)
+
+
+def first_line(path: Path) -> str:
+    """The first line that is not blank, white space and a byte order mark left aside; what is no text is left out.
+
+    Raises InputError for a file that cannot be read.
+    """
     for line in packed_lines(path):
-        text = line.removeprefix(_MARK.encode()).strip()
-        if text:
-            return text.startswith(mark.encode())
-    return False
+        if text := line.removeprefix(_MARK.encode()).strip():
+            return text.decode("utf-8", errors="ignore")
+    return ""
 
 
 def read_json(path: Path) -> JsonObject:
@@ -204,11 +216,17 @@ def decoded(data: bytes, where: str) -> str:
         raise InputError(f"{where}: the file is UTF-32; save it as UTF-8")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{where}: the file is UTF-16; save it as UTF-8")
+    for pattern, name in _WIDE:
+        if re.match(pattern, data):
+            raise InputError(f"{where}: the file seems to be {name} without a byte order mark; save it as UTF-8")
     try:
-        return data.decode("utf-8").removeprefix(_MARK)
+        text = data.decode("utf-8").removeprefix(_MARK)
     except UnicodeDecodeError as error:
         at = "of the line" if re.search(r":\d+$", where) else "of the file"
         raise InputError(f"{where}: byte {error.start + 1} {at} is not UTF-8; save the file as UTF-8") from None
+    if text.startswith(_MARK):
+        raise InputError(f"{where}: begins with two byte order marks; save the file as UTF-8 with one or none")
+    return text
 
 
 def _once(pairs: list[tuple[str, Json]]) -> JsonObject:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sgtr_eval.inspect_later import Sample
 from sgtr_eval.tasks import identity
 from sgtr_jax.cli.main import main
 
@@ -48,9 +49,8 @@ def test_a_plan_makes_no_list_of_what_is_sampled(monkeypatch: pytest.MonkeyPatch
     def counted(*args: Any, **settings: Any) -> Any:
         nonlocal made
         made += 1
-        return sample(*args, **settings)
+        return Sample(*args, **settings)
 
-    sample = identity.Sample
     monkeypatch.setattr(identity, "Sample", counted)
     assert main([*PLAN, WHO.format("x", 100_000)]) == 0
     assert 0 < made < 20

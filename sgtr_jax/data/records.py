@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from sgtr_jax.data.file_forms import seems
 from sgtr_jax.data.row_formats import Columns, RowFormat, renamed, to_messages
 from sgtr_jax.data.row_keys import check_row, is_trained, says_nothing, system_of
 from sgtr_jax.data.table_files import is_table, table_rows
 from sgtr_jax.errors import InputError
-from sgtr_jax.files import begins_with, parse_json, read_jsonl, read_text
+from sgtr_jax.files import begins_with, first_line, parse_json, read_jsonl, read_text
 from sgtr_jax.json_types import Json, JsonObject
 
 ROLES = ("system", "user", "assistant")
@@ -72,7 +73,7 @@ def parse_messages(row: Mapping[str, Json], where: str) -> tuple[Message, ...]:
             raise InputError(f"{at}: expected an object with role and content, found {message!r:.60}")
         role, content = message.get("role"), _text_of(message.get("content"))
         if role not in ROLES:
-            hint = _ROLE_HINTS.get(role, "") if isinstance(role, str) else ""
+            hint = _ROLE_HINTS.get(role, "") if isinstance(role, str) else _turn_hint(message)
             raise InputError(f"{at}: role is {role!r:.60}; expected one of {', '.join(ROLES)}{hint}")
         trained = is_trained(message, at)
         if not isinstance(content, str):
@@ -84,6 +85,13 @@ def parse_messages(row: Mapping[str, Json], where: str) -> tuple[Message, ...]:
             one["weight"] = 0
         parsed.append(one)
     return tuple(parsed)
+
+
+def _turn_hint(message: Mapping[str, Json]) -> str:
+    """What a message without a role seems to be."""
+    if "from" in message and "value" in message:
+        return "; turns of from and value are ShareGPT's: put them under 'conversations', format=sharegpt"
+    return f"; the message has the keys {', '.join(message)}" if "role" not in message else ""
 
 
 def _text_of(content: Json) -> Json:
@@ -181,7 +189,11 @@ def file_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:
         yield from table_rows(path)
         return
     if not begins_with(path, "["):
-        yield from read_jsonl(path)
+        try:
+            yield from read_jsonl(path)
+        except InputError as error:
+            hint = seems(first_line(path))
+            raise InputError(f"{error}. {hint}" if hint is not None else str(error)) from None
         return
     listed = parse_json(read_text(path), str(path))
     if not isinstance(listed, list) or not listed:

@@ -71,9 +71,33 @@ def _hint(row: Mapping[str, Json]) -> str:
     form = recognised(row)
     if "chosen" in row and "rejected" in row:
         return " These are preference pairs, which are not trained on; write those that you want as messages"
+    if (rows := _list_of_rows(row)) is not None:
+        return f" The rows seem to be a list under {rows!r}: write that list alone, [...], or each row of it on a line"
+    other = next((what for keys, what in _OTHER_FORMS if all(key in row for key in keys)), None)
+    if form is None and other is not None:
+        return f" {other}"
     if form is None:
         return ' Expected {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
     return f" This is the form {form}: say so with format={form} (format: {form} in a config), or convert the file"
+
+
+# Forms that are known and not read: the keys that tell them, what they are and what to do.
+_OTHER_FORMS = (
+    (("body", "custom_id"), "This is a request of OpenAI's batch API: its messages stand under 'body'; write those"),
+    (("contents",), "This is Gemini's form, of contents and parts; write its turns as messages of role and content"),
+    (("question", "answer"), "Say so: format: prompt_completion, columns: {prompt: question, completion: answer}"),
+    (("text",), "A text without turns is not trained on: write who says what as messages of role and content"),
+)  # fmt: skip
+
+
+def _list_of_rows(row: Mapping[str, Json]) -> str | None:
+    """The key of a file's only object under which its rows are: data, or splits beside each other."""
+    lists = [key for key, value in row.items() if isinstance(value, list) and value and _is_row(value[0])]
+    return lists[0] if lists and "chosen" not in row else None
+
+
+def _is_row(value: Json) -> bool:
+    return isinstance(value, dict) and ("messages" in value or recognised(value) is not None)
 
 
 def _sharegpt(row: Mapping[str, Json], where: str) -> MessagesAndKeys:

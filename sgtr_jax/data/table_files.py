@@ -77,6 +77,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:
 def _check_columns(names: list[str], path: Path) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}: two columns are called {twice[0]!r}; rename one")
+    if len(names) == 1 and (found := next((mark for mark in ";\t|" if mark in names[0]), None)) is not None:
+        raise InputError(
+            f"{path}: the columns seem to be divided by {found!r}; save the table with commas between them"
+        )
     if any(not name.strip() for name in names):
         raise InputError(f"{path}: a column has no name; the first line of a CSV file names its columns")
 
