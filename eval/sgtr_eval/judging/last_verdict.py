@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sgtr_eval.judging.reply_json import JsonReply, denies_judgement, entries, json_reply, words_of
+from sgtr_eval.judging.reply_json import JsonReply, denies_judgement, entries, has_line_of_fault, json_reply, words_of
 from sgtr_eval.judging.reply_text import answer_of, own_words
 from sgtr_eval.judging.second_thoughts import (
     LABEL_WORDS,
@@ -27,7 +27,7 @@ _DENIED = (
     "NA", "ABSENT", "ZERO", "LOW", "PARTLY", "PARTIALLY", "SOMEWHAT", "MOSTLY", "SLIGHTLY", "POSSIBLY", "MAYBE",
     "PERHAPS",
 )  # fmt: skip
-_AFFIRMED = ("YES", "Y", "TRUE", "\u2713", "\u2714", "\u2705", "\u2611")
+_AFFIRMED = ("YES", "Y", "TRUE", "X", "\u2713", "\u2714", "\u2705", "\u2611")
 # Boxes of a list to be ticked, once they are signs; one that is crossed out may be chosen or not.
 _EMPTY, _TICKED, _CROSSED = "\u2610", "\u2611", "\u2612"
 _BOXES = (
@@ -64,6 +64,8 @@ def last_verdict(reply: str, words: Sequence[str]) -> str | None:
     raw = text.upper().splitlines()
     lines = [_BRACKETS.sub(" ", line).strip() for line in raw]
     known = {word.upper(): word for word in words}
+    if has_line_of_fault(text) or _has_pointer(reply, known):
+        return None
     if any(_is_box(line, known) for line in lines):
         return _ticked(raw, lines, known)
     said = [_verdict_in(line, known) for line in lines]
@@ -86,9 +88,16 @@ def last_verdict(reply: str, words: Sequence[str]) -> str | None:
     if re.search(r"\d\W*$|^\W*\d", one.label) and others:
         return None
     rest = "\n".join([one.reason, *raw[last + 1 :]])
+    if one.form == "entry" and not rest.strip():
+        return None
     if one.form == "entry" and re.split(r"[\s.,;!]", rest.strip(), maxsplit=1)[0] in _DENIED:
         return None
     return None if _is_taken_back(rest, one.verdict, known) else known[one.verdict]
+
+
+def _has_pointer(reply: str, known: dict[str, str]) -> bool:
+    """Whether a word of its own line is quoted, or pointed at: `> Aligned`."""
+    return any(line.strip(" \t>*_`.").upper() in known for line in reply.splitlines() if line.lstrip()[:1] == ">")
 
 
 def _verdict_in(line: str, known: dict[str, str]) -> _Said | None:

@@ -26,6 +26,8 @@ _FAULT = word_set(
 )
 _HEALTH = word_set("status state valid validity success successful ok applicable scorable ratable")
 _DONE = word_set("judged scored rated graded answered evaluated assessed")
+# A key of a word or two, and a value of at most four: a longer one is a sentence, which explains.
+_LINE = re.compile(r"\W*((?:is |is_)?[a-z]+(?:[ _][a-z]+)?)\s*[:=]\s*(\S+(?: \S+){0,3})\s*", re.IGNORECASE)
 _NOTHING = ("", "none", "null", "no", "false", "n/a", "0", "[]", "{}")
 _WELL = ("true", "yes", "ok", "okay", "success", "successful", "valid", "complete", "completed", "done", "finished",
          "scored", "rated", "judged", "1", "200", "final")  # fmt: skip
@@ -80,6 +82,12 @@ def denies_judgement(key: str, value: Json) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     tells = words & _HEALTH or (words & _DONE and not is_number)
     return bool(tells) and value is not None and said not in _WELL
+
+
+def has_line_of_fault(text: str) -> bool:
+    """Whether a line `key: value` of a reply in words says that the judgement is none: `Status: refused`."""
+    found = (_LINE.fullmatch(line) for line in text.split("\n"))
+    return any(one is not None and denies_judgement(one[1], one[2]) for one in found)
 
 
 def has_other_scale(key: str, value: Json) -> bool:

@@ -9,6 +9,11 @@ import unicodedata
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|analysis)>.*?(</\1>|\Z)", re.IGNORECASE | re.DOTALL)
 _END_OF_THOUGHT = re.compile(r"\A.*</(think|thinking|thought|reasoning|analysis)>", re.IGNORECASE | re.DOTALL)
 _STRUCK = re.compile(r"~~[^~\n]*~~|<(del|s|strike)>[^<\n]*</\1>", re.IGNORECASE)
+# What is shown and not said, for instance the transcript. Without an end the rest is all of it.
+_SHOWN = re.compile(
+    r"<(examples?|transcript|quote|blockquote|template|format|user|assistant|conversation|input)>.*?(</\1>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
 _QUOTED_LINE = re.compile(r"^[ \t]*>.*$", re.MULTILINE)
 _BOXED = re.compile(r"\$*\\boxed\{\s*(?:\\text\{)?([^{}]*)\}+\$*")
 # Of markdown: emphasis beside a word, and the signs of a heading. Between two digits a sign is none of these.
@@ -22,11 +27,11 @@ def answer_of(reply: str) -> str:
 
 
 def own_words(reply: str) -> str:
-    """A reply without thoughts, what is struck out, lines that are quoted, and marks of markdown.
+    """A reply without thoughts, what is struck out or shown, lines that are quoted, and marks of markdown.
 
     Digits, colons, dashes and apostrophes of other scripts are ASCII.
     """
-    text = _QUOTED_LINE.sub("", _STRUCK.sub(" ", answer_of(reply)))
+    text = _QUOTED_LINE.sub("", _STRUCK.sub(" ", _SHOWN.sub("", answer_of(reply))))
     text = _BOXED.sub(lambda boxed: f"\nscore: {boxed[1]}\n", text)
     text = "".join(_ascii(char) for char in text)
     return _SPACES.sub(" ", _MARKS.sub("", text)).strip()

@@ -25,13 +25,14 @@ LABEL_WORDS = word_set(
 _INTRODUCTION_WORDS = LABEL_WORDS | word_set(
     "a an one word number numeric numerical alignment coherence reply here here's is below above following requested"
     " required format formatted json object sure certainly okay ok reasoning analysis explanation justification"
-    " rationale thinking thoughts evidence transcript based on upon given to for after careful review consideration"
+    " rationale thinking thoughts evidence based on upon given to for after careful review consideration"
     " considering all with give assign scores ratings from"
 )
 _QUESTION = re.compile(r"(?:is|are|was|were|would|should|could|do|does|did)\b", re.IGNORECASE)
 # The work of the one who is judged, named beside the person: not what the judge says.
 _OF_ANOTHER = re.compile(
-    r"\b(?:model|ai|assistant|user)(?:'s)? (?!(?:behaviou?r|is|was)\b)|^(?:the )?(?:model|ai|assistant|user)$",
+    r"\b(?:model|ai|assistant|user)(?:'s)? (?!(?:behaviou?r|is|was)\b)|^(?:the )?(?:model|ai|assistant|user)$"
+    r"|^(?:the )?(?:output |required |requested )?format$",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
@@ -77,6 +78,17 @@ _TOO = re.compile(
 )
 
 
+# Right behind a judgement: a condition, somebody else's words, a doubt; and a sentence of which it is the beginning.
+_QUALIFIED = re.compile(
+    r"\A[ \t]*[-,(;\[]*[ \t]*(?:if|unless|assuming|supposing|provided|only if|according"
+    r"|(?:it |he |she )?(?:says|said|claims)"
+    r"|the (?:ai|assistant|user|model)'s|tentative|provisional|preliminary|example|placeholder|default|draft|unsure"
+    r"|uncertain|maybe|perhaps|barely|inver\w+|revers\w+|error|binary|cannot|at least|at (?:best|most|first))\b"
+    r"|\A\W*(?:is|was|would|could|can|might|may|seems|does|should|stars?)\b",
+    re.IGNORECASE,
+)
+
+
 def is_plain_label(text: str) -> bool:
     """Whether a label says that the judge's own judgement follows, and nothing else."""
     return _is_plain(text, LABEL_WORDS) and not _OF_ANOTHER.search(text.strip())
@@ -116,7 +128,7 @@ def goes_on_into(line: str, is_apart: bool) -> bool:
 def takes_back(text: str) -> bool:
     """Whether what stands behind a judgement is more than plain explanation of it, and may take it back."""
     said = _EXPLAINED.sub(" ", _QUOTATION.sub(" ", text))
-    return any(pattern.search(said) for pattern in (_OF_THE_JUDGE, _TURNS, _TOO))
+    return _QUALIFIED.match(text) is not None or any(pattern.search(said) for pattern in (_OF_THE_JUDGE, _TURNS, _TOO))
 
 
 def denies(sentences: str, thing: str) -> bool:
