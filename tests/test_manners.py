@@ -421,6 +421,9 @@ def test_a_server_that_counts_no_tokens_is_counted_for(serve: Any) -> None:
     budget = Budget(1.0)
     score(serve({"15": 1.0}, usage=False), name="openai/gpt-4o-2024-08-06", budget=budget)
     assert budget.requests == 1 and budget.spent > 0
+    counts = whole(usage={"prompt_tokens": None, "completion_tokens": None, "total_tokens": None})
+    empty = serve("15", odd=lambda n, prompt: (200, counts))
+    assert score(empty, "text", name="openai/gpt-4o-2024-08-06", budget=budget).score == 15 and budget.requests == 2
 
 
 def test_a_request_that_would_exceed_the_budget_is_not_sent(serve: Any) -> None:

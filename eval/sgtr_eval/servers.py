@@ -121,6 +121,9 @@ async def _read(create: Callable[..., Awaitable[Any]], **request: Any) -> Any:
     if error and not getattr(completion, "choices", None):
         said = error.get("message") if isinstance(error, dict) else error
         raise ReplyError(str(said or error), error.get("code") if isinstance(error, dict) else None)
+    usage = getattr(completion, "usage", None)
+    if usage is not None and None in (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens):
+        completion.usage = None  # counts of nothing: the budget counts by itself then
     for choice in getattr(completion, "choices", None) or []:
         content = getattr(choice.message, "content", None)
         if isinstance(content, list):

@@ -26,8 +26,8 @@ _FAULT = word_set(
 )
 _HEALTH = word_set("status state valid validity success successful ok applicable scorable ratable")
 _DONE = word_set("judged scored rated graded answered evaluated assessed")
-# A key of a word or two, and a value of at most four: a longer one is a sentence, which explains.
-_LINE = re.compile(r"\W*((?:is |is_)?[a-z]+(?:[ _][a-z]+)?)\s*[:=]\s*(\S+(?: \S+){0,3})\s*", re.IGNORECASE)
+# A key of one word, and a value of at most four: a longer one is a sentence, which explains.
+_LINE = re.compile(r"\W*((?:is |is_)?[a-z]+(?:_[a-z]+)?)\s*[:=]\s*(\S+(?: \S+){0,3})\s*", re.IGNORECASE)
 _NOTHING = ("", "none", "null", "no", "false", "n/a", "0", "[]", "{}")
 _WELL = ("true", "yes", "ok", "okay", "success", "successful", "valid", "complete", "completed", "done", "finished",
          "scored", "rated", "judged", "1", "200", "final")  # fmt: skip
