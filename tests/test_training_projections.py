@@ -95,6 +95,7 @@ def test_they_are_those_of_the_adapter_at_each_step(folder: Path, monkeypatch: p
         assert values == pytest.approx(found[step], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_each_of_many_runs_has_its_own(folder: Path) -> None:
     steer = {"direction": str(folder / "a.safetensors"), "layers": [0], "scale": 3.0}
     chains = [(), (folder / "below",)]

@@ -114,6 +114,7 @@ def by_hand(model: Model, context: str, tokens: int) -> np.ndarray:
     return np.asarray(sides[0] - sides[1])
 
 
+@pytest.mark.slow
 def test_a_traits_direction_in_an_experiment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = {"recipe": "own.yaml", "samples": 1, "temperature": 0, "max_tokens": 6}
     directions = {"short": short, "plain": {**short, "context": "plain"}, "tuned": {**short, "of": "tuned"}}
