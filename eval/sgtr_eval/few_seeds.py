@@ -110,9 +110,9 @@ def _log_likelihood(counts: np.ndarray, answers: float, at: np.ndarray) -> np.nd
 class FewOfTwo:
     """The difference of the shares of two conditions, of two seeds or more each, apart from what questions vary by.
 
-    The bounds of both shares are put together (Zou and Donner 2008), at the degrees of freedom of both: how they are
-    divided among the two is in the bounds already. Seeds that go together have a correlation, which counts as much as
-    so few of them can show.
+    The bounds of both shares are put together (Zou and Donner 2008), at the degrees of freedom of Welch's test, and not
+    fewer than those of the condition with fewer seeds. Seeds that go together have a correlation, which counts as much
+    as so few of them can show.
     """
 
     first: FewSeeds
@@ -121,10 +121,13 @@ class FewOfTwo:
     rest_freedom: float = math.inf
     paired: bool = False
 
-    @property
-    def freedom(self) -> int:
-        """Of the seeds of both."""
-        return sum(len(one.shares) - 1 for one in self._both)
+    @cached_property
+    def freedom(self) -> float:
+        """Welch's, of the variances of both means."""
+        parts = [(float(np.var(one.shares, ddof=1)) / len(one.shares), len(one.shares) - 1) for one in self._both]
+        spread = sum(value**2 / freedom for value, freedom in parts)
+        fewest = min(freedom for _, freedom in parts)
+        return fewest if spread == 0 else max(fewest, sum(value for value, _ in parts) ** 2 / spread)
 
     @cached_property
     def correlation(self) -> float:

@@ -79,14 +79,16 @@ def reach_of(rates: list[float], answers: float, rest: float, freedom: float = m
 def reach_of_two(
     one: list[float], other: list[float], answers: float, rest: float, freedom: float, paired: bool
 ) -> Reach:
-    """The bounds of two conditions' seeds put together at the degrees of freedom of both, with the rest's."""
+    """The bounds of two conditions' seeds put together at Welch's degrees of freedom, with the rest's."""
     k, m = len(one), (mean(one), mean(other))
-    spreads = [sum((v - mean(x)) ** 2 for v in x) for x in (one, other)]
-    of_seeds = len(one) + len(other) - 2
+    spreads = [(sum((v - mean(x)) ** 2 for v in x) / (len(x) - 1) / len(x), len(x) - 1) for x in (one, other)]
+    of_seeds = float(min(n for _, n in spreads))
+    if any(value for value, _ in spreads):
+        of_seeds = max(of_seeds, sum(v for v, _ in spreads) ** 2 / sum(v**2 / n for v, n in spreads))
     shared = 0.0
-    if paired and all(spreads):
-        product = sum((a - m[0]) * (b - m[1]) for a, b in zip(one, other, strict=True))
-        shared = max(0.0, product / math.sqrt(spreads[0] * spreads[1])) * (k - 2) / (k - 1)
+    if paired and all(value for value, _ in spreads):
+        product = sum((a - m[0]) * (b - m[1]) for a, b in zip(one, other, strict=True)) / (k - 1) / k
+        shared = max(0.0, product / math.sqrt(spreads[0][0] * spreads[1][0])) * (k - 2) / (k - 1)
 
     def reach(level: float) -> tuple[float, float]:
         (low, high), (low_2, high_2) = (
