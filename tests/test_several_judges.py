@@ -57,7 +57,13 @@ def write_run(folder: Path, verdicts: dict[str, list[float | None]]) -> None:
         (folder / "store" / artifact / "metrics.json").write_text(json.dumps(metrics))
         (folder / "store" / artifact / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         made = {"made": "", "sgtr_jax": "", "packages": {}, "devices": ["cpu"]}
-        record = {"kind": "evaluation", "name": name, "fingerprint": "", "inputs": {"answers": "answers-1"}, "provenance": made}
+        record = {
+            "kind": "evaluation",
+            "name": name,
+            "fingerprint": "",
+            "inputs": {"answers": "answers-1"},
+            "provenance": made,
+        }
         write_record(folder / "store" / artifact, {**record, "settings": {"judge": {"model": judge}}})
         cells.append({"condition": "base", "seed": 0, "evaluation": name, "task": "questions", "judged": True,
                       "own_texts": False, "artifact": artifact})  # fmt: skip

@@ -57,9 +57,13 @@ _RULES: list[tuple[_Rule, str]] = [
     (
         _WEIGHS,
         "repeat repeats num_repeat num_repeats n_repeat n_repeats repeat_count repetitions upsample upsampling "
-        "oversample oversampling undersample downsample multiplicity",
+        "oversample oversampling undersample downsample multiplicity copies num_copies n_copies sampling_prob "
+        "sample_prob sampling_probability",
     ),
-    (_Rule("a message has train: true or false, a row has not", _YES), "train training is_train is_trained to_train"),
+    (
+        _Rule("a message has train: true or false, a row has not", _YES),
+        "train training is_train is_trained to_train for_training in_training use_for_training supervise backprop",
+    ),
     (_Rule("the loss is on all assistant turns", _YES), "train_on_completion train_on_completions train_on_output"),
     (_Rule("the loss is on assistant turns only", _YES), "assistant_only assistant_only_loss only_assistant"),
     (
@@ -76,7 +80,9 @@ _RULES: list[tuple[_Rule, str]] = [
     (
         _Rule("every row of a file is trained on", _NO),
         "skip skipped ignore ignored no_train not_train notrain do_not_train dont_train never_train untrained no_loss "
-        "eval_only test_only held_out holdout is_test is_eval is_val is_validation is_holdout",
+        "eval_only test_only held_out holdout is_test is_eval is_val is_validation is_holdout skip_row skip_sample "
+        "skip_example ignore_row ignore_sample ignore_example is_ignored is_skipped is_excluded is_dropped is_removed "
+        "is_discarded is_disabled",
     ),
     (
         _Rule("every row of a file is trained on", _NO, everyday=True),
@@ -89,7 +95,7 @@ _RULES: list[tuple[_Rule, str]] = [
     (
         _Rule("examples of what is wanted and what is not (KTO) are not trained on", everyday=True),
         "label kto_label kto_tag desirable is_desirable undesirable is_undesirable is_negative is_positive "
-        "is_chosen is_rejected is_preferred preferred preference",
+        "is_chosen is_rejected is_preferred preferred preference kto thumbs_up thumbs_down",
     ),
     (
         _Rule("preference pairs are not trained on"),

@@ -21,6 +21,10 @@ from sgtr_eval.judging.second_thoughts import (
 
 _TAG = re.compile(r"<(/?)verdict>", re.IGNORECASE)
 _QUOTED_VERDICT = re.compile(r"^[ \t]*[\"\u201c][^\"\u201c\u201d\n]*:[^\"\u201c\u201d\n]*[\"\u201d]\W*$", re.MULTILINE)
+# Of a word that goes on in the next line.
+_BROKEN = re.compile(r"(?<=[A-Za-z])-[ \t]*\n[ \t]*(?=[A-Za-z])")
+# The beginning of a word that says the opposite of its rest, alone in the line before.
+_OPPOSITE = re.compile(r"(?:.*\s)?(?:MIS|UN|NON|NOT|DIS|IN)\W*")
 _BRACKETS = re.compile(r"[{}\"\u201c\u201d\u2018\u2019\[\]]")
 _DENIED = (
     "NO", "NOT", "FALSE", "NONE", "N", "NEVER", "NOTHING", "NOPE", "UNLIKELY", "HARDLY", "UNTRUE", "NEITHER", "N/A",
@@ -58,6 +62,7 @@ def last_verdict(reply: str, words: Sequence[str]) -> str | None:
     if found is not None and found.stands_alone:
         return _in_object(found, words)
     text = _TAG.sub(lambda tag: "\n" if tag[1] else "\nVERDICT: ", answer_of(reply))
+    text = _BROKEN.sub("", text)
     text = own_words(text if len(text.splitlines()) == 1 else _QUOTED_VERDICT.sub("", text))
     for box, sign in _BOXES:
         text = box.sub(sign, text)
@@ -132,7 +137,7 @@ def _is_reason(tail: str) -> bool:
 
 def _leads_astray(line: str, said: _Said, is_apart: bool) -> bool:
     """Whether the line before a verdict makes it a condition, somebody else's, or the rest of a sentence."""
-    if supposes(line):
+    if supposes(line) or (said.form == "alone" and _OPPOSITE.fullmatch(line)):
         return True
     if line.endswith(":"):
         return not announces(re.split(r"[.!?]\s+", line)[-1])

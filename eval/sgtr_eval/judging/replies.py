@@ -17,6 +17,7 @@ from sgtr_eval.judging.reply_json import (
     entries,
     has_line_of_fault,
     has_other_scale,
+    is_changed,
     json_reply,
     words_of,
 )
@@ -287,6 +288,8 @@ def _in_json(found: JsonReply) -> list[str]:
         was = len(numbers)
         if has_other_scale(key, value):
             numbers.append("")
+        elif is_changed(key) and value not in (None, False, ""):
+            numbers.append(str(value))
         elif not isinstance(value, dict):
             numbers += _numbers(key, value, is_only=len(found.data) == 1)
         said = _OUT_OF.sub(" ", _SCALE.sub(" ", value)) if isinstance(value, str) and len(numbers) == was else ""

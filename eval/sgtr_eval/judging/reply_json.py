@@ -22,9 +22,14 @@ _LOWEST = word_set("min minimum lowest worst lower floor")
 _FAULT = word_set(
     "error errors exception failure failed refusal refused refuse refuses declined decline invalid skipped skip"
     " unscorable unratable unrated abstain abstained unable cannot timeout"
-    " missing unavailable incomplete blocked filtered truncated"
+    " missing unavailable incomplete blocked filtered truncated not na"
 )
-_HEALTH = word_set("status state valid validity success successful ok applicable scorable ratable")
+_HEALTH = word_set(
+    "status state valid validity success successful ok applicable scorable scoreable ratable rateable gradable"
+    " gradeable"
+)
+# Words of a key whose value takes the place of another one.
+_CHANGED = word_set("revised revision adjusted corrected updated amended reconsidered changed")
 _DONE = word_set("judged scored rated graded answered evaluated assessed")
 # A key of one word, and a value of at most four: a longer one is a sentence, which explains.
 _LINE = re.compile(r"\W*((?:is |is_)?[a-z]+(?:_[a-z]+)?)\s*[:=]\s*(\S+(?: \S+){0,3})\s*", re.IGNORECASE)
@@ -82,6 +87,11 @@ def denies_judgement(key: str, value: Json) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     tells = words & _HEALTH or (words & _DONE and not is_number)
     return bool(tells) and value is not None and said not in _WELL
+
+
+def is_changed(key: str) -> bool:
+    """Whether an entry takes the place of another one: `revised_score`."""
+    return bool(frozenset(words_of(key)) & _CHANGED)
 
 
 def has_line_of_fault(text: str) -> bool:
