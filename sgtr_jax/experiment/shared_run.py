@@ -52,15 +52,16 @@ def run_part(path: Path, overrides: Sequence[str], part: Part, judge: bool, assu
         mirror.send_file(folder / "experiment.json")  # for whoever asks there how far it is
         failed = _make_part(graph, store, part, nodes, leases, mirror)
         words = ["sgtr", "run", str(path), *overrides, *([] if judge else ["--no-judge"]), "--part", str(part)]
-        return max(
-            failed, _end(leases, part, nodes, address, partial(make_all, graph, store, words, judge, assume_yes))
-        )
+        reported = _end(leases, part, nodes, address, partial(make_all, graph, store, words, judge, assume_yes))
+        # Who reports tries again what failed.
+        return failed if reported is None else reported
 
 
 def _make_part(graph: Graph, store: Store, part: Part, nodes: Sequence[Node], leases: Leases, mirror: Mirror) -> int:
     parts = assigned([cell.node for cell in graph.cells], part.of)
     own = {key for key, number in parts.items() if number == part.number}
     share = PartOfRun(own, nodes, store, mirror, leases)
+    share.send([node for node in nodes if store.has(node)])  # what was made here before a kill, and not sent
     missing = [node for node in nodes if not share.is_made(node)]
     if not missing:
         return 0
@@ -82,16 +83,16 @@ def _shared_address(config: ExperimentConfig) -> str:
     return config.address
 
 
-def _end(leases: Leases, part: Part, nodes: Sequence[Node], address: str, make_rest: Callable[[], int]) -> int:
-    """The rest, if this machine is the first one to find all the work done; the others wait for nothing."""
+def _end(leases: Leases, part: Part, nodes: Sequence[Node], address: str, make_rest: Callable[[], int]) -> int | None:
+    """The exit code of the rest, if this machine is the first one to find all the work done; None on the others."""
     key = f"report-{hashlib.sha256(' '.join(node.fingerprint for node in nodes).encode()).hexdigest()[:12]}"
     leases.look()
     if (said := leases.done(key)) is not None:
         print(f"part {part}: nothing is left; {said}", file=sys.stderr)
-        return 0
+        return None
     if not leases.take(key):
         print(f"part {part}: nothing is left; another machine judges and reports", file=sys.stderr)
-        return 0
+        return None
     code = make_rest()
     if code == 0:
         leases.end(key, done=f"part {part} reported: {address}/report.html")

@@ -121,11 +121,17 @@ class PartOfRun:
                 )
         return kept
 
+    def send(self, nodes: Sequence[Node]) -> None:
+        """Send those of some artifacts of the store that are not where other machines find them. Raises RunError."""
+        for node in nodes:
+            if node.key not in self._there:
+                self._mirror.send(node, self._store)
+                self._there.add(node.key)
+
     def made(self, nodes: Sequence[Node]) -> None:
         """See `WorkShare`."""
+        self.send(nodes)
         for node in nodes:
-            self._mirror.send(node, self._store)
-            self._there.add(node.key)
             self._leases.free(node.key)
 
     def failed(self, node: Node, why: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sgtr_jax.data.chat import ChatFormat
 from sgtr_jax.data.records import Record
-from sgtr_jax.errors import InputError
+from sgtr_jax.data.token_cache import tokenize_all
 from sgtr_jax.sample.model import Model
 
 
@@ -17,12 +17,7 @@ def row_logprobs(model: Model, records: Sequence[Record], chat: ChatFormat, most
 
     Raises InputError naming a row that the chat template cannot render.
     """
-    rows = []
-    for record in records:
-        try:
-            rows.append(chat.tokenize(record.messages))
-        except InputError as error:
-            raise InputError(f"{record.id}: {error}") from None
+    rows = tokenize_all(records, chat)
     most = min(most_tokens, model.spec.max_positions)
     scored = [i for i, row in enumerate(rows) if len(row.tokens) <= most]
     targets = [np.asarray(rows[i].target, bool) for i in scored]
