@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,8 +26,12 @@ from sgtr_jax.cli.main import main
 from sgtr_jax.config import build_config
 from sgtr_jax.experiment.config import ExperimentConfig
 from sgtr_jax.experiment.graph import Graph, build_graph
+from sgtr_jax.experiment.leases import Leases
+from sgtr_jax.experiment.mirror import Mirror
 from sgtr_jax.experiment.parts import assigned
+from sgtr_jax.experiment.store import Store
 from sgtr_jax.experiment.training_node import TrainingNode
+from sgtr_jax.experiment.work_share import PartOfRun
 
 SETS = ["a", "b", "c", "d"]
 
@@ -121,6 +126,23 @@ def test_what_the_last_machine_would_miss_is_said_before_anything_is_made(
     words = ["run", "demo", f"mirror=file://{tmp_path}/shared", "judge=openai/gpt-4.1-2025-04-14", "--part", "1/2"]
     assert main(words) == 2 and "OPENAI_API_KEY is not set" in capsys.readouterr().err
     assert not list(tmp_path.glob("shared/store/*"))
+
+
+def test_what_was_made_before_a_kill_is_sent_and_not_made_by_others(tmp_path: Path) -> None:
+    graph, address = graph_of(["a"], [], 1), f"file://{tmp_path}/shared"
+    node = next(node for node in graph.nodes() if node.kind == "records")
+    store, mirror = Store(tmp_path / "one"), Mirror(address)
+    with store.make(node) as folder:
+        (folder / "records.jsonl").write_text("{}\n")
+    with contextlib.closing(Leases(address, "one")) as leases:
+        share = PartOfRun(set(), [], store, mirror, leases)
+        assert mirror.keys() == set()
+        share.send([node])
+        assert mirror.keys() == {node.key}
+        # Another machine that has not looked since takes the lease, sees it there, and leaves it.
+        other = PartOfRun(set(), [], Store(tmp_path / "two"), Mirror(address), leases)
+        assert other.is_made(node) and not other.claim([node])
+    assert not list(tmp_path.glob("shared/leases/*"))
 
 
 # As `sgtr`, with leases that end sooner than minutes.
